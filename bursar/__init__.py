@@ -1,0 +1,87 @@
+"""Runtime guards and a cost ledger for LLM agents.
+
+    client = bursar.wrap(anthropic.Anthropic())
+    with bursar.run("triage", Budget(usd="0.50")) as run:
+        my_agent_loop(client)
+    print(run)
+
+Names are loaded at first use: importing this package imports no SDK and no prices.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bursar._errors import (
+        AlreadyCommitted,
+        BudgetExceeded,
+        BursarError,
+        BursarWarning,
+        ConfigError,
+        Conflict,
+        InvalidAmount,
+        LedgerError,
+        PriceUnknown,
+        Stopped,
+        StoreError,
+        UnknownScope,
+    )
+    from bursar._process import configure
+    from bursar._run import BudgetScope, Run, Spend, budget, current_run, run
+    from bursar.clients.receipts import Receipt, cost
+    from bursar.clients.wrap import wrap
+    from bursar.guards.budget import Budget
+
+__all__ = [
+    "AlreadyCommitted",
+    "Budget",
+    "BudgetExceeded",
+    "BudgetScope",
+    "BursarError",
+    "BursarWarning",
+    "ConfigError",
+    "Conflict",
+    "InvalidAmount",
+    "LedgerError",
+    "PriceUnknown",
+    "Receipt",
+    "Run",
+    "Spend",
+    "Stopped",
+    "StoreError",
+    "UnknownScope",
+    "budget",
+    "configure",
+    "cost",
+    "current_run",
+    "run",
+    "wrap",
+]
+
+_HOMES = {
+    "configure": "bursar._process",
+    "Run": "bursar._run",
+    "BudgetScope": "bursar._run",
+    "Spend": "bursar._run",
+    "budget": "bursar._run",
+    "current_run": "bursar._run",
+    "run": "bursar._run",
+    "Receipt": "bursar.clients.receipts",
+    "cost": "bursar.clients.receipts",
+    "wrap": "bursar.clients.wrap",
+    "Budget": "bursar.guards.budget",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'bursar' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES.get(name, "bursar._errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,179 @@
+"""How an attempt's end becomes a charge and a record.
+
+    ended by                                              charged
+    usage known                                           the usage, also above the hold
+    never left, 4xx, 429, 503 and 529 with an error body  nothing: released
+    500, 502, 504                                         the input, unmeasured (bound="hard": the whole hold)
+    time-out, reset, cancel after sending, no usage       the bound, unmeasured
+    stream cut                                            input, output seen and one chunk, unmeasured
+
+Whatever is not measured is flagged, and never free.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from bursar._events import Amounts, CostStatus, Usage, UsageSource
+from bursar._money import MAX_AMOUNT
+from bursar._records import ModelCall
+from bursar.pricing.price import Cost, price
+from bursar.pricing.rates import PriceContext
+
+if TYPE_CHECKING:
+    from bursar._events import Answer
+    from bursar._flow import Attempt, Call, World
+    from bursar.pricing.rates import RateCard
+
+CHUNK_TOKENS: Final = 64
+"""Tokens that a provider may have generated beyond the last chunk that arrived: one chunk, generously."""
+
+_STANDARD: Final = frozenset({None, "default", "standard", "auto", "standard_only"})
+"""Tiers that everybody gets: no price of their own."""
+
+
+class Charged(NamedTuple):
+    """What an attempt is charged: tokens, who counted them, cost, and the amounts for the budget."""
+
+    usage: Usage
+    source: UsageSource
+    cost: Cost
+    amounts: Amounts
+    flags: tuple[str, ...]
+
+
+def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charged:
+    """Apply the table above."""
+    if answer.charge == "release":
+        return Charged(Usage(), UsageSource.NONE, Cost(0, CostStatus.LIST_PRICE, 0, 0, 0, 0, 0), Amounts(), answer.flags)
+    usage, source = _usage(call, attempt, answer)
+    cost, flags = _cost(call, attempt, answer, usage, source, world)
+    total = min(MAX_AMOUNT, usage.input_tokens + usage.output_tokens)
+    amounts = Amounts(
+        min(MAX_AMOUNT, cost.nusd or 0),
+        total,
+        total - usage.cache_read_tokens,
+        usage.input_tokens,
+        usage.output_tokens,
+        0 if call.counted else 1,
+        answer.tool_calls,
+    )
+    if amounts.nusd > attempt.hold.nusd > 0 or amounts.tokens > attempt.hold.tokens:
+        flags += ("overrun",)
+    return Charged(usage, source, cost, amounts, answer.flags + flags)
+
+
+def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, world: World) -> ModelCall:
+    """Write down one attempt."""
+    request, frame, cost = call.request, call.frame, charged.cost
+    shape = (attempt.shape,) if attempt.shape in ("lowered", "clamped") else ()
+    if request.cap is None and attempt.cap is None and frame.path:
+        shape += ("uncapped",)
+    return ModelCall(
+        call_id=attempt.call_id,
+        op_id=call.op_id,
+        attempt=attempt.number,
+        ts_us=attempt.ts_us,
+        who=frame.who,
+        provider=request.provider,
+        request_model=request.model,
+        path="stream" if request.stream else "sync",
+        run_id=frame.run.id if frame.run else None,
+        step=call.step,
+        response_model=answer.response_model,
+        host=request.host,
+        tier_requested=request.service_tier,
+        tier_served=answer.tier_served,
+        speed=answer.speed or request.speed,
+        latency_us=world.clock.monotonic_us() - attempt.started_us,
+        ttft_us=answer.ttft_us,
+        queue_us=attempt.queue_us,
+        response_id=answer.response_id,
+        request_id=answer.request_id,
+        status=answer.status,
+        error_type=answer.error_type,
+        http_status=answer.http_status,
+        finish_reason=answer.finish_reason,
+        retry_reason=answer.retry_reason,
+        usage=charged.usage,
+        usage_source=charged.source,
+        tool_calls=answer.tool_calls,
+        messages=len(request.transcript.tokens),
+        tools_offered=request.tools_offered,
+        max_tokens=request.cap,
+        sent_max_tokens=request.cap if attempt.cap is None else attempt.cap,
+        est_input_tokens=attempt.estimate.input_likely,
+        held_nusd=attempt.hold.nusd if attempt.card is not None else None,
+        held_tokens=attempt.hold.tokens,
+        bound=attempt.bound,
+        flags=charged.flags + shape,
+        cost_nusd=cost.nusd,
+        cost_status=cost.status,
+        cost_input_nusd=cost.input_nusd,
+        cost_output_nusd=cost.output_nusd,
+        cost_cache_read_nusd=cost.cache_read_nusd,
+        cost_cache_write_nusd=cost.cache_write_nusd,
+        cost_fees_nusd=cost.fees_nusd,
+        price_version=attempt.card.version if attempt.card is not None else None,
+    )
+
+
+def _usage(call: Call, attempt: Attempt, answer: Answer) -> tuple[Usage, UsageSource]:
+    if answer.charge == "usage" and answer.usage is not None:
+        return answer.usage, UsageSource.PROVIDER
+    hold = attempt.hold
+    if answer.charge == "input" and not call.frame.hard:
+        return Usage(input_tokens=attempt.estimate.demand.input_practical), UsageSource.ESTIMATED
+    if answer.charge == "seen":
+        seen = min(hold.output_tokens, answer.output_seen + CHUNK_TOKENS)
+        known = answer.usage or Usage(input_tokens=hold.input_tokens)
+        return known._replace(output_tokens=max(seen, known.output_tokens)), UsageSource.STREAM_PARTIAL
+    return Usage(input_tokens=hold.input_tokens, output_tokens=hold.output_tokens), UsageSource.ESTIMATED
+
+
+def _cost(
+    call: Call, attempt: Attempt, answer: Answer, usage: Usage, source: UsageSource, world: World
+) -> tuple[Cost, tuple[str, ...]]:
+    measured = source is UsageSource.PROVIDER
+    card = _served(call, attempt, answer, world)
+    cost = price(usage, card, measured=measured)
+    flags: tuple[str, ...] = ()
+    other = answer.response_model
+    if other is not None and other != call.request.model:
+        second = _card(call, answer, other, world)
+        if second is not None and (card is None or second.model != card.model):
+            # What answered is not what was asked for, and only the invoice will say which was billed.
+            flags = ("model_drift",)
+            dearer = price(usage, second, measured=measured)
+            if (dearer.nusd or 0) > (cost.nusd or 0):
+                cost = dearer
+    if not measured and cost.nusd is not None and answer.charge != "seen" and answer.charge != "input":
+        # The hold is the stated bound: an unknown end is charged at it, in its dearest bucket.
+        held = attempt.hold.nusd
+        cost = Cost(held, CostStatus.ESTIMATED, held, 0, 0, 0, 0) if held > cost.nusd else cost
+    return cost, flags
+
+
+def _served(call: Call, attempt: Attempt, answer: Answer, world: World) -> RateCard | None:
+    request = call.request
+    asked = context_of(request.service_tier, request.speed)
+    if _context(call, answer) == asked:
+        return attempt.card
+    return _card(call, answer, request.model, world)
+
+
+def _card(call: Call, answer: Answer, model: str, world: World) -> RateCard | None:
+    context = _context(call, answer)
+    return world.prices.card(call.request.provider, model, context=context, day=world.clock.today())
+
+
+def _context(call: Call, answer: Answer) -> PriceContext:
+    request = call.request
+    return context_of(answer.tier_served or request.service_tier, answer.speed or request.speed)
+
+
+def context_of(tier: str | None, speed: str | None) -> PriceContext:
+    """Say under which of a model's prices a call falls, in the vendors' words for tier and speed."""
+    if tier == "batch":
+        return PriceContext(None, "batch", speed)
+    return PriceContext(None if tier in _STANDARD else tier, None, None if speed == "standard" else speed)

@@ -1,0 +1,177 @@
+"""The two drivers: they perform what a flow yields, one by waiting, one by awaiting.
+
+Everything that a flow may ask is either quick (a lock, a few integers, one commit) or one of three that can
+take time: waiting for one's turn, counting tokens at the provider, and a ledger that another process has locked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from bursar._ports import Count, Held, Join, Peek, Release, Reserve, Settle, Wait, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+    from bursar._ports import Effect, Sink, Store
+
+T = TypeVar("T")
+
+
+class Desk(NamedTuple):
+    """Who performs what a flow asks: the store for holds, the sink for records."""
+
+    store: Store
+    sink: Sink
+
+
+def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int | None] | None = None) -> T:
+    """Run a flow, blocking where it waits. On an event loop's own thread it never waits: that could deadlock."""
+    owner = owner_id()
+    ticket: ThreadTicket | None = None
+    held: str | None = None
+    reply: Any = None
+    try:
+        while True:
+            effect = flow.send(reply)
+            if isinstance(effect, Wait):
+                assert ticket is not None
+                ticket.wait(effect.seconds)
+                reply = None
+            elif isinstance(effect, Join):
+                if _on_event_loop():
+                    reply = None
+                else:
+                    reply = ticket = ticket or ThreadTicket()
+                    desk.store.join(effect.scope, ticket)
+            elif isinstance(effect, Count):
+                reply = count() if count else None
+            elif isinstance(effect, Write):
+                desk.sink.write(effect.record)
+                reply = None
+            else:
+                reply = _perform(effect, desk, owner)
+                if isinstance(reply, Held):
+                    held = reply.call_id
+    except StopIteration as end:
+        held = None
+        value: T = end.value
+        return value
+    finally:
+        _clear(desk, ticket, held)
+
+
+async def adrive(
+    flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], Awaitable[int | None]] | None = None
+) -> T:
+    """Run a flow, awaiting where it waits; cancelled, it leaves no hold and no place in a queue behind."""
+    owner = owner_id()
+    ticket: TaskTicket | None = None
+    held: str | None = None
+    reply: Any = None
+    try:
+        while True:
+            effect = flow.send(reply)
+            if isinstance(effect, Wait):
+                assert ticket is not None
+                await ticket.wait(effect.seconds)
+                reply = None
+            elif isinstance(effect, Join):
+                reply = ticket = ticket or TaskTicket()
+                desk.store.join(effect.scope, ticket)
+            elif isinstance(effect, Count):
+                reply = await count() if count else None
+            elif isinstance(effect, Write):
+                if not desk.sink.try_write(effect.record):
+                    await asyncio.get_running_loop().run_in_executor(None, desk.sink.write, effect.record)
+                reply = None
+            else:
+                reply = _perform(effect, desk, owner)
+                if isinstance(reply, Held):
+                    held = reply.call_id
+    except StopIteration as end:
+        held = None
+        value: T = end.value
+        return value
+    finally:
+        _clear(desk, ticket, held)
+
+
+class ThreadTicket:
+    """A thread's place in a queue."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def wake(self) -> None:
+        """Let the waiting thread look again."""
+        self._event.set()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until woken, at most so long."""
+        self._event.wait(seconds)
+        self._event.clear()
+
+
+class TaskTicket:
+    """A task's place in a queue; woken from any thread."""
+
+    __slots__ = ("_event", "_loop")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+
+    def wake(self) -> None:
+        """Let the waiting task look again."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._event.set)
+
+    async def wait(self, seconds: float) -> None:
+        """Sleep until woken, at most so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return
+        self._event.clear()
+
+
+def owner_id() -> int:
+    """Name the task, or where there is none the thread, that would have to settle what it holds."""
+    task = _current_task()
+    return threading.get_ident() if task is None else id(task)
+
+
+def _perform(effect: Effect, desk: Desk, owner: int) -> Any:
+    store = desk.store
+    if isinstance(effect, Settle):
+        return store.settle(effect.call_id, effect.path, effect.actual, measured=effect.measured)
+    if isinstance(effect, Peek):
+        return store.peek(effect.path, owner, effect.ticket)
+    if isinstance(effect, Reserve):
+        return store.reserve(effect.call_id, effect.path, effect.amounts, owner)
+    if isinstance(effect, Release):
+        return store.release(effect.call_id)
+    raise TypeError(f"no driver performs {effect!r}")
+
+
+def _clear(desk: Desk, ticket: ThreadTicket | TaskTicket | None, held: str | None) -> None:
+    if held is not None:
+        desk.store.release(held)
+    if ticket is not None:
+        desk.store.leave(ticket)
+
+
+def _on_event_loop() -> bool:
+    return asyncio._get_running_loop() is not None  # noqa: SLF001 - the public one raises, at twenty times the price
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    if asyncio._get_running_loop() is None:  # noqa: SLF001
+        return None
+    return asyncio.current_task()

@@ -1,0 +1,128 @@
+"""What can go wrong, in one tree.
+
+BursarError
+├── Stopped                 a guard ended the run; nothing was sent for the call that raised it
+│   ├── BudgetExceeded      a limit has no room left for the call
+│   └── PriceUnknown        a limit in dollars, and a model without a price
+├── StoreError              a store was asked for something impossible; nothing was changed
+│   ├── Conflict            the same call id came with other amounts
+│   ├── UnknownScope        a scope that was never defined
+│   ├── InvalidAmount       an amount that is not a whole number between 0 and 2**53 - 1
+│   └── AlreadyCommitted    a release of a call that has been charged
+├── LedgerError             the ledger file cannot be used
+└── ConfigError             a limit, a setting or an argument that cannot be meant
+
+Each carries its numbers as attributes; the message is made from them and says what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bursar._run import Run
+
+
+class BursarError(Exception):
+    """Everything that this library raises on purpose."""
+
+
+class BursarWarning(UserWarning):
+    """What the library has to say without stopping anything."""
+
+
+class Stopped(BursarError):
+    """A guard ended the run before the call was sent.
+
+    Attributes: `run` (the run that was stopped, or None outside any), `reason` (one word), `sent` (whether
+    anything left for the provider: always False for this class of error in a call that was refused).
+    """
+
+    reason = "stopped"
+
+    def __init__(self, message: str, *, run: Run | None = None, sent: bool = False) -> None:
+        super().__init__(message)
+        self.run = run
+        self.sent = sent
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A run holds locks: an error that crosses a process boundary leaves it behind.
+        state = {**self.__dict__, "run": None}
+        return _rebuild, (type(self), self.args, state)
+
+
+class BudgetExceeded(Stopped):
+    """A limit has no room for the call.
+
+    Attributes, in nano-dollars for `usd`, else in the unit itself: `scope`, `unit`, `limit`, `settled`,
+    `held`, `needed`; `remaining` is `limit - settled - held`; `why` says which rule refused.
+    """
+
+    reason = "budget"
+
+    def __init__(  # noqa: PLR0913 - the numbers of one refusal
+        self,
+        message: str,
+        *,
+        scope: str,
+        unit: str,
+        limit: int,
+        settled: int,
+        held: int,
+        needed: int,
+        why: str = "no_room",
+        run: Run | None = None,
+    ) -> None:
+        super().__init__(message, run=run)
+        self.scope, self.unit, self.limit = scope, unit, limit
+        self.settled, self.held, self.needed, self.why = settled, held, needed, why
+
+    @property
+    def remaining(self) -> int:
+        """What the limit still had, below zero after an overrun."""
+        return self.limit - self.settled - self.held
+
+
+class PriceUnknown(Stopped):
+    """A limit in dollars cannot be kept for a model without a price. Attributes: `provider`, `model`."""
+
+    reason = "price_unknown"
+
+    def __init__(self, message: str, *, provider: str, model: str, run: Run | None = None) -> None:
+        super().__init__(message, run=run)
+        self.provider, self.model = provider, model
+
+
+class StoreError(BursarError):
+    """A store was asked for something impossible; it changed nothing."""
+
+
+class Conflict(StoreError):
+    """The same call id came again with other amounts."""
+
+
+class UnknownScope(StoreError):
+    """A scope that was never defined: it is an error, never unlimited."""
+
+
+class InvalidAmount(StoreError):
+    """An amount that is not a whole number between 0 and 2**53 - 1."""
+
+
+class AlreadyCommitted(StoreError):
+    """A release of a call that has already been charged."""
+
+
+class LedgerError(BursarError):
+    """The ledger file cannot be used. The message names the file and what to do."""
+
+
+class ConfigError(BursarError, ValueError):
+    """A limit, a setting or an argument that cannot be meant. The message names it and its value."""
+
+
+def _rebuild(kind: type[Stopped], args: tuple[Any, ...], state: dict[str, Any]) -> Stopped:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error

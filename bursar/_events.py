@@ -1,0 +1,180 @@
+"""The words that every room uses: amounts, usage, what a call asks for and how it ended.
+
+Names follow OpenTelemetry GenAI where it has one: `input_tokens` includes cached tokens, `cache_read` and
+`cache_write` are parts of it, `reasoning` is a part of `output_tokens`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from bursar._money import usd
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+
+class Amounts(NamedTuple):
+    """One value for each unit that a limit can be set on; `nusd` is nano-dollars, the others are counts."""
+
+    nusd: int = 0
+    tokens: int = 0
+    uncached_tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    model_calls: int = 0
+    tool_calls: int = 0
+
+    @property
+    def usd(self) -> Decimal:
+        """The dollars among them, exactly."""
+        return usd(self.nusd)
+
+
+UNITS = ("usd", "tokens", "uncached_tokens", "input_tokens", "output_tokens", "model_calls", "tool_calls")
+"""Names of the units as users write them, in the order of `Amounts`."""
+
+NOTHING = Amounts()
+
+
+class Usage(NamedTuple):
+    """Tokens of one attempt as the provider counted them (or as we did, see `UsageSource`).
+
+    `input_tokens` includes all cache reads and writes; the write parts are told apart by how long they live.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_30m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    cache_write_12h_tokens: int = 0
+    reasoning_tokens: int = 0
+    web_searches: int = 0
+
+    @property
+    def cache_write_tokens(self) -> int:
+        """Cache writes of every lifetime."""
+        return (
+            self.cache_write_5m_tokens
+            + self.cache_write_30m_tokens
+            + self.cache_write_1h_tokens
+            + self.cache_write_12h_tokens
+        )
+
+
+class UsageSource(StrEnum):
+    """Who counted the tokens of a record."""
+
+    PROVIDER = "provider"
+    STREAM_PARTIAL = "stream_partial"
+    ESTIMATED = "estimated"
+    NONE = "none"
+
+
+class CostStatus(StrEnum):
+    """How sure a cost is.
+
+    list_price: every token priced at its dated list price. upper_bound, lower_bound: at least one part could
+    only be bounded. estimated: the tokens were estimated. provider: the provider named the cost. unknown: no
+    price; the cost is NULL, never zero.
+    """
+
+    LIST_PRICE = "list_price"
+    UPPER_BOUND = "upper_bound"
+    LOWER_BOUND = "lower_bound"
+    ESTIMATED = "estimated"
+    PROVIDER = "provider"
+    UNKNOWN = "unknown"
+
+
+class Status(StrEnum):
+    """How an attempt ended."""
+
+    OK = "ok"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+    ABANDONED = "abandoned"
+    BLOCKED = "blocked"
+
+
+class RetryReason(StrEnum):
+    """Why an attempt was followed by another one."""
+
+    RATE_LIMIT = "rate_limit"
+    TIMEOUT = "timeout"
+    OVERLOADED = "overloaded"
+    SERVER_ERROR = "server_error"
+    CONNECTION = "connection"
+    OTHER = "other"
+
+
+class Transcript(NamedTuple):
+    """What goes in, measured and not kept: token estimates and bytes, never text.
+
+    tokens: one estimate a message, its overhead included. marks: one hash a message, to see what was added since
+    the last call. fixed_tokens: system prompt and tool schemas. utf8_bytes: of everything that is text. key: the
+    conversation (system prompt and first message). unbounded: the provider will add what bytes do not bound (a
+    stored conversation, a file, an image, a server tool).
+    """
+
+    tokens: tuple[int, ...] = ()
+    marks: tuple[int, ...] = ()
+    fixed_tokens: int = 0
+    utf8_bytes: int = 0
+    key: int = 0
+    unbounded: bool = False
+
+
+class ModelRequest(NamedTuple):
+    """One request to a model in neutral words; adapters make it from their own wire format.
+
+    cap: the output cap as the caller set it, None where absent; `cap_default` is what the model allows then.
+    thinking: tokens of the thinking budget, part of the cap. reasoning: the model thinks before it answers.
+    clampable: whether the cap may be lowered (structured output may not). cache_write: the longest lifetime of
+    cache write that the request allows ("5m", "1h", ...), None where none is asked for.
+    """
+
+    provider: str
+    model: str
+    api: str
+    stream: bool
+    transcript: Transcript
+    cap: int | None
+    cap_default: int
+    host: str | None = None
+    thinking: int = 0
+    reasoning: bool = False
+    clampable: bool = True
+    choices: int = 1
+    cache_write: str | None = None
+    service_tier: str | None = None
+    speed: str | None = None
+    searches: int = 0
+    tools_offered: int = 0
+
+
+class Answer(NamedTuple):
+    """How an attempt ended, in neutral words. `usage` is None where the provider gave none that can be believed."""
+
+    status: Status
+    usage: Usage | None = None
+    usage_source: UsageSource = UsageSource.NONE
+    output_seen: int = 0
+    sent: bool = True
+    response_model: str | None = None
+    response_id: str | None = None
+    request_id: str | None = None
+    http_status: int | None = None
+    error_type: str | None = None
+    retry_reason: RetryReason | None = None
+    finish_reason: str | None = None
+    truncated: bool = False
+    tool_calls: int = 0
+    tier_served: str | None = None
+    speed: str | None = None
+    ttft_us: int | None = None
+    flags: tuple[str, ...] = ()
+    charge: str = "usage"

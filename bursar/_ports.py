@@ -1,0 +1,190 @@
+"""What the flow asks of the world: the protocols of its neighbours and the effects it yields.
+
+The flow is a generator. It yields one of the effects below; a driver (`_drive.py`) performs it and sends the
+answer back. Nothing in this file does anything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from bursar._events import NOTHING, Amounts
+from bursar._money import MAX_AMOUNT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import date
+
+    from bursar._records import Record
+
+
+class Scope(NamedTuple):
+    """A node of the budget tree."""
+
+    kind: str
+    name: str
+    window: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" + (f" {self.window}" if self.window else "")
+
+
+UNLIMITED = Amounts(*(MAX_AMOUNT,) * len(NOTHING))
+
+
+class Room(NamedTuple):
+    """What one limited scope still has. `UNLIMITED` stands in the units without a limit.
+
+    free: limit - settled - held. idle: limit - settled, what would be free were every hold released. others:
+    calls in flight that somebody else than the asking task has open, so that waiting for them can help. crowd:
+    calls in flight and in the queue. behind: somebody else is first in the queue.
+    """
+
+    scope: Scope
+    free: Amounts
+    idle: Amounts
+    others: int
+    crowd: int
+    behind: bool
+
+
+class Held(NamedTuple):
+    """Amounts reserved for one attempt over a path, all or none."""
+
+    call_id: str
+    path: tuple[Scope, ...]
+    amounts: Amounts
+
+
+class Denied(NamedTuple):
+    """The first limit on the path that had no room. Nothing was changed."""
+
+    scope: Scope
+    unit: str
+    limit: int
+    settled: int
+    held: int
+    needed: int
+
+
+class Balance(NamedTuple):
+    """The state of one scope. `limits` names only the units that have one."""
+
+    limits: Mapping[str, int]
+    settled: Amounts
+    held: Amounts
+    unmeasured: Amounts
+    holds: int
+
+
+class Ticket(Protocol):
+    """A place in the queue of a scope. The store calls `wake` when its turn may have come."""
+
+    def wake(self) -> None: ...
+
+
+class Store(Protocol):
+    """Holds over scopes. Each verb is keyed by call id and idempotent; a refusal changes nothing.
+
+    Errors, all before any effect: `UnknownScope`, `InvalidAmount`, `Conflict` (the same id, other amounts).
+    """
+
+    def define(self, scope: Scope, limits: Mapping[str, int]) -> None:
+        """Create the scope, or change its limits; what was settled and is held stays."""
+
+    def reserve(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, owner: int) -> Held | Denied:
+        """Hold `amounts` on every scope of the path, or on none."""
+
+    def settle(self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool) -> None:
+        """Charge `actual` in place of the hold; never refused, not even above the limit."""
+
+    def release(self, call_id: str) -> None:
+        """Free a hold whose call never left. Raises `AlreadyCommitted` after a charge."""
+
+    def peek(self, path: tuple[Scope, ...], owner: int, ticket: Ticket | None) -> tuple[Room, ...]:
+        """What each limited scope of the path has left now, for this owner and this place in the queue."""
+
+    def balance(self, scope: Scope) -> Balance:
+        """The state of one scope."""
+
+    def join(self, scope: Scope, ticket: Ticket) -> None:
+        """Queue the ticket on the scope, last in line."""
+
+    def leave(self, ticket: Ticket) -> None:
+        """Take the ticket out of its queue and wake the next one."""
+
+
+class Sink(Protocol):
+    """Where records go."""
+
+    def write(self, record: Record) -> None:
+        """Keep the record; when this returns, the death of the process does not lose it. Never raises."""
+
+    def try_write(self, record: Record) -> bool:
+        """As `write`, but give up at once (False) when another process has the file."""
+
+
+class Clock(Protocol):
+    """Two clocks and a calendar: see `_clock.py`."""
+
+    def today(self) -> date: ...
+
+    def wall_us(self) -> int: ...
+
+    def monotonic_us(self) -> int: ...
+
+
+class Peek(NamedTuple):
+    """Ask for the `Room` of each limited scope of a path."""
+
+    path: tuple[Scope, ...]
+    ticket: Ticket | None
+
+
+class Reserve(NamedTuple):
+    """Ask the store for a hold. Answer: `Held` or `Denied`."""
+
+    call_id: str
+    path: tuple[Scope, ...]
+    amounts: Amounts
+
+
+class Join(NamedTuple):
+    """Queue on a scope. Answer: a `Ticket`, or None where this caller must not wait."""
+
+    scope: Scope
+
+
+class Wait(NamedTuple):
+    """Sleep until the ticket is woken or `seconds` have passed."""
+
+    ticket: Ticket
+    seconds: float
+
+
+class Count(NamedTuple):
+    """Ask the provider's free counting endpoint. Answer: input tokens, or None where there is none."""
+
+
+class Settle(NamedTuple):
+    """Charge an attempt."""
+
+    call_id: str
+    path: tuple[Scope, ...]
+    actual: Amounts
+    measured: bool
+
+
+class Release(NamedTuple):
+    """Free the hold of an attempt that never left."""
+
+    call_id: str
+
+
+class Write(NamedTuple):
+    """Commit a record before going on."""
+
+    record: Record
+
+
+Effect = Peek | Reserve | Join | Wait | Count | Settle | Release | Write

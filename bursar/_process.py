@@ -1,0 +1,103 @@
+"""What one process has: settings, the store of its runs, the ledger, prices, and what was learned.
+
+Everything is made at first use, and made anew in a forked child: a child that went on with its parent's runs
+would spend their budgets twice.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bursar._clock import CLOCK
+from bursar._config import Settings, read_settings
+from bursar._drive import Desk
+from bursar._flow import World
+from bursar.pricing.estimate import Estimator
+from bursar.pricing.rates import PriceList
+from bursar.stores.memory import MemoryStore
+from bursar.tracing.ledger import Ledger, default_ledger_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Process:
+    """The parts that all runs of one process share."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = MemoryStore()
+        self.ledger = Ledger(settings.ledger or default_ledger_path())
+        estimator = Estimator()
+        estimator.load(self.ledger.load_calibration())
+        self.world = World(CLOCK, PriceList(), estimator)
+        self.desk = Desk(self.store, self.ledger)
+        self.orphans: deque[Callable[[], Any]] = deque()
+
+    def adopt(self) -> None:
+        """Conclude what the garbage collector found abandoned (it cannot: it may run inside any lock)."""
+        while self.orphans:
+            self.orphans.popleft()()
+
+    def close(self) -> None:
+        """Keep what was learned and close the ledger."""
+        self.adopt()
+        self.ledger.save_calibration(self.world.estimator.dump())
+        self.ledger.close()
+
+
+_lock = threading.Lock()
+_process: Process | None = None
+_given: dict[str, object] = {}
+
+
+def process() -> Process:
+    """The process's parts, made at the first call. Raises `ConfigError`, `LedgerError`."""
+    found = _process
+    if found is not None:
+        return found
+    with _lock:
+        return _process or _start()
+
+
+def configure(**settings: object) -> Settings:
+    """Set what applies to every run of this process: `ledger`, `mode`, `env`, `release`, the default budget.
+
+    What is not named here is read from `BURSAR_LEDGER`, `BURSAR_MODE` and so on. Runs that are open go on as they
+    are. Returns the settings as they now stand. Raises `ConfigError` with the name and the value.
+    """
+    global _process  # noqa: PLW0603 - one process, one set of parts
+    checked = read_settings({**_given, **settings})
+    with _lock:
+        _given.update(settings)
+        old, _process = _process, None
+    if old is not None:
+        old.close()
+    return replace(checked, ledger=checked.ledger or Path(default_ledger_path()))
+
+
+def _start() -> Process:
+    global _process  # noqa: PLW0603
+    _process = Process(read_settings(_given))
+    return _process
+
+
+def _close_at_exit() -> None:
+    if _process is not None:
+        _process.close()
+
+
+def _forget_in_child() -> None:
+    global _lock, _process  # noqa: PLW0603
+    _lock = threading.Lock()
+    _process = None
+
+
+atexit.register(_close_at_exit)
+os.register_at_fork(after_in_child=_forget_in_child)

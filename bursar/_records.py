@@ -1,0 +1,130 @@
+"""The rows of the ledger: one a model attempt, one a verdict, one a run.
+
+Units: `_us` is microseconds (`ts_us` since the epoch, UTC), `_nusd` nano-dollars. None means "not known", zero
+means "known to be zero".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from bursar._events import CostStatus, RetryReason, Status, Usage, UsageSource
+
+UNATTRIBUTED = "unattributed"
+"""The workflow of calls that nobody named one for: a bucket of its own, shown, never dropped."""
+
+
+class Tags(NamedTuple):
+    """Who a call is for. Few distinct values: they share rows of the dimension table."""
+
+    workflow: str = UNATTRIBUTED
+    env: str | None = None
+    feature: str | None = None
+    owner: str | None = None
+    tenant: str | None = None
+    promise: str | None = None
+    release: str | None = None
+    prompt_version: str | None = None
+    extra: tuple[tuple[str, str], ...] = ()
+
+
+class Who(NamedTuple):
+    """Who a call is for, in full: its tags and the two that have many values."""
+
+    tags: Tags = Tags()
+    user: str | None = None
+    session: str | None = None
+
+
+@dataclass(slots=True)
+class ModelCall:
+    """One attempt at a model call: what left, what came back, what it cost and how sure that is."""
+
+    call_id: str
+    op_id: str
+    attempt: int
+    ts_us: int
+    who: Who
+    provider: str
+    request_model: str
+    path: str
+    run_id: str | None = None
+    step: int = 0
+    operation: str = "chat"
+    response_model: str | None = None
+    host: str | None = None
+    tier_requested: str | None = None
+    tier_served: str | None = None
+    speed: str | None = None
+    latency_us: int = 0
+    ttft_us: int | None = None
+    queue_us: int = 0
+    response_id: str | None = None
+    request_id: str | None = None
+    status: Status = Status.OK
+    error_type: str | None = None
+    http_status: int | None = None
+    finish_reason: str | None = None
+    retry_reason: RetryReason | None = None
+    usage: Usage = field(default_factory=Usage)
+    usage_source: UsageSource = UsageSource.NONE
+    tool_calls: int = 0
+    messages: int = 0
+    tools_offered: int = 0
+    max_tokens: int | None = None
+    sent_max_tokens: int | None = None
+    est_input_tokens: int | None = None
+    held_nusd: int | None = None
+    held_tokens: int | None = None
+    bound: str | None = None
+    flags: tuple[str, ...] = ()
+    cost_nusd: int | None = None
+    cost_status: CostStatus = CostStatus.UNKNOWN
+    cost_input_nusd: int = 0
+    cost_output_nusd: int = 0
+    cost_cache_read_nusd: int = 0
+    cost_cache_write_nusd: int = 0
+    cost_fees_nusd: int = 0
+    price_version: str | None = None
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What a guard said to a call, when it was not a plain yes."""
+
+    ts_us: int
+    run_id: str | None
+    op_id: str
+    guard: str
+    action: str
+    reason: str
+    scope: str | None = None
+    unit: str | None = None
+    limit: int | None = None
+    settled: int | None = None
+    held: int | None = None
+    needed: int | None = None
+    acted: bool = True
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """One agent loop: written when it opens, written again when it ends."""
+
+    run_id: str
+    parent_run_id: str | None
+    who: Who
+    started_us: int
+    ended_us: int | None = None
+    stop_reason: str | None = None
+    steps: int = 0
+    tool_calls: int = 0
+    tokens: int = 0
+    cost_nusd: int = 0
+    unpriced: int = 0
+    unmeasured_nusd: int = 0
+    limits: tuple[tuple[str, int], ...] = ()
+
+
+Record = ModelCall | Verdict | RunRecord

@@ -1,0 +1,160 @@
+"""Attach to `anthropic`: its public client middleware, which runs once for each HTTP attempt.
+
+The SDK's retry loop is round the middleware, so each attempt has its own hold and its own record. The attempts of
+one operation are known by the request body that they share. The SDK retries none of our exceptions.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import anthropic
+
+from bursar.clients.answers import error_type_of, of_error, of_message, of_status, of_unread
+from bursar.clients.requests import api_of, read, with_cap
+from bursar.clients.streams import KEY, tapped
+
+if TYPE_CHECKING:
+    from anthropic import APIRequest
+
+    from bursar._events import Answer
+    from bursar._flow import Attempt, Call
+    from bursar.clients.guard import Guard
+
+_COUNTED: Final = ("model", "messages", "system", "tools", "tool_choice", "thinking")
+_COUNT_TIMEOUT_S: Final = 5.0
+_RAW_HEADER: Final = "X-Stainless-Raw-Response"
+
+
+class _Operation(NamedTuple):
+    call: Call
+    body: Any
+
+
+_operation: contextvars.ContextVar[_Operation | None] = contextvars.ContextVar("bursar_anthropic", default=None)
+
+
+class GuardMiddleware(anthropic.Middleware):
+    """Opens an attempt before it is sent, and closes it when its answer is there."""
+
+    def __init__(self, guard: Guard, client: Any) -> None:
+        self.guard = guard
+        self._client = client
+
+    def handle(self, request: APIRequest, call_next: Any) -> Any:
+        """One attempt of a sync client."""
+        if api_of(request.method, request.url) is None:
+            return call_next(request)
+        call = self._call(request)
+        attempt = self.guard.open(call, lambda: self._count(request))
+        try:
+            response = call_next(_rewritten(request, attempt))
+            if self._watches(call, attempt, request, response):
+                return response
+            answer = _answer(request, response)
+            if answer is None:
+                answer = of_message("messages", response.parse(), _request_id(response))
+        except BaseException as error:
+            self.guard.close(call, attempt, of_error(error, sent=_may_have_left(error)))
+            raise
+        self.guard.close(call, attempt, answer)
+        return response
+
+    async def handle_async(self, request: APIRequest, call_next: Any) -> Any:
+        """One attempt of an async client."""
+        if api_of(request.method, request.url) is None:
+            return await call_next(request)
+        call = self._call(request)
+        attempt = await self.guard.aopen(call, lambda: self._acount(request))
+        try:
+            response = await call_next(_rewritten(request, attempt))
+            if self._watches(call, attempt, request, response):
+                return response
+            answer = _answer(request, response)
+            if answer is None:
+                answer = of_message("messages", await response.parse(), _request_id(response))
+        except BaseException as error:
+            # Without an await: a cancelled task must not lose the charge on the way.
+            self.guard.close(call, attempt, of_error(error, sent=_may_have_left(error)))
+            raise
+        await self.guard.aclose(call, attempt, answer)
+        return response
+
+    def _call(self, request: APIRequest) -> Call:
+        known = _operation.get()
+        if request.retries_taken and known is not None and known.body is request.json:
+            return known.call
+        call = self.guard.begin(read("messages", request.json, self._client.base_url.host), countable=True)
+        _operation.set(_Operation(call, request.json))
+        return call
+
+    def _watches(self, call: Call, attempt: Attempt, request: APIRequest, response: Any) -> bool:
+        if not request.stream or not response.http_response.is_success:
+            return False
+        watch = self.guard.watch(call, attempt, _request_id(response))
+        response.http_response.extensions[KEY] = watch
+        return True
+
+    def _count(self, request: APIRequest) -> int | None:
+        body: Any = request.json
+        client = self._client.with_options(timeout=_COUNT_TIMEOUT_S, max_retries=0)
+        try:
+            counted = client.messages.count_tokens(**{name: body[name] for name in _COUNTED if name in body})
+        except anthropic.AnthropicError:
+            return None
+        return int(counted.input_tokens)
+
+    async def _acount(self, request: APIRequest) -> int | None:
+        body: Any = request.json
+        client = self._client.with_options(timeout=_COUNT_TIMEOUT_S, max_retries=0)
+        try:
+            counted = await client.messages.count_tokens(**{name: body[name] for name in _COUNTED if name in body})
+        except anthropic.AnthropicError:
+            return None
+        return int(counted.input_tokens)
+
+
+def guarded(client: Any, guard: Guard) -> Any:
+    """A copy of the client that carries the guard, innermost so that it sees what is really sent."""
+    bare = client.with_options(middleware=[m for m in client.middleware if not isinstance(m, GuardMiddleware)])
+    return bare.with_options(middleware=[*bare.middleware, GuardMiddleware(guard, bare)])
+
+
+def _rewritten(request: APIRequest, attempt: Attempt) -> APIRequest:
+    if attempt.cap is None and not request.stream:
+        return request
+    options = request.options.model_copy()
+    if attempt.cap is not None:
+        options.json_data = with_cap("messages", _body(request), attempt.cap)
+    return anthropic.APIRequest(
+        options=options,
+        cast_to=request.cast_to,
+        stream=request.stream,
+        stream_cls=tapped(request.stream_cls) if request.stream_cls is not None else None,
+        retries_taken=request.retries_taken,
+    )
+
+
+def _body(request: APIRequest) -> dict[str, Any]:
+    body: Any = request.json
+    return body if isinstance(body, dict) else {}
+
+
+def _answer(request: APIRequest, response: Any) -> Answer | None:
+    http = response.http_response
+    if not http.is_success:
+        return of_status(http.status_code, error_type_of(http), _request_id(response))
+    if request.headers.get(_RAW_HEADER) == "stream":
+        return of_unread(_request_id(response))
+    return None
+
+
+def _request_id(response: Any) -> str | None:
+    value = response.http_response.headers.get("request-id")
+    return value if isinstance(value, str) else None
+
+
+def _may_have_left(error: BaseException) -> bool:
+    # What the SDK says of a request that it could not even build is a plain TypeError or ValueError.
+    return not isinstance(error, TypeError | ValueError) or isinstance(error, anthropic.AnthropicError)

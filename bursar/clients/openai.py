@@ -1,0 +1,249 @@
+"""Attach to `openai`, which has no middleware: a subclass of the client's own class.
+
+`request` is one operation, `_send_request` one HTTP attempt of it, inside the SDK's retry loop. The subclass is made
+once for each client class, so `isinstance`, the type's name and `with_options` stay as they were.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+from typing import TYPE_CHECKING, Any, Final
+
+import openai
+
+from bursar.clients.answers import error_type_of, of_error, of_message, of_status, of_unread
+from bursar.clients.requests import api_of, read, with_cap
+from bursar.clients.streams import KEY, tapped
+
+if TYPE_CHECKING:
+    from bursar._events import Answer
+    from bursar._flow import Attempt, Call
+    from bursar.clients.guard import Guard
+
+_COUNTED: Final = ("model", "input", "instructions", "tools", "tool_choice", "reasoning", "text", "previous_response_id")
+_COUNT_TIMEOUT_S: Final = 5.0
+_RAW_HEADER: Final = "X-Stainless-Raw-Response"
+_GUARD: Final = "_bursar_guard"
+
+
+class _Operation:
+    """One call of `request`: its attempts, the one that is open, and what the caller did not ask for."""
+
+    __slots__ = ("attempt", "call", "guard", "hides_usage", "request_id", "sent", "watched")
+
+    def __init__(self, guard: Guard, call: Call, attempt: Attempt) -> None:
+        self.guard, self.call = guard, call
+        self.attempt: Attempt | None = attempt
+        self.hides_usage = self.sent = self.watched = False
+        self.request_id: str | None = None
+
+    def close(self, answer: Answer) -> None:
+        """Close the open attempt, if one is."""
+        attempt, self.attempt = self.attempt, None
+        if attempt is not None and not self.watched:
+            self.guard.close(self.call, attempt, answer)
+
+    def answered(self, response: Any) -> None:
+        """Take in the response of an attempt: close it when it failed, watch it when it streams."""
+        self.request_id = response.headers.get("x-request-id")
+        if response.status_code >= 400:
+            self.close(of_status(response.status_code, error_type_of(response), self.request_id))
+        elif self.call.request.stream and self.attempt is not None:
+            watch = self.guard.watch(self.call, self.attempt, self.request_id, hide_usage=self.hides_usage)
+            response.extensions[KEY] = watch
+            self.watched = True
+
+
+_operation: contextvars.ContextVar[_Operation | None] = contextvars.ContextVar("bursar_openai", default=None)
+
+
+def guarded(client: Any, guard: Guard) -> Any:
+    """A copy of the client whose class carries the guard."""
+    copy = client.copy()
+    base = _bare_class(type(client))
+    is_async = isinstance(client, openai.AsyncOpenAI)
+    copy.__class__ = _async_class(base) if is_async else _sync_class(base)
+    setattr(copy, _GUARD, guard)
+    return copy
+
+
+def _bare_class(cls: type[Any]) -> type[Any]:
+    return cls.__mro__[1] if _GUARD in cls.__dict__ else cls
+
+
+@functools.lru_cache(maxsize=64)
+def _sync_class(base: type[Any]) -> type[Any]:
+    class Guarded(base):  # type: ignore[misc] - the base is the class of the client at hand
+        def request(self, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
+            api = api_of(options.method, options.url)
+            if api is None:
+                return super().request(cast_to, options, stream=stream, stream_cls=stream_cls)
+            guard: Guard = getattr(self, _GUARD)
+            call = _begin(self, guard, api, options)
+            operation = _Operation(guard, call, guard.open(call, lambda: _count(self, options)))
+            token = _operation.set(operation)
+            try:
+                sent = _rewritten(options, operation)
+                result = super().request(cast_to, sent, stream=stream, stream_cls=_tapped(stream_cls))
+                answer = _answer(operation, options, result)
+            except BaseException as error:
+                operation.close(of_error(error, sent=operation.sent))
+                raise
+            finally:
+                _operation.reset(token)
+            operation.close(answer)
+            return result
+
+        def _send_request(self, request: Any, **kwargs: Any) -> Any:
+            operation = _operation.get()
+            if operation is None:
+                return super()._send_request(request, **kwargs)
+            if operation.attempt is None:
+                operation.attempt = operation.guard.open(operation.call)
+            operation.sent = True
+            try:
+                response = super()._send_request(request, **kwargs)
+            except BaseException as error:
+                operation.close(of_error(error))
+                raise
+            operation.answered(response)
+            return response
+
+        def copy(self, **kwargs: Any) -> Any:
+            return _carry(self, super().copy(**kwargs))
+
+        with_options = copy
+
+    return _dressed(Guarded, base)
+
+
+@functools.lru_cache(maxsize=64)
+def _async_class(base: type[Any]) -> type[Any]:
+    class Guarded(base):  # type: ignore[misc] - the base is the class of the client at hand
+        async def request(self, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
+            api = api_of(options.method, options.url)
+            if api is None:
+                return await super().request(cast_to, options, stream=stream, stream_cls=stream_cls)
+            guard: Guard = getattr(self, _GUARD)
+            call = _begin(self, guard, api, options)
+            attempt = await guard.aopen(call, lambda: _acount(self, options))
+            operation = _Operation(guard, call, attempt)
+            token = _operation.set(operation)
+            try:
+                sent = _rewritten(options, operation)
+                result = await super().request(cast_to, sent, stream=stream, stream_cls=_tapped(stream_cls))
+                answer = _answer(operation, options, result)
+            except BaseException as error:
+                # Without an await: a cancelled task must not lose the charge on the way.
+                operation.close(of_error(error, sent=operation.sent))
+                raise
+            finally:
+                _operation.reset(token)
+            attempt_left, operation.attempt = operation.attempt, None
+            if attempt_left is not None and not operation.watched:
+                await guard.aclose(call, attempt_left, answer)
+            return result
+
+        async def _send_request(self, request: Any, **kwargs: Any) -> Any:
+            operation = _operation.get()
+            if operation is None:
+                return await super()._send_request(request, **kwargs)
+            if operation.attempt is None:
+                operation.attempt = await operation.guard.aopen(operation.call)
+            operation.sent = True
+            try:
+                response = await super()._send_request(request, **kwargs)
+            except BaseException as error:
+                operation.close(of_error(error))
+                raise
+            operation.answered(response)
+            return response
+
+        def copy(self, **kwargs: Any) -> Any:
+            return _carry(self, super().copy(**kwargs))
+
+        with_options = copy
+
+    return _dressed(Guarded, base)
+
+
+def _dressed(made: type[Any], base: type[Any]) -> type[Any]:
+    made.__name__, made.__qualname__, made.__module__ = base.__name__, base.__qualname__, base.__module__
+    setattr(made, _GUARD, None)
+    return made
+
+
+def _carry(client: Any, copy: Any) -> Any:
+    setattr(copy, _GUARD, getattr(client, _GUARD))
+    return copy
+
+
+def _begin(client: Any, guard: Guard, api: str, options: Any) -> Call:
+    return guard.begin(read(api, options.json_data, client.base_url.host), countable=api == "responses")
+
+
+def _rewritten(options: Any, operation: _Operation) -> Any:
+    request, attempt = operation.call.request, operation.attempt
+    body = options.json_data
+    if not isinstance(body, dict) or attempt is None:
+        return options
+    if attempt.cap is not None:
+        body = with_cap(request.api, body, attempt.cap)
+    if request.api == "chat" and request.stream and not _asks_usage(body):
+        # Without this a chat stream never says what it used; the extra chunk is kept from the caller.
+        body = {**body, "stream_options": {**(body.get("stream_options") or {}), "include_usage": True}}
+        operation.hides_usage = True
+    if body is options.json_data:
+        return options
+    copy = options.model_copy()
+    copy.json_data = body
+    return copy
+
+
+def _asks_usage(body: dict[str, Any]) -> bool:
+    asked = body.get("stream_options")
+    return isinstance(asked, dict) and "include_usage" in asked
+
+
+def _tapped(stream_cls: Any) -> Any:
+    return None if stream_cls is None else tapped(stream_cls)
+
+
+def _answer(operation: _Operation, options: Any, result: Any) -> Answer:
+    mode = _raw_mode(options)
+    if operation.watched or mode == "stream":
+        return of_unread(operation.request_id)
+    body = result.parse() if mode is not None else result
+    return of_message(operation.call.request.api, body, operation.request_id)
+
+
+def _raw_mode(options: Any) -> str | None:
+    headers = options.headers
+    mode = headers.get(_RAW_HEADER) if isinstance(headers, dict) else None
+    return mode if isinstance(mode, str) else None
+
+
+def _count(client: Any, options: Any) -> int | None:
+    try:
+        counted = _counter(client).responses.input_tokens.count(**_counted(options))
+    except (openai.OpenAIError, AttributeError):
+        return None
+    return int(counted.input_tokens)
+
+
+async def _acount(client: Any, options: Any) -> int | None:
+    try:
+        counted = await _counter(client).responses.input_tokens.count(**_counted(options))
+    except (openai.OpenAIError, AttributeError):
+        return None
+    return int(counted.input_tokens)
+
+
+def _counter(client: Any) -> Any:
+    return client.with_options(timeout=_COUNT_TIMEOUT_S, max_retries=0)
+
+
+def _counted(options: Any) -> dict[str, Any]:
+    body = options.json_data
+    return {name: body[name] for name in _COUNTED if name in body}

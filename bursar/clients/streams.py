@@ -1,0 +1,252 @@
+"""Watch a stream go by: count what it says, and conclude exactly once, however it ends.
+
+`tapped` makes a subclass of an SDK's own stream class, so that types and `isinstance` stay. The watch travels in
+the extensions of the HTTP response, so that one class serves all calls. A stream that is dropped without being
+read to its end is found by the garbage collector, which may run inside any lock: it only hands the watch over.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from math import ceil
+from typing import TYPE_CHECKING, Any, Final
+
+from bursar._events import Answer, RetryReason, Status, UsageSource
+from bursar.clients.answers import of_error, of_message
+from bursar.clients.usage import anthropic_usage, get
+from bursar.pricing.estimate import COLD_FACTOR
+from bursar.pricing.tokens import COUNTER
+
+if TYPE_CHECKING:
+    from bursar._events import ModelRequest
+
+KEY: Final = "bursar.watch"
+"""Where the watch of a call lies in the extensions of its HTTP response."""
+
+
+class Watch:
+    """What one stream has said so far. `done` is called once, with the answer that it amounts to."""
+
+    def __init__(
+        self,
+        request: ModelRequest,
+        done: Callable[[Answer], None],
+        now_us: Callable[[], int],
+        *,
+        request_id: str | None = None,
+        hide_usage: bool = False,
+        orphan: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._request, self._done, self._now_us = request, done, now_us
+        self._request_id, self._hide_usage, self._orphan = request_id, hide_usage, orphan
+        self._started_us = now_us()
+        self._ttft_us: int | None = None
+        self._body: dict[str, Any] = {}
+        self._usage: dict[str, Any] = {}
+        self._pieces: list[str] = []
+        self._calls = 0
+        self._complete = False
+        self._concluded = False
+
+    def see(self, event: Any) -> bool:
+        """Take in one event; False where the caller did not ask for it and must not see it."""
+        api = self._request.api
+        if api == "messages":
+            self._see_messages(event)
+        elif api == "chat":
+            return self._see_chat(event)
+        else:
+            self._see_responses(event)
+        return True
+
+    def end(self, error: BaseException | None) -> None:
+        """Conclude: the stream was read to its end (`error` None), cut, or failed."""
+        if self._concluded:
+            return
+        self._concluded = True
+        self._done(self._answer(error))
+
+    def dropped(self) -> None:
+        """Hand the watch over for concluding: nobody holds the stream any more."""
+        if not self._concluded:
+            self._orphan(lambda: self.end(GeneratorExit()))
+
+    def _answer(self, error: BaseException | None) -> Answer:
+        if self._complete or (error is None and self._usage):
+            whole = of_message(self._request.api, {**self._body, "usage": self._usage or None}, self._request_id)
+            return whole._replace(ttft_us=self._ttft_us, tool_calls=max(whole.tool_calls, self._calls))
+        if error is None:
+            whole = of_message(self._request.api, {**self._body, "usage": None}, self._request_id)
+            return whole._replace(ttft_us=self._ttft_us, tool_calls=self._calls)
+        ended = of_error(error)
+        cut = isinstance(error, GeneratorExit)
+        partial = anthropic_usage(self._usage).usage if self._request.api == "messages" else None
+        return ended._replace(
+            status=Status.ABANDONED if cut else ended.status,
+            retry_reason=None if cut else ended.retry_reason or RetryReason.CONNECTION,
+            usage=partial,
+            usage_source=UsageSource.STREAM_PARTIAL,
+            output_seen=self._output_seen(),
+            # Hidden thinking is billed and never seen: only the bound is sure to cover it.
+            charge="bound" if self._request.reasoning else "seen",
+            response_id=get(self._body, "id"),
+            response_model=get(self._body, "model"),
+            request_id=self._request_id,
+            tool_calls=self._calls,
+            ttft_us=self._ttft_us,
+        )
+
+    def _output_seen(self) -> int:
+        seen = COUNTER.measure("".join(self._pieces)).tokens
+        return ceil(seen * COLD_FACTOR.get(self._request.provider, 2.0))
+
+    def _say(self, text: Any) -> None:
+        if isinstance(text, str) and text:
+            if self._ttft_us is None:
+                self._ttft_us = self._now_us() - self._started_us
+            self._pieces.append(text)
+
+    def _see_messages(self, event: Any) -> None:
+        kind = get(event, "type")
+        if kind == "content_block_delta":
+            delta = get(event, "delta")
+            self._say(get(delta, "text") or get(delta, "partial_json") or get(delta, "thinking"))
+        elif kind == "message_start":
+            message = get(event, "message")
+            self._body = {"id": get(message, "id"), "model": get(message, "model")}
+            self._merge(get(message, "usage"))
+        elif kind == "content_block_start":
+            self._calls += get(get(event, "content_block"), "type") in ("tool_use", "server_tool_use")
+        elif kind == "message_delta":
+            self._body["stop_reason"] = get(get(event, "delta"), "stop_reason")
+            self._merge(get(event, "usage"))
+            self._complete = bool(self._usage)
+
+    def _see_chat(self, chunk: Any) -> bool:
+        self._body.setdefault("id", get(chunk, "id"))
+        self._body.setdefault("model", get(chunk, "model"))
+        tier = get(chunk, "service_tier")
+        if tier is not None:
+            self._body["service_tier"] = tier
+        choices = get(chunk, "choices") or []
+        for choice in choices:
+            delta = get(choice, "delta")
+            self._say(get(delta, "content") or get(delta, "refusal"))
+            for call in get(delta, "tool_calls") or []:
+                function = get(call, "function")
+                self._calls += get(call, "id") is not None
+                self._say(get(function, "arguments"))
+            if get(choice, "finish_reason") is not None:
+                self._body["choices"] = [{"finish_reason": get(choice, "finish_reason")}]
+        usage = get(chunk, "usage")
+        if usage is None:
+            return True
+        self._merge(usage)
+        self._complete = True
+        return not (self._hide_usage and not choices)
+
+    def _see_responses(self, event: Any) -> None:
+        kind = get(event, "type")
+        if kind == "response.created":
+            response = get(event, "response")
+            self._body = {"id": get(response, "id"), "model": get(response, "model")}
+        elif kind in ("response.completed", "response.incomplete", "response.failed"):
+            response = get(event, "response")
+            names = ("id", "model", "status", "incomplete_details", "output", "service_tier")
+            self._body = {name: get(response, name) for name in names}
+            self._merge(get(response, "usage"))
+            self._complete = True
+        elif isinstance(kind, str) and kind.endswith(".delta"):
+            self._say(get(event, "delta"))
+
+    def _merge(self, usage: Any) -> None:
+        # Cumulative, not additive: a later figure replaces an earlier one, a missing one does not.
+        fields = usage if isinstance(usage, dict) else _fields(usage)
+        self._usage.update({name: value for name, value in fields.items() if value is not None})
+
+
+@functools.lru_cache(maxsize=256)
+def tapped(stream_cls: Any) -> Any:
+    """A subclass of an SDK's stream class (plain or `Stream[Event]`) that shows its events to the call's watch."""
+    origin = getattr(stream_cls, "__origin__", stream_cls)
+    methods = _async_methods(origin) if hasattr(origin, "__aiter__") else _sync_methods(origin)
+    methods |= {"__module__": origin.__module__, "__qualname__": origin.__qualname__}
+    return types.new_class(origin.__name__, (stream_cls,), {}, lambda namespace: namespace.update(methods))
+
+
+def _sync_methods(origin: Any) -> dict[str, Any]:
+    def __init__(self: Any, **kwargs: Any) -> None:  # noqa: N807 - becomes a method
+        origin.__init__(self, **kwargs)
+        _keep(self)
+
+    def __stream__(self: Any) -> Iterator[Any]:  # noqa: N807
+        watch: Watch | None = self.response.extensions.get(KEY)
+        if watch is None:
+            yield from origin.__stream__(self)
+            return
+        try:
+            for event in origin.__stream__(self):
+                if watch.see(event):
+                    yield event
+        except BaseException as error:
+            watch.end(error)
+            raise
+        watch.end(None)
+
+    def close(self: Any) -> None:
+        try:
+            origin.close(self)
+        finally:
+            _cut(self)
+
+    return {"__init__": __init__, "__stream__": __stream__, "close": close}
+
+
+def _async_methods(origin: Any) -> dict[str, Any]:
+    def __init__(self: Any, **kwargs: Any) -> None:  # noqa: N807
+        origin.__init__(self, **kwargs)
+        _keep(self)
+
+    async def __stream__(self: Any) -> AsyncIterator[Any]:  # noqa: N807
+        watch: Watch | None = self.response.extensions.get(KEY)
+        if watch is None:
+            async for event in origin.__stream__(self):
+                yield event
+            return
+        try:
+            async for event in origin.__stream__(self):
+                if watch.see(event):
+                    yield event
+        except BaseException as error:
+            watch.end(error)
+            raise
+        watch.end(None)
+
+    async def close(self: Any) -> None:
+        try:
+            await origin.close(self)
+        finally:
+            _cut(self)
+
+    return {"__init__": __init__, "__stream__": __stream__, "close": close}
+
+
+def _keep(stream: Any) -> None:
+    watch: Watch | None = stream.response.extensions.get(KEY)
+    if watch is not None:
+        weakref.finalize(stream, watch.dropped)
+
+
+def _cut(stream: Any) -> None:
+    watch: Watch | None = stream.response.extensions.get(KEY)
+    if watch is not None:
+        watch.end(GeneratorExit())
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    found = dict(getattr(value, "__dict__", {}))
+    found.update(getattr(value, "__pydantic_extra__", None) or {})
+    return found

@@ -1,0 +1,118 @@
+"""Read what the providers say was used, and believe it only where it can be true.
+
+Anthropic's `input_tokens` leaves cached tokens out, OpenAI's includes them; both become inclusive here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from bursar._events import Usage
+
+MOST_TOKENS: Final = 10**9
+"""No single call uses more: a larger number is a defect of the counter, not a count."""
+
+
+class Reading(NamedTuple):
+    """A usage, or None and the reason why there is none: "usage_missing" or "invalid_usage"."""
+
+    usage: Usage | None
+    flags: tuple[str, ...] = ()
+
+
+class _InvalidError(Exception):
+    """A number that cannot be a count of tokens."""
+
+
+def get(value: Any, name: str) -> Any:
+    """A field of a typed object or of plain JSON."""
+    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+
+
+def anthropic_usage(raw: Any) -> Reading:
+    """Read a Messages usage (the `usage` of `message_start` merged with that of `message_delta` for a stream)."""
+    return _read(raw, _anthropic)
+
+
+def chat_usage(raw: Any) -> Reading:
+    """Read a Chat Completions usage."""
+    return _read(raw, _chat)
+
+
+def responses_usage(raw: Any) -> Reading:
+    """Read a Responses usage."""
+    return _read(raw, _responses)
+
+
+def _read(raw: Any, reader: Any) -> Reading:
+    if raw is None or raw == {}:
+        return Reading(None, ("usage_missing",))
+    try:
+        usage = reader(raw)
+    except _InvalidError:
+        return Reading(None, ("invalid_usage",))
+    if usage is None:
+        return Reading(None, ("usage_missing",))
+    parts = usage.cache_read_tokens + usage.cache_write_tokens
+    if parts > usage.input_tokens:
+        return Reading(usage._replace(input_tokens=parts), ("inconsistent_usage",))
+    return Reading(usage)
+
+
+def _anthropic(raw: Any) -> Usage | None:
+    uncached, output = get(raw, "input_tokens"), get(raw, "output_tokens")
+    if uncached is None or output is None:
+        return None
+    read = _count(get(raw, "cache_read_input_tokens"))
+    written = _count(get(raw, "cache_creation_input_tokens"))
+    lives = get(raw, "cache_creation")
+    hour = _count(get(lives, "ephemeral_1h_input_tokens")) if lives is not None else 0
+    five = _count(get(lives, "ephemeral_5m_input_tokens")) if lives is not None else 0
+    written = max(written, hour + five)
+    details = get(raw, "output_tokens_details")
+    tools = get(raw, "server_tool_use")
+    return Usage(
+        input_tokens=_count(uncached) + read + written,
+        output_tokens=_count(output),
+        cache_read_tokens=read,
+        cache_write_5m_tokens=written - hour,
+        cache_write_1h_tokens=hour,
+        reasoning_tokens=_count(get(details, "thinking_tokens")) if details is not None else 0,
+        web_searches=_count(get(tools, "web_search_requests")) if tools is not None else 0,
+    )
+
+
+def _chat(raw: Any) -> Usage | None:
+    return _openai(raw, "prompt_tokens", "completion_tokens")
+
+
+def _responses(raw: Any) -> Usage | None:
+    return _openai(raw, "input_tokens", "output_tokens")
+
+
+def _openai(raw: Any, into: str, out: str) -> Usage | None:
+    given, made = get(raw, into), get(raw, out)
+    if given is None or made is None:
+        return None
+    inside, outside = get(raw, f"{into}_details"), get(raw, f"{out}_details")
+    written = _count(get(inside, "cache_write_tokens"))
+    lives = get(inside, "cache_write_tokens_details")
+    half_day = _count(get(lives, "ttl_12h_tokens"))
+    return Usage(
+        input_tokens=_count(given),
+        output_tokens=_count(made),
+        cache_read_tokens=_count(get(inside, "cached_tokens")),
+        cache_write_30m_tokens=max(0, written - half_day),
+        cache_write_12h_tokens=half_day,
+        reasoning_tokens=_count(get(outside, "reasoning_tokens")),
+    )
+
+
+def _count(value: Any) -> int:
+    if value is None:
+        return 0
+    # A bool is no count, a text is no count, and neither is 12.5, NaN or minus one.
+    if value.__class__ is not int or not 0 <= value <= MOST_TOKENS:
+        raise _InvalidError
+    count: int = value
+    return count

@@ -1,0 +1,47 @@
+"""`bursar.wrap`: the same client back, with its calls limited and recorded."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from bursar._run import check_guards, make_who
+from bursar.clients.guard import Guard
+from bursar.guards.budget import Budget, Unlimited
+
+Client = TypeVar("Client")
+
+
+def wrap(
+    client: Client,
+    *guards: Budget | Unlimited,
+    workflow: str | None = None,
+    user: str | None = None,
+    session: str | None = None,
+    **tags: str,
+) -> Client:
+    """Guard a client of `anthropic` or `openai`, sync or async, and give the same type back.
+
+    Inside `bursar.run(...)` its calls hold on the run's budget; outside they are recorded under the tags given
+    here, and limited by the guards given here, over the life of the client. The client handed in is not changed.
+    Raises `TypeError` for what is no such client, `ConfigError` for a tag that is empty.
+    """
+    guard = Guard(make_who(workflow, user=user, session=session, **tags), check_guards(guards))
+    adapter = _adapter(client)
+    guarded: Client = adapter(client, guard)
+    return guarded
+
+
+def _adapter(client: Any) -> Any:
+    names = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(client).__mro__}
+    if names & {("anthropic", "SyncAPIClient"), ("anthropic", "AsyncAPIClient")}:
+        from bursar.clients import anthropic
+
+        return anthropic.guarded
+    if names & {("openai", "OpenAI"), ("openai", "AsyncOpenAI")}:
+        from bursar.clients import openai
+
+        return openai.guarded
+    raise TypeError(
+        f"wrap() takes a client of anthropic or openai (or their Async forms), not {type(client).__module__}."
+        f"{type(client).__qualname__}; for anything else open bursar.run(...) round it and wrap the client inside"
+    )

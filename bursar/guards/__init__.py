@@ -1,0 +1,1 @@
+"""Decide, purely: numbers in, a verdict out; no clock, no lock, no I/O."""

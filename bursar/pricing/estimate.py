@@ -1,0 +1,207 @@
+"""What a call will probably use and what it can use at most, known before it is sent.
+
+Input: the last usage of this conversation is an anchor that the provider itself counted; only what was added
+since is estimated, times a ratio learned for this workflow and model. Without an anchor the whole is estimated.
+Output: what calls of this workflow and model were seen to stay under. Bounds come in two kinds:
+
+practical   the learned ratio's high (see `Window.high`); before anything is learned, the count times COLD_FACTOR
+hard        bytes: a byte-level tokenizer cannot make more than one token of one byte of UTF-8
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from math import ceil
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import orjson
+
+from bursar._demand import FLOOR_TOKENS, Demand, Rate
+from bursar.pricing.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bursar._events import Answer, ModelRequest, Transcript, Usage
+    from bursar.pricing.rates import RateCard
+
+COLD_FACTOR: Final = {"openai": 1.5, "anthropic": 2.0}
+"""Tokens of a provider's own tokenizer for one of o200k, before any were seen: published comparisons and our own
+measurements put Claude at 1.06 to 2.56 and newer OpenAI families near 1; tool schemas are counted less exactly."""
+BYTE_FACTOR: Final = {"openai": 1.0, "anthropic": 1.15}
+"""Tokens a byte at most. OpenAI's are byte-level BPE: 1. For Claude 1.06 was the largest measured: 1.15."""
+MESSAGE_BYTES: Final = 20
+"""Tokens that a message and its role add at most, on top of its bytes."""
+REASONING_COLD: Final = 1_024
+"""Room for thinking that a clamped answer keeps, before any thinking of the model was seen."""
+ANCHORS: Final = 4_096
+SLACK: Final = 16
+"""Tokens that the practical bound keeps for the frame of what was added to a conversation."""
+
+
+class _Anchor(NamedTuple):
+    messages: int
+    mark: int
+    input_tokens: int
+
+
+@dataclass(slots=True)
+class _Learned:
+    """What was seen of one workflow with one model."""
+
+    whole: Window = field(default_factory=Window)
+    delta: Window = field(default_factory=Window)
+    output: Window = field(default_factory=Window)
+    reasoning: Window = field(default_factory=Window)
+    crowd: Window = field(default_factory=Window)
+
+    def windows(self) -> Iterator[tuple[str, Window]]:
+        for name in ("whole", "delta", "output", "reasoning", "crowd"):
+            yield name, getattr(self, name)
+
+
+class Estimate(NamedTuple):
+    """The estimate of one attempt. `crowd`: how many calls like it are usually open at once."""
+
+    input_likely: int
+    output_likely: int
+    demand: Demand
+    crowd: int
+
+
+class Estimator:
+    """Learns from what calls used, and says what the next one will. One for the process, safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._learned: dict[str, _Learned] = {}
+        self._anchors: OrderedDict[int, _Anchor] = OrderedDict()
+        self._changed: set[str] = set()
+
+    def estimate(self, request: ModelRequest, workflow: str, conversation: int, card: RateCard | None) -> Estimate:
+        """Bound one request; `conversation` tells conversations of the same text in other sessions apart."""
+        script = request.transcript
+        with self._lock:
+            learned = self._learned.get(_key(workflow, request))
+            anchor = self._anchors.get(conversation)
+        likely, practical = _input(request, learned, anchor)
+        hard = _hard(request)
+        if not script.unbounded:
+            practical = min(practical, hard)
+        cap = request.cap_default if request.cap is None else request.cap
+        high = learned.output.high_tokens() if learned else None
+        mean = learned.output.mean() if learned else None
+        price = None
+        if card is not None:
+            price = rate(request, card, practical), rate(request, card, hard)
+        demand = Demand(
+            practical, hard, cap, _floor(request, learned), high, request.choices, request.clampable, 1, price
+        )
+        return Estimate(
+            likely, cap if mean is None else min(cap, round(mean)), demand, int(learned.crowd.largest()) if learned else 1
+        )
+
+    def learn(self, request: ModelRequest, workflow: str, conversation: int, answer: Answer, crowd: int) -> None:
+        """Take in what the provider says an attempt used."""
+        usage = answer.usage
+        if usage is None:
+            return
+        key = _key(workflow, request)
+        script = request.transcript
+        with self._lock:
+            learned = self._learned.setdefault(key, _Learned())
+            self._changed.add(key)
+            self._learn_input(learned, script, conversation, usage)
+            if script.marks:
+                self._anchors[conversation] = _Anchor(len(script.marks), script.marks[-1], usage.input_tokens)
+                self._anchors.move_to_end(conversation)
+                if len(self._anchors) > ANCHORS:
+                    self._anchors.popitem(last=False)
+            # A cut answer says only that at least this much was wanted.
+            output = usage.output_tokens // request.choices * (2 if answer.truncated else 1)
+            learned.output.add(output)
+            if usage.reasoning_tokens:
+                learned.reasoning.add(usage.reasoning_tokens)
+            learned.crowd.add(crowd)
+
+    def _learn_input(self, learned: _Learned, script: Transcript, conversation: int, usage: Usage) -> None:
+        anchor = self._anchors.get(conversation)
+        if anchor is not None and _continues(script, anchor):
+            added = sum(script.tokens[anchor.messages :])
+            if added > SLACK:
+                learned.delta.add(max(0.0, (usage.input_tokens - anchor.input_tokens) / added))
+            return
+        total = sum(script.tokens) + script.fixed_tokens
+        if total:
+            learned.whole.add(usage.input_tokens / total)
+
+    def dump(self) -> dict[str, bytes]:
+        """What has been learned since the last dump, to be kept."""
+        with self._lock:
+            changed, self._changed = self._changed, set()
+            return {
+                key: orjson.dumps({name: window.values() for name, window in self._learned[key].windows()})
+                for key in changed
+            }
+
+    def load(self, kept: Mapping[str, bytes]) -> None:
+        """Take back what was kept; what this process has seen itself is newer and stays."""
+        with self._lock:
+            for key, text in kept.items():
+                windows = {name: Window(values) for name, values in orjson.loads(text).items()}
+                self._learned.setdefault(key, _Learned(**windows))
+
+
+def rate(request: ModelRequest, card: RateCard, input_tokens: int) -> Rate:
+    """Price the dearest bucket that the request allows, in the dearest tier that its input may reach."""
+    reached = [card.base, *(rates for above, rates in card.tiers if input_tokens > above)]
+    write = f"cache_write_{request.cache_write}" if request.cache_write else "input"
+    per_input = max(max(rates.input, getattr(rates, write)) for rates in reached)
+    fees = request.searches * (card.web_search_nusd or 0)
+    return Rate(fees, per_input, max(rates.output for rates in reached))
+
+
+def _key(workflow: str, request: ModelRequest) -> str:
+    return f"{workflow}\x1f{request.provider}\x1f{request.model}"
+
+
+def _continues(script: Transcript, anchor: _Anchor) -> bool:
+    return len(script.marks) >= anchor.messages > 0 and script.marks[anchor.messages - 1] == anchor.mark
+
+
+def _input(request: ModelRequest, learned: _Learned | None, anchor: _Anchor | None) -> tuple[int, int]:
+    script = request.transcript
+    cold = COLD_FACTOR.get(request.provider, 2.0)
+    if anchor is not None and _continues(script, anchor):
+        added = sum(script.tokens[anchor.messages :])
+        window = learned.delta if learned and len(learned.delta) else learned.whole if learned else None
+        likely, high = _ratios(window, cold)
+        return anchor.input_tokens + ceil(added * likely), anchor.input_tokens + ceil(added * high) + SLACK
+    total = sum(script.tokens) + script.fixed_tokens
+    likely, high = _ratios(learned.whole if learned else None, cold)
+    return ceil(total * likely), ceil(total * high)
+
+
+def _ratios(window: Window | None, cold: float) -> tuple[float, float]:
+    mean = window.mean() if window else None
+    high = window.high() if window else None
+    if mean is None or high is None:
+        return 1.0, cold
+    return mean, high
+
+
+def _hard(request: ModelRequest) -> int:
+    script = request.transcript
+    per_byte = BYTE_FACTOR.get(request.provider, 1.15)
+    return ceil(script.utf8_bytes * per_byte) + MESSAGE_BYTES * (len(script.tokens) + request.tools_offered + 1)
+
+
+def _floor(request: ModelRequest, learned: _Learned | None) -> int:
+    if request.thinking:
+        return request.thinking + FLOOR_TOKENS
+    if request.reasoning:
+        high = learned.reasoning.high_tokens() if learned else None
+        return (REASONING_COLD if high is None else high) + FLOOR_TOKENS
+    return FLOOR_TOKENS

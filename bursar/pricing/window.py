@@ -1,0 +1,74 @@
+"""A window of observations: what the next one will probably be, and what it will hardly exceed."""
+
+from __future__ import annotations
+
+from collections import deque
+from math import ceil, sqrt
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SIZE: Final = 200
+"""Observations kept; older ones are forgotten, so that a changed prompt is learned anew."""
+FEW: Final = 3
+
+
+class Window:
+    """The last 200 observations of one quantity (0 or more).
+
+    For independent observations the next one exceeds the largest of n with probability 1 / (n + 1). `high` adds
+    the spread over the square root of n to that largest, nothing where all were equal, and doubles it while there
+    are fewer than three.
+    """
+
+    __slots__ = ("_highest", "_lowest", "_seen", "_total")
+
+    def __init__(self, seen: Iterable[float] = ()) -> None:
+        self._seen: deque[float] = deque(seen, maxlen=SIZE)
+        self._bounds()
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def add(self, value: float) -> None:
+        """Take one more observation."""
+        leaving = self._seen[0] if len(self._seen) == SIZE else None
+        self._seen.append(value)
+        if leaving is not None and (leaving >= self._highest or leaving <= self._lowest):
+            self._bounds()
+            return
+        self._total += value - (leaving or 0.0)
+        self._highest = max(self._highest, value)
+        self._lowest = min(self._lowest, value)
+
+    def high(self) -> float | None:
+        """What the next observation will hardly exceed; None before the first."""
+        n = len(self._seen)
+        if n == 0:
+            return None
+        if n < FEW:
+            return 2 * self._highest
+        return self._highest + (self._highest - self._lowest) / sqrt(n)
+
+    def high_tokens(self) -> int | None:
+        """`high`, rounded up."""
+        high = self.high()
+        return None if high is None else ceil(high)
+
+    def largest(self) -> float:
+        """The largest observation, 0 before the first."""
+        return self._highest if self._seen else 0.0
+
+    def mean(self) -> float | None:
+        """The mean, None before the first."""
+        return self._total / len(self._seen) if self._seen else None
+
+    def values(self) -> list[float]:
+        """The observations, oldest first."""
+        return list(self._seen)
+
+    def _bounds(self) -> None:
+        self._highest = max(self._seen, default=float("-inf"))
+        self._lowest = min(self._seen, default=float("inf"))
+        self._total = sum(self._seen)

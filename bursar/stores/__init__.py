@@ -1,0 +1,1 @@
+"""Hold, thinly: what is reserved and what is spent, over the scopes of the budget tree."""

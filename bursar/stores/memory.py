@@ -1,0 +1,236 @@
+"""Holds in this process: one lock, plain integers.
+
+Runs and nested budgets live here. Every verb takes the lock once and touches each scope of the path once; the
+queue of a scope is first come, first served, and whoever leaves it wakes the next in line.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from bursar._errors import AlreadyCommitted, Conflict, InvalidAmount, UnknownScope
+from bursar._events import NOTHING, UNITS, Amounts
+from bursar._money import MAX_AMOUNT
+from bursar._ports import UNLIMITED, Balance, Denied, Held, Room, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bursar._ports import Ticket
+
+_INDEXES = range(len(NOTHING))
+
+
+class _Account:
+    """One scope: its limits and three integers for each unit."""
+
+    __slots__ = ("done", "held", "holds", "limits", "owners", "queue", "settled", "unmeasured")
+
+    def __init__(self) -> None:
+        self.limits: tuple[tuple[int, int], ...] = ()  # (index of the unit, limit)
+        self.settled = [0] * len(NOTHING)
+        self.held = [0] * len(NOTHING)
+        self.unmeasured = [0] * len(NOTHING)
+        self.holds: dict[str, int] = {}  # call id -> owner
+        self.owners: dict[int, int] = {}  # owner -> its calls in flight
+        self.queue: deque[Ticket] = deque()
+        self.done: dict[str, _Done] = {}  # of the calls whose innermost scope this is
+
+
+class _Done(NamedTuple):
+    """How a call ended: charged `actual`, or released (None)."""
+
+    actual: Amounts | None
+
+
+class MemoryStore:
+    """A `Store` in this process; see the protocol for what each verb promises."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._accounts: dict[Scope, _Account] = {}
+        self._held: dict[str, Held] = {}
+        self._seat: dict[Ticket, _Account] = {}
+
+    def define(self, scope: Scope, limits: Mapping[str, int]) -> None:
+        """Create the scope or change its limits. Raises `InvalidAmount` for a limit outside 0..2**53-1."""
+        for unit, limit in limits.items():
+            if unit not in UNITS:
+                raise InvalidAmount(f"{scope} has no unit {unit!r}; the units are {', '.join(UNITS)}")
+            if isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit <= MAX_AMOUNT:
+                raise InvalidAmount(f"{scope}: limit {unit}={limit!r} is not a whole number from 0 to {MAX_AMOUNT}")
+        with self._lock:
+            account = self._accounts.setdefault(scope, _Account())
+            account.limits = tuple((UNITS.index(unit), limit) for unit, limit in limits.items())
+            woken = _heads([account])
+        _wake(woken)
+
+    def drop(self, scope: Scope) -> None:
+        """Forget a scope that has ended. Calls still in flight on it are settled into nothing."""
+        with self._lock:
+            account = self._accounts.pop(scope, None)
+            woken = list(account.queue) if account else []
+        _wake(woken)
+
+    def reserve(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, owner: int) -> Held | Denied:
+        """Hold `amounts` on every scope of the path, or on none and say which limit had no room."""
+        if len(set(path)) != len(path) or not path:
+            raise InvalidAmount(f"a path names at least one scope and each once, not {[str(s) for s in path]}")
+        for amount in amounts:
+            if amount.__class__ is not int or not 0 <= amount <= MAX_AMOUNT:
+                raise InvalidAmount(f"call {call_id}: {amount!r} is not a whole number from 0 to {MAX_AMOUNT}")
+        with self._lock:
+            accounts = self._path(path)
+            known = self._held.get(call_id)
+            if known is not None or call_id in accounts[-1].done:
+                return self._again(call_id, path, amounts, known)
+            for scope, account in zip(path, accounts, strict=True):
+                settled, held = account.settled, account.held
+                for i, limit in account.limits:
+                    if settled[i] + held[i] + amounts[i] > limit:
+                        return Denied(scope, UNITS[i], limit, settled[i], held[i], amounts[i])
+            hold = self._held[call_id] = Held(call_id, path, amounts)
+            for account in accounts:
+                held = account.held
+                for i in _INDEXES:
+                    held[i] += amounts[i]
+                account.holds[call_id] = owner
+                account.owners[owner] = account.owners.get(owner, 0) + 1
+            return hold
+
+    def settle(self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool) -> None:
+        """Charge `actual` in place of the hold (or without one: an unreserved charge counts all the same)."""
+        for amount in actual:
+            if amount.__class__ is not int or not 0 <= amount <= MAX_AMOUNT:
+                raise InvalidAmount(f"call {call_id}: {amount!r} is not a whole number from 0 to {MAX_AMOUNT}")
+        with self._lock:
+            accounts = [a for scope in path if (a := self._accounts.get(scope)) is not None]
+            if not accounts:
+                self._held.pop(call_id, None)
+                return
+            done = accounts[-1].done.get(call_id)
+            if done is not None and done.actual is not None:
+                if done.actual != actual:
+                    raise Conflict(f"call {call_id} was settled at {done.actual}, now at {actual}")
+                return
+            self._lift(call_id)
+            for account in accounts:
+                settled = account.settled
+                for i in _INDEXES:
+                    settled[i] += actual[i]
+                if not measured:
+                    for i in _INDEXES:
+                        account.unmeasured[i] += actual[i]
+            accounts[-1].done[call_id] = _Done(actual)
+            woken = _heads(accounts)
+        _wake(woken)
+
+    def release(self, call_id: str) -> None:
+        """Free a hold whose call never left; a second release changes nothing."""
+        with self._lock:
+            hold = self._held.get(call_id)
+            if hold is None:
+                if any((d := a.done.get(call_id)) is not None and d.actual is not None for a in self._accounts.values()):
+                    raise AlreadyCommitted(f"call {call_id} has been charged; correct it with a new charge")
+                return
+            accounts = [a for scope in hold.path if (a := self._accounts.get(scope)) is not None]
+            self._lift(call_id)
+            if accounts:
+                accounts[-1].done[call_id] = _Done(None)
+            woken = _heads(accounts)
+        _wake(woken)
+
+    def peek(self, path: tuple[Scope, ...], owner: int, ticket: Ticket | None) -> tuple[Room, ...]:
+        """What each limited scope of the path has left now, and who is in the way."""
+        rooms = []
+        with self._lock:
+            for scope, account in zip(path, self._path(path), strict=True):
+                if not account.limits:
+                    continue
+                free, idle = list(UNLIMITED), list(UNLIMITED)
+                for i, limit in account.limits:
+                    left = limit - account.settled[i]
+                    idle[i] = left
+                    free[i] = left - account.held[i]
+                holds, queue = len(account.holds), account.queue
+                others = holds - account.owners.get(owner, 0)
+                behind = bool(queue) and queue[0] is not ticket
+                rooms.append(Room(scope, Amounts(*free), Amounts(*idle), others, holds + len(queue), behind))
+        return tuple(rooms)
+
+    def balance(self, scope: Scope) -> Balance:
+        """The state of one scope. Raises `UnknownScope`."""
+        with self._lock:
+            (account,) = self._path((scope,))
+            return Balance(
+                {UNITS[i]: limit for i, limit in account.limits},
+                Amounts(*account.settled),
+                Amounts(*account.held),
+                Amounts(*account.unmeasured),
+                len(account.holds),
+            )
+
+    def join(self, scope: Scope, ticket: Ticket) -> None:
+        """Queue the ticket on the scope; a ticket that waits elsewhere moves to the end of this line."""
+        with self._lock:
+            (account,) = self._path((scope,))
+            woken = self._unseat(ticket)
+            account.queue.append(ticket)
+            self._seat[ticket] = account
+        _wake(woken)
+
+    def leave(self, ticket: Ticket) -> None:
+        """Take the ticket out of its queue and wake the next in line."""
+        with self._lock:
+            woken = self._unseat(ticket)
+        _wake(woken)
+
+    def _path(self, path: tuple[Scope, ...]) -> list[_Account]:
+        accounts = []
+        for scope in path:
+            account = self._accounts.get(scope)
+            if account is None:
+                raise UnknownScope(f"{scope} has no account: it was never defined, or its run has ended")
+            accounts.append(account)
+        return accounts
+
+    def _again(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, known: Held | None) -> Held:
+        if known is None:
+            raise Conflict(f"call {call_id} has already ended; a new attempt needs an id of its own")
+        if known.amounts != amounts or known.path != path:
+            raise Conflict(f"call {call_id} holds {known.amounts} on {known.path}, now {amounts} on {path} was asked")
+        return known
+
+    def _lift(self, call_id: str) -> None:
+        hold = self._held.pop(call_id, None)
+        if hold is None:
+            return
+        for scope in hold.path:
+            account = self._accounts.get(scope)
+            if account is not None:
+                held = account.held
+                for i in _INDEXES:
+                    held[i] -= hold.amounts[i]
+                owner = account.holds.pop(call_id)
+                account.owners[owner] -= 1
+                if not account.owners[owner]:
+                    del account.owners[owner]
+
+    def _unseat(self, ticket: Ticket) -> list[Ticket]:
+        account = self._seat.pop(ticket, None)
+        if account is None:
+            return []
+        account.queue.remove(ticket)
+        return _heads([account])
+
+
+def _heads(accounts: Iterable[_Account]) -> list[Ticket]:
+    return [account.queue[0] for account in accounts if account.queue]
+
+
+def _wake(tickets: list[Ticket]) -> None:
+    # Outside the lock: a ticket may call into an event loop.
+    for ticket in tickets:
+        ticket.wake()
