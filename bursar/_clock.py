@@ -57,20 +57,26 @@ class UlidSource:
 
     def __call__(self) -> str:
         """Make the next id."""
-        ms = time.time_ns() // 1_000_000
         n = next(self._count)
         pairs = _PAIRS
-        return (
-            pairs[ms >> 40 & 1023]
-            + pairs[ms >> 30 & 1023]
-            + pairs[ms >> 20 & 1023]
-            + pairs[ms >> 10 & 1023]
-            + pairs[ms & 1023]
-            + self._process
-            + pairs[n >> 20 & 1023]
-            + pairs[n >> 10 & 1023]
-            + pairs[n & 1023]
-        )
+        count = pairs[n >> 20 & 1023] + pairs[n >> 10 & 1023] + pairs[n & 1023]
+        return _stamp(time.time_ns() // 1_000_000) + self._process + count
+
+
+def first_id(time_us: int) -> str:
+    """The least of all ids made at this time (microseconds since the epoch) or later."""
+    return _stamp(max(0, time_us) // 1_000)
+
+
+def _stamp(ms: int) -> str:
+    pairs = _PAIRS
+    return (
+        pairs[ms >> 40 & 1023]
+        + pairs[ms >> 30 & 1023]
+        + pairs[ms >> 20 & 1023]
+        + pairs[ms >> 10 & 1023]
+        + pairs[ms & 1023]
+    )
 
 
 CLOCK: Final = SystemClock()

@@ -248,7 +248,7 @@ def _deny(call: Call, deny: Deny, world: World) -> Generator[Effect, Any, NoRetu
     room, unit = deny.room, deny.unit
     free, idle = _of(room.free, unit), _of(room.idle, unit)
     limit = call.frame.limits[room.scope][unit]
-    show = show_usd if unit == "usd" else "{:,}".format
+    show = show_usd if unit == "usd" else f"{{:,}} {unit}".format
     held = f", {show(idle - free)} held by calls in flight" if idle > free else ""
     advice = {
         "no_room": "raise the limit, or catch bursar.Stopped and finish with what you have",
@@ -256,7 +256,7 @@ def _deny(call: Call, deny: Deny, world: World) -> Generator[Effect, Any, NoRetu
         "would_deadlock": "close the stream that this task has open, or call from a thread that may wait",
     }[deny.why]
     raise BudgetExceeded(
-        f"{room.scope}: the next call may use up to {show(deny.needed)} {unit}, and {show(max(0, free))} of "
+        f"{room.scope}: the next call may use up to {show(deny.needed)}, and {show(max(0, free))} of "
         f"{show(limit)} is left{held}. Nothing was sent. To go on: {advice}.",
         scope=str(room.scope),
         unit=unit,

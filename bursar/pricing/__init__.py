@@ -1,0 +1,1 @@
+"""What tokens cost and how many there will be."""

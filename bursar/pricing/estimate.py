@@ -103,8 +103,10 @@ class Estimator:
             likely, cap if mean is None else min(cap, round(mean)), demand, int(learned.crowd.largest()) if learned else 1
         )
 
-    def learn(self, request: ModelRequest, workflow: str, conversation: int, answer: Answer, crowd: int) -> None:
-        """Take in what the provider says an attempt used."""
+    def learn(
+        self, request: ModelRequest, workflow: str, conversation: int, answer: Answer, crowd: int, *, cut: bool
+    ) -> None:
+        """Take in what the provider says an attempt used; `cut` where our own cap ended the answer."""
         usage = answer.usage
         if usage is None:
             return
@@ -119,8 +121,8 @@ class Estimator:
                 self._anchors.move_to_end(conversation)
                 if len(self._anchors) > ANCHORS:
                     self._anchors.popitem(last=False)
-            # A cut answer says only that at least this much was wanted.
-            output = usage.output_tokens // request.choices * (2 if answer.truncated else 1)
+            # An answer that our cap ended says only that more than this was wanted.
+            output = usage.output_tokens // request.choices * (2 if cut else 1)
             learned.output.add(output)
             if usage.reasoning_tokens:
                 learned.reasoning.add(usage.reasoning_tokens)

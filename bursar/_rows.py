@@ -1,0 +1,104 @@
+"""What the ledger answers: small rows that reports are made of.
+
+Units as in `_records.py`: `_us` microseconds, `_nusd` nano-dollars, None for what is not known.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class SpendRow(NamedTuple):
+    """What one value of a tag spent in a period. `requests` counts operations, `attempts` sends."""
+
+    key: str
+    requests: int
+    attempts: int
+    errors: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    tool_calls: int
+    retries: int
+    retry_reason: str | None
+    p50_us: int | None
+    p95_us: int | None
+    nusd: int
+    unpriced: int
+    unmeasured: int
+    clamped: int
+
+
+class CallRow(NamedTuple):
+    """One attempt in the trace of a run."""
+
+    call_id: str
+    run_id: str | None
+    step: int
+    request_model: str
+    response_model: str | None
+    path: str
+    status: str
+    error_type: str | None
+    http_status: int | None
+    finish_reason: str | None
+    retry_reason: str | None
+    usage_source: str
+    flags: tuple[str, ...]
+    bound: str | None
+    ts_us: int
+    latency_us: int
+    ttft_us: int | None
+    queue_us: int
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    tool_calls: int
+    max_tokens: int | None
+    sent_max_tokens: int | None
+    held_nusd: int | None
+    nusd: int | None
+    cost_status: str
+    response_id: str | None
+    request_id: str | None
+
+
+class VerdictRow(NamedTuple):
+    """What a guard said to an operation of a run."""
+
+    op_id: str
+    run_id: str | None
+    ts_us: int
+    guard: str
+    action: str
+    reason: str
+    scope: str | None
+    unit: str | None
+    limit: int | None
+    settled: int | None
+    held: int | None
+    needed: int | None
+    acted: bool
+
+
+class RunRow(NamedTuple):
+    """A run as it was last written down."""
+
+    run_id: str
+    parent_run_id: str | None
+    workflow: str
+    user: str | None
+    started_us: int
+    ended_us: int | None
+    stop_reason: str | None
+    steps: int
+    tool_calls: int
+    tokens: int
+    nusd: int
+    unpriced: int
+    unmeasured_nusd: int
+    limits: tuple[tuple[str, int], ...]

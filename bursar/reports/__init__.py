@@ -1,0 +1,1 @@
+"""Explain, purely: small aggregates in, tables and trees out."""

@@ -1,0 +1,1 @@
+"""Remember: records into the ledger file, and back out of it."""

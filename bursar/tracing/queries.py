@@ -1,0 +1,169 @@
+"""Read the ledger: aggregates for reports, the rows of one run for its trace. Never writes, works beside writers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from bursar._clock import first_id
+from bursar._errors import LedgerError
+from bursar._rows import CallRow, RunRow, SpendRow, VerdictRow
+from bursar.db import open_ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+BY: Final = {
+    "workflow": "d.workflow",
+    "model": "coalesce(d.response_model, d.request_model)",
+    "user": "c.user_hash",
+    "session": "c.session_id",
+    "feature": "d.feature",
+    "owner": "d.owner",
+    "tenant": "d.tenant",
+    "env": "d.env",
+    "release": "d.release",
+    "prompt_version": "d.prompt_version",
+    "provider": "d.provider",
+}
+"""What a report may group by, and where that is kept."""
+NONE: Final = "(none)"
+
+_JOINED: Final = "model_call c JOIN dimension d ON d.id = c.dimension JOIN ending e ON e.id = c.ending"
+_WRITES: Final = (
+    "c.cache_write_5m_tokens + c.cache_write_30m_tokens + c.cache_write_1h_tokens + c.cache_write_12h_tokens"
+)
+
+
+class Reader:
+    """A read-only view of a ledger file. Raises `LedgerError` where there is none, or none of ours."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = open_ledger(path, read_only=True)
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._database.close()
+
+    def spend_by(self, by: str, since_us: int = 0, until_us: int | None = None) -> list[SpendRow]:
+        """What each value of a tag spent from `since_us` (included) to `until_us` (not), dearest first.
+
+        Percentiles are of the latency of attempts that ended well, by the nearest-rank rule. Raises `LedgerError`
+        for a tag that is none.
+        """
+        if by not in BY:
+            raise LedgerError(f"a report cannot be made by {by!r}; it can by {', '.join(BY)}")
+        rows = self._totals(BY[by], since_us, until_us)
+        reasons = self._reasons(BY[by], since_us, until_us)
+        latencies = self._latencies(BY[by], since_us, until_us)
+        return [
+            SpendRow(key, *row[:10], reasons.get(key), *latencies.get(key, (None, None)), *row[10:])
+            for key, *row in rows
+        ]
+
+    def runs(self, limit: int = 20) -> list[RunRow]:
+        """The newest runs first."""
+        return self._runs("ORDER BY r.run_id DESC LIMIT ?", (limit,))
+
+    def run(self, prefix: str) -> RunRow:
+        """The run whose id begins so ("last" is the newest). Raises `LedgerError` for none, and for several."""
+        found = self.runs(1) if prefix == "last" else self._runs(
+            "AND r.run_id >= ? AND r.run_id < ? ORDER BY r.run_id LIMIT 6", (prefix.upper(), prefix.upper() + "~")
+        )  # fmt: skip
+        if not found:
+            raise LedgerError(f"no run's id begins with {prefix[:40]!r}; `bursar trace last` shows the newest")
+        if len(found) > 1 and found[0].run_id != prefix.upper():
+            names = ", ".join(row.run_id for row in found[:5])
+            raise LedgerError(f"{len(found)} or more runs begin with {prefix[:40]!r}: {names}")
+        return found[0]
+
+    def family(self, run_id: str) -> list[RunRow]:
+        """A run and all runs nested in it, parents first."""
+        family = self._runs("AND r.run_id = ?", (run_id,))
+        for row in family:
+            family += self._runs("AND r.parent_run_id = ? ORDER BY r.run_id", (row.run_id,))
+        return family
+
+    def calls(self, runs: Sequence[RunRow]) -> list[CallRow]:
+        """The attempts of these runs, in the order in which they began."""
+        marks = ", ".join("?" * len(runs))
+        rows = self._database.execute(
+            f"""SELECT c.call_id, r.run_id, c.step, d.request_model, d.response_model, d.path, e.status, e.error_type,
+                e.http_status, e.finish_reason, e.retry_reason, e.usage_source, e.flags, e.bound, c.ts_us,
+                c.latency_us, c.ttft_us, c.queue_us, c.input_tokens, c.cache_read_tokens, {_WRITES}, c.output_tokens,
+                c.reasoning_tokens, c.tool_calls, c.max_tokens, c.sent_max_tokens, c.held_nusd, c.cost_nusd,
+                e.cost_status, c.response_id, c.request_id
+            FROM {_JOINED} JOIN run r ON r.number = c.run WHERE r.run_id IN ({marks}) ORDER BY c.call_id""",  # noqa: S608
+            [row.run_id for row in runs],
+        )
+        return [CallRow(*row[:12], tuple(row[12].split()), *row[13:]) for row in rows]
+
+    def verdicts(self, runs: Sequence[RunRow]) -> list[VerdictRow]:
+        """What guards said in these runs, when it was not a plain yes."""
+        marks = ", ".join("?" * len(runs))
+        rows = self._database.execute(
+            f"""SELECT op_id, run_id, ts_us, guard, action, reason, scope, unit, "limit", settled, held, needed, acted
+            FROM verdict WHERE run_id IN ({marks}) ORDER BY id""",  # noqa: S608
+            [row.run_id for row in runs],
+        )
+        return [VerdictRow(*row[:-1], acted=bool(row[-1])) for row in rows]
+
+    def _totals(self, key: str, since_us: int, until_us: int | None) -> list[tuple[Any, ...]]:
+        return self._grouped(
+            key,
+            f"""count(DISTINCT substr(c.call_id, 1, 26)), count(*), sum(e.status = 'error'), sum(c.input_tokens),
+            sum(c.output_tokens), sum(c.cache_read_tokens), sum({_WRITES}), sum(c.reasoning_tokens),
+            sum(c.tool_calls), count(*) - count(DISTINCT substr(c.call_id, 1, 26)), total(c.cost_nusd),
+            sum(c.cost_nusd IS NULL), sum(e.usage_source IN ('estimated', 'stream_partial')),
+            sum(instr(e.flags, 'clamped') > 0)""",
+            since_us,
+            until_us,
+        )
+
+    def _reasons(self, key: str, since_us: int, until_us: int | None) -> dict[str, str]:
+        rows = self._database.execute(
+            f"""SELECT coalesce({key}, ?) AS k, e.retry_reason, count(*) AS n FROM {_JOINED}
+            WHERE c.call_id >= ? AND c.call_id < ? AND e.retry_reason IS NOT NULL
+            GROUP BY k, e.retry_reason ORDER BY n""",  # noqa: S608 - names of ours only
+            (NONE, *_between(since_us, until_us)),
+        )
+        return {name: reason for name, reason, _ in rows}
+
+    def _latencies(self, key: str, since_us: int, until_us: int | None) -> dict[str, tuple[int, int]]:
+        rows = self._database.execute(
+            f"""SELECT k, min(latency_us) FILTER (WHERE place * 2 >= size),
+                min(latency_us) FILTER (WHERE place * 20 >= size * 19)
+            FROM (SELECT coalesce({key}, ?) AS k, c.latency_us,
+                row_number() OVER (PARTITION BY coalesce({key}, ?) ORDER BY c.latency_us) AS place,
+                count(*) OVER (PARTITION BY coalesce({key}, ?)) AS size
+                FROM {_JOINED} WHERE c.call_id >= ? AND c.call_id < ? AND e.status = 'ok') GROUP BY k""",  # noqa: S608
+            (NONE, NONE, NONE, *_between(since_us, until_us)),
+        )
+        return {name: (p50, p95) for name, p50, p95 in rows}
+
+    def _grouped(self, key: str, columns: str, since_us: int, until_us: int | None) -> list[tuple[Any, ...]]:
+        rows = self._database.execute(
+            f"""SELECT coalesce({key}, ?) AS k, {columns} FROM {_JOINED}
+            WHERE c.call_id >= ? AND c.call_id < ? GROUP BY k ORDER BY total(c.cost_nusd) DESC, k""",  # noqa: S608
+            (NONE, *_between(since_us, until_us)),
+        )
+        # total() sums as a double, exact to 2**53 nano-dollars, and is 0.0 where sum() is NULL.
+        return [(*row[:11], int(row[11]), *row[12:]) for row in rows]
+
+    def _runs(self, condition: str, values: Sequence[Any]) -> list[RunRow]:
+        rows = self._database.execute(
+            f"""SELECT r.run_id, r.parent_run_id, d.workflow, r.user_hash, r.started_us, r.ended_us, r.stop_reason,
+                r.steps, r.tool_calls, r.tokens, r.cost_nusd, r.unpriced, r.unmeasured_nusd, r.limits
+            FROM run r JOIN dimension d ON d.id = r.dimension WHERE true {condition}""",  # noqa: S608 - ours only
+            values,
+        )
+        return [RunRow(*row[:-1], limits=tuple(orjson.loads(row[-1]).items())) for row in rows]
+
+
+def _between(since_us: int, until_us: int | None) -> tuple[str, str]:
+    # An id begins with its time: a range of time is a range of the primary key.
+    return first_id(since_us), "~" if until_us is None else first_id(until_us)

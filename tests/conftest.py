@@ -1,0 +1,36 @@
+"""Each test has a ledger of its own; prices are compiled once and kept for all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def price_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A price cache that is nobody's own."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("BURSAR_CACHE_DIR", str(tmp_path_factory.mktemp("prices")))
+    for name in ("BURSAR_MODE", "BURSAR_ENV", "BURSAR_RELEASE", "BURSAR_DEFAULT_USD", "BURSAR_DEFAULT_MODEL_CALLS"):
+        patch.delenv(name, raising=False)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A fresh ledger file, and a process that has learned nothing."""
+    path = tmp_path / "ledger.db"
+    monkeypatch.setenv("BURSAR_LEDGER", str(path))
+    yield path
+    from bursar import _process
+
+    if _process._process is not None:
+        _process._process.close()
+    _process._process = None
+    _process._given.clear()
