@@ -21,8 +21,8 @@ from bursar.pricing.price import Cost, price
 from bursar.pricing.rates import PriceContext
 
 if TYPE_CHECKING:
+    from bursar._call import Attempt, Call, World
     from bursar._events import Answer
-    from bursar._flow import Attempt, Call, World
     from bursar.pricing.rates import RateCard
 
 CHUNK_TOKENS: Final = 64
@@ -45,7 +45,9 @@ class Charged(NamedTuple):
 def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charged:
     """Apply the table above."""
     if answer.charge == "release":
-        return Charged(Usage(), UsageSource.NONE, Cost(0, CostStatus.LIST_PRICE, 0, 0, 0, 0, 0), Amounts(), answer.flags)
+        return Charged(
+            Usage(), UsageSource.NONE, Cost(0, CostStatus.LIST_PRICE, 0, 0, 0, 0, 0), Amounts(), answer.flags
+        )
     usage, source = _usage(call, attempt, answer)
     cost, flags = _cost(call, attempt, answer, usage, source, world)
     total = min(MAX_AMOUNT, usage.input_tokens + usage.output_tokens)
@@ -66,7 +68,7 @@ def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charge
 def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, world: World) -> ModelCall:
     """Write down one attempt."""
     request, frame, cost = call.request, call.frame, charged.cost
-    shape = (attempt.shape,) if attempt.shape in ("lowered", "clamped") else ()
+    shape: tuple[str, ...] = (attempt.shape,) if attempt.shape in ("lowered", "clamped") else ()
     if request.cap is None and attempt.cap is None and frame.path:
         shape += ("uncapped",)
     return ModelCall(

@@ -51,7 +51,7 @@ def read_settings(given: Mapping[str, object], environ: Mapping[str, str] | None
             values[name] = _checked(name, given[name], name)
         elif variable in environ:
             values[name] = _from_text(name, environ[variable], variable)
-    return Settings(**values)  # type: ignore[arg-type] - each value was checked by its name
+    return Settings(**values)  # type: ignore[arg-type]  # each value was checked by its name
 
 
 def _from_text(name: str, text: str, variable: str) -> object:

@@ -60,7 +60,7 @@ class BudgetExceeded(Stopped):
 
     reason = "budget"
 
-    def __init__(  # noqa: PLR0913 - the numbers of one refusal
+    def __init__(
         self,
         message: str,
         *,

@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bursar._call import World
 from bursar._clock import CLOCK
 from bursar._config import Settings, read_settings
 from bursar._drive import Desk
-from bursar._flow import World
 from bursar.pricing.estimate import Estimator
 from bursar.pricing.rates import PriceList
 from bursar.stores.memory import MemoryStore
@@ -72,7 +72,7 @@ def configure(**settings: object) -> Settings:
     What is not named here is read from `BURSAR_LEDGER`, `BURSAR_MODE` and so on. Runs that are open go on as they
     are. Returns the settings as they now stand. Raises `ConfigError` with the name and the value.
     """
-    global _process  # noqa: PLW0603 - one process, one set of parts
+    global _process
     checked = read_settings({**_given, **settings})
     with _lock:
         _given.update(settings)

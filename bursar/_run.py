@@ -17,10 +17,10 @@ import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from bursar._call import Frame
 from bursar._clock import new_id
 from bursar._errors import BursarWarning, ConfigError, Stopped
 from bursar._events import UNITS, Amounts, CostStatus
-from bursar._flow import Frame
 from bursar._money import show_usd, usd
 from bursar._ports import Balance, Scope
 from bursar._process import Process, process
@@ -266,7 +266,7 @@ class _Opener:
                 async with self._again():
                     return await fn(*args, **kwargs)
 
-            return awaited  # type: ignore[return-value] - a coroutine function for a coroutine function
+            return awaited  # type: ignore[return-value]  # a coroutine function for a coroutine function
 
         @functools.wraps(fn)
         def called(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -392,15 +392,17 @@ def make_who(workflow: str | None, *, user: str | None = None, session: str | No
     """Check tags and put them in their places. Raises `ConfigError` that names the tag and its value."""
     named = {"user": user, "session": session, "workflow": workflow, **tags}
     for name, value in named.items():
-        if value is not None and (not isinstance(value, str) or not value.strip()):
+        if value is not None and (value.__class__ is not str or not value.strip()):
             raise ConfigError(f"{name}={value!r}: a tag is a text that is not empty")
     known = {name: tags[name] for name in Tags._fields if tags.get(name) is not None}
-    extra = tuple(sorted((name, value) for name, value in tags.items() if name not in Tags._fields and value is not None))
+    extra = tuple(
+        sorted((name, value) for name, value in tags.items() if name not in Tags._fields and value is not None)
+    )
     settings = process().settings
     known.setdefault("env", settings.env)
     if settings.release is not None:
         known.setdefault("release", settings.release)
-    return Who(Tags(workflow=workflow or UNATTRIBUTED, extra=extra, **known), user, session)  # type: ignore[arg-type]
+    return Who(Tags(workflow=workflow or UNATTRIBUTED, extra=extra, **known), user, session)
 
 
 def check_guards(guards: Sequence[Budget | Unlimited]) -> list[Budget | Unlimited]:
@@ -418,7 +420,11 @@ def client_frame(who: Who, budgets: Sequence[Budget | Unlimited]) -> Frame:
     """The frame of a wrapped client outside of any run."""
     owner = process()
     frame = ScopedFrame(who, observe=owner.settings.mode == "observe")
-    added = [(spec, _Account(Scope("client", new_id()), spec.limits(), owner)) for spec in budgets if isinstance(spec, Budget)]
+    added = [
+        (spec, _Account(Scope("client", new_id()), spec.limits(), owner))
+        for spec in budgets
+        if isinstance(spec, Budget)
+    ]
     return _narrow(frame, added) if added else frame
 
 
@@ -429,7 +435,11 @@ def merged_frame(client: Frame, inner: Frame) -> Frame:
     tags, own = inner.who.tags, client.who.tags
     filled = {name: value for name, value in own._asdict().items() if getattr(tags, name) is None}
     extra = tuple(sorted({**dict(own.extra), **dict(tags.extra)}.items()))
-    who = Who(tags._replace(**{**filled, "extra": extra}), inner.who.user or client.who.user, inner.who.session or client.who.session)
+    who = Who(
+        tags._replace(**{**filled, "extra": extra}),
+        inner.who.user or client.who.user,
+        inner.who.session or client.who.session,
+    )
     frame = replace(inner, who=who)
     if not client.accounts:
         return frame
@@ -465,9 +475,7 @@ def _run_frame(
     return _narrow(base, added, lenient=default)
 
 
-def _narrow(
-    frame: Frame, added: Sequence[tuple[Budget | None, _Account]], *, lenient: bool = False
-) -> ScopedFrame:
+def _narrow(frame: Frame, added: Sequence[tuple[Budget | None, _Account]], *, lenient: bool = False) -> ScopedFrame:
     assert isinstance(frame, ScopedFrame)
     specs = [spec for spec, _ in added if spec is not None]
     limits_usd = any("usd" in account.limits for _, account in added)

@@ -9,7 +9,15 @@ from bursar._events import Answer, RetryReason, Status, UsageSource
 from bursar.clients.usage import anthropic_usage, chat_usage, get, responses_usage
 
 _NEVER_LEFT: Final = frozenset(
-    {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "ProxyError"}
+    {
+        "ConnectError",
+        "ConnectTimeout",
+        "PoolTimeout",
+        "UnsupportedProtocol",
+        "LocalProtocolError",
+        "InvalidURL",
+        "ProxyError",
+    }
 )
 _RELEASED_5XX: Final = frozenset({503, 529})
 _REASONS: Final = {

@@ -18,8 +18,8 @@ from bursar.clients.streams import KEY, tapped
 if TYPE_CHECKING:
     from anthropic import APIRequest
 
+    from bursar._call import Attempt, Call
     from bursar._events import Answer
-    from bursar._flow import Attempt, Call
     from bursar.clients.guard import Guard
 
 _COUNTED: Final = ("model", "messages", "system", "tools", "tool_choice", "thinking")
@@ -127,11 +127,12 @@ def _rewritten(request: APIRequest, attempt: Attempt) -> APIRequest:
     options = request.options.model_copy()
     if attempt.cap is not None:
         options.json_data = with_cap("messages", _body(request), attempt.cap)
+    stream_cls: Any = request.stream_cls
     return anthropic.APIRequest(
         options=options,
         cast_to=request.cast_to,
         stream=request.stream,
-        stream_cls=tapped(request.stream_cls) if request.stream_cls is not None else None,
+        stream_cls=None if stream_cls is None else tapped(stream_cls),
         retries_taken=request.retries_taken,
     )
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bursar._call import Attempt, Call
 from bursar._clock import new_id
 from bursar._drive import adrive, drive
-from bursar._flow import Attempt, Call, close, open
+from bursar._flow import close, open
 from bursar._process import process
 from bursar._run import client_frame, current_frame, merged_frame
 from bursar.clients.receipts import keep
@@ -19,8 +20,8 @@ from bursar.clients.streams import Watch
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from bursar._call import Frame
     from bursar._events import Answer, ModelRequest
-    from bursar._flow import Frame
     from bursar._records import Who
     from bursar.guards.budget import Budget, Unlimited
 
@@ -80,4 +81,3 @@ class Guard:
             # One frame a run, not one a call: a client is mostly used in one run for many calls.
             merged = self._merged = (inner, merged_frame(self._own, inner))
         return merged[1]
-

@@ -17,11 +17,20 @@ from bursar.clients.requests import api_of, read, with_cap
 from bursar.clients.streams import KEY, tapped
 
 if TYPE_CHECKING:
+    from bursar._call import Attempt, Call
     from bursar._events import Answer
-    from bursar._flow import Attempt, Call
     from bursar.clients.guard import Guard
 
-_COUNTED: Final = ("model", "input", "instructions", "tools", "tool_choice", "reasoning", "text", "previous_response_id")
+_COUNTED: Final = (
+    "model",
+    "input",
+    "instructions",
+    "tools",
+    "tool_choice",
+    "reasoning",
+    "text",
+    "previous_response_id",
+)
 _COUNT_TIMEOUT_S: Final = 5.0
 _RAW_HEADER: Final = "X-Stainless-Raw-Response"
 _GUARD: Final = "_bursar_guard"
@@ -68,13 +77,13 @@ def guarded(client: Any, guard: Guard) -> Any:
     return copy
 
 
-def _bare_class(cls: type[Any]) -> type[Any]:
+def _bare_class(cls: Any) -> Any:
     return cls.__mro__[1] if _GUARD in cls.__dict__ else cls
 
 
 @functools.lru_cache(maxsize=64)
-def _sync_class(base: type[Any]) -> type[Any]:
-    class Guarded(base):  # type: ignore[misc] - the base is the class of the client at hand
+def _sync_class(base: Any) -> type[Any]:
+    class Guarded(base):  # type: ignore[misc]  # the base is the class of the client at hand
         def request(self, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
             api = api_of(options.method, options.url)
             if api is None:
@@ -119,8 +128,8 @@ def _sync_class(base: type[Any]) -> type[Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def _async_class(base: type[Any]) -> type[Any]:
-    class Guarded(base):  # type: ignore[misc] - the base is the class of the client at hand
+def _async_class(base: Any) -> type[Any]:
+    class Guarded(base):  # type: ignore[misc]  # the base is the class of the client at hand
         async def request(self, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
             api = api_of(options.method, options.url)
             if api is None:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from bursar._charge import context_of
 from bursar._errors import BursarError
 from bursar._events import CostStatus, Usage
 from bursar._money import show_usd, usd
@@ -14,7 +15,6 @@ from bursar.clients.answers import of_message
 from bursar.clients.usage import get
 from bursar.pricing.price import price
 from bursar.pricing.rates import find_provider
-from bursar._charge import context_of
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -75,7 +75,9 @@ def cost(response: Any) -> Receipt:
     model = answer.response_model or ""
     provider = "anthropic" if api == "messages" else find_provider(model) or "openai"
     world = process().world
-    card = world.prices.card(provider, model, context=context_of(answer.tier_served, answer.speed), day=world.clock.today())
+    card = world.prices.card(
+        provider, model, context=context_of(answer.tier_served, answer.speed), day=world.clock.today()
+    )
     if answer.usage is None:
         return Receipt(None, None, CostStatus.UNKNOWN)
     priced = price(answer.usage, card)

@@ -19,8 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bursar._events import UNITS, Amounts
 from bursar._errors import ConfigError
+from bursar._events import UNITS, Amounts
 from bursar._money import MAX_AMOUNT, PICO_PER_NANO, parse_count, parse_usd
 from bursar._verdicts import Decision, Deny, Grant, Queue
 

@@ -26,6 +26,7 @@ class Window:
 
     def __init__(self, seen: Iterable[float] = ()) -> None:
         self._seen: deque[float] = deque(seen, maxlen=SIZE)
+        self._highest = self._lowest = self._total = 0.0
         self._bounds()
 
     def __len__(self) -> int:

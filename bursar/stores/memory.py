@@ -59,7 +59,7 @@ class MemoryStore:
         for unit, limit in limits.items():
             if unit not in UNITS:
                 raise InvalidAmount(f"{scope} has no unit {unit!r}; the units are {', '.join(UNITS)}")
-            if isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit <= MAX_AMOUNT:
+            if limit.__class__ is not int or not 0 <= limit <= MAX_AMOUNT:
                 raise InvalidAmount(f"{scope}: limit {unit}={limit!r} is not a whole number from 0 to {MAX_AMOUNT}")
         with self._lock:
             account = self._accounts.setdefault(scope, _Account())
@@ -132,7 +132,9 @@ class MemoryStore:
         with self._lock:
             hold = self._held.get(call_id)
             if hold is None:
-                if any((d := a.done.get(call_id)) is not None and d.actual is not None for a in self._accounts.values()):
+                if any(
+                    (d := a.done.get(call_id)) is not None and d.actual is not None for a in self._accounts.values()
+                ):
                     raise AlreadyCommitted(f"call {call_id} has been charged; correct it with a new charge")
                 return
             accounts = [a for scope in hold.path if (a := self._accounts.get(scope)) is not None]

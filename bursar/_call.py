@@ -1,0 +1,85 @@
+"""A call while it lives: the world it is given, the frame it happens in, the operation and its attempts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bursar._events import Amounts, ModelRequest
+    from bursar._ports import Clock, Scope
+    from bursar._records import Who
+    from bursar._run import Run
+    from bursar.pricing.estimate import Estimate, Estimator
+    from bursar.pricing.rates import PriceList, RateCard
+
+
+class World(NamedTuple):
+    """What the flow is given: time, prices, and what was learned so far."""
+
+    clock: Clock
+    prices: PriceList
+    estimator: Estimator
+
+
+@dataclass(slots=True)
+class Frame:
+    """Where a call happens: the budget path, the tags, and how its guards behave. Made once for a run or budget."""
+
+    who: Who
+    path: tuple[Scope, ...] = ()
+    run: Run | None = None
+    limits_usd: bool = False
+    lenient_usd: bool = False
+    hard: bool = False
+    max_wait: float = 60.0
+    observe: bool = False
+    limits: Mapping[Scope, Mapping[str, int]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Call:
+    """One operation: the request as asked, and what has become of it so far.
+
+    `cap` is the output cap that was put into the request; retries send the same bytes again. `countable`: the
+    provider has a free counting endpoint for it. `step` counts the operations of the run.
+    """
+
+    op_id: str
+    request: ModelRequest
+    frame: Frame
+    step: int = 0
+    attempts: int = 0
+    counted: bool = False
+    cap: int | None = None
+    countable: bool = False
+
+    def conversation(self) -> int:
+        """Tell apart conversations of the same text in different sessions and runs."""
+        frame = self.frame
+        return hash((frame.who.session or (frame.run.id if frame.run else None), self.request.transcript.key))
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One admitted send of a call. `cap` is the output cap to put into the request, None to leave it alone.
+
+    `hold` is what it may cost at most, reserved where `reserved` says so; `estimate` what the bound was made of.
+    """
+
+    call_id: str
+    number: int
+    started_us: int
+    ts_us: int
+    cap: int | None
+    hold: Amounts
+    reserved: bool
+    bound: str
+    shape: str
+    estimate: Estimate
+    card: RateCard | None
+    crowd: int = 1
+    queue_us: int = 0
+    closed: bool = False
