@@ -9,6 +9,7 @@ BursarError
 │   ├── UnknownScope        a scope that was never defined
 │   ├── InvalidAmount       an amount that is not a whole number between 0 and 2**53 - 1
 │   └── AlreadyCommitted    a release of a call that has been charged
+├── RecordingError          a file is no recorded run that can be replayed
 ├── LedgerError             the ledger file cannot be used
 └── ConfigError             a limit, a setting or an argument that cannot be meant
 
@@ -111,6 +112,14 @@ class InvalidAmount(StoreError):
 
 class AlreadyCommitted(StoreError):
     """A release of a call that has already been charged."""
+
+
+class RecordingError(BursarError):
+    """A file or a line of it is no recorded run. Attributes: `path`, `line` (from 1, None for the whole file)."""
+
+    def __init__(self, path: str, line: int | None, what: str) -> None:
+        super().__init__(f"{path}{'' if line is None else f':{line}'}: {what}")
+        self.path, self.line = path, line
 
 
 class LedgerError(BursarError):

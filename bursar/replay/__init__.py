@@ -1,0 +1,45 @@
+"""Recorded runs, priced step by step and held against a budget. No model is called.
+
+    for run in replay(["runs.jsonl.gz"], Budget(usd="0.50")):
+        print(run.id, run.usd, run.stopped_at_step)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bursar.replay.cost import Pricer, RunCost
+from bursar.replay.recording import read_file, runs_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import date
+
+    from bursar._errors import RecordingError
+    from bursar.guards.budget import Budget
+
+__all__ = ["RunCost", "replay"]
+
+
+def replay(
+    paths: list[str],
+    budget: Budget | None = None,
+    *,
+    model: str | None = None,
+    day: date | None = None,
+    problem: Callable[[RecordingError], None] | None = None,
+) -> Iterator[RunCost]:
+    """Price every run in these files (a directory stands for the recordings in it, "-" for standard input).
+
+    `model` is the model of runs that name none; `day` the day whose list prices hold (today's if not given).
+    Lines that are no run go to `problem`; without it the first raises `RecordingError`, as does a file that cannot
+    be read.
+    """
+    pricer = Pricer(budget, model=model, day=day)
+    for path in runs_in(paths):
+        for recording in read_file(path, problem or _refuse):
+            yield pricer.price(recording)
+
+
+def _refuse(error: RecordingError) -> None:
+    raise error

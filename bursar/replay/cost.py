@@ -1,0 +1,144 @@
+"""Price a recorded run, and find the step at which a budget would have stopped it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bursar._clock import CLOCK
+from bursar._demand import Demand, Rate
+from bursar._events import Amounts, CostStatus, Usage
+from bursar._money import usd
+from bursar._ports import Scope
+from bursar._verdicts import Deny, Grant
+from bursar.guards.budget import decide
+from bursar.pricing.price import price
+from bursar.pricing.rates import PriceList, find_provider
+from bursar.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from bursar.guards.budget import Budget
+    from bursar.pricing.rates import RateCard
+    from bursar.replay.recording import Recording, Step
+
+
+@dataclass(frozen=True, slots=True)
+class RunCost:
+    """What one recorded run cost, and where a budget would have stopped it.
+
+    `nusd` is nano-dollars, None where a step has no price. cost_status: list_price where the provider counted every
+    token, estimated where we did, unknown without a price. `stopped_at_step` counts from 1; `stop_reason` is the
+    unit that ran out, or price_unknown. `nusd_not_spent` is the cost of that step and all later ones, 0 where
+    nothing stopped, None where unpriced.
+    """
+
+    id: str
+    model: str | None
+    success: bool | None
+    steps: int
+    input_tokens: int
+    output_tokens: int
+    nusd: int | None
+    cost_status: CostStatus
+    stopped_at_step: int | None
+    stop_reason: str | None
+    nusd_not_spent: int | None
+    source: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The run as plain data; dollars as decimal text, null where unknown."""
+        return {
+            "id": self.id,
+            "model": self.model,
+            "success": self.success,
+            "steps": self.steps,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "usd": None if self.nusd is None else f"{usd(self.nusd):f}",
+            "cost_status": self.cost_status.value,
+            "stopped_at_step": self.stopped_at_step,
+            "stop_reason": self.stop_reason,
+            "usd_not_spent": None if self.nusd_not_spent is None else f"{usd(self.nusd_not_spent):f}",
+        }
+
+
+class Pricer:
+    """Prices recordings at the list prices of one day, under one budget."""
+
+    def __init__(self, budget: Budget | None, *, model: str | None, day: date | None) -> None:
+        self._limits = {} if budget is None else budget.limits()
+        self._model = model
+        self._day = day or CLOCK.today()
+        self._prices = PriceList()
+        self._cards: dict[str, RateCard | None] = {}
+
+    def price(self, recording: Recording) -> RunCost:
+        """Price one run and hold it against the budget, with the guard and the store that a live run has."""
+        model = recording.model or self._model
+        card = self._card(model) if model else None
+        costs = [price(Usage(step.input_tokens, step.output_tokens), card).nusd for step in recording.steps]
+        total = None if any(cost is None for cost in costs) or card is None else sum(cost or 0 for cost in costs)
+        stopped, reason = self._stop(recording.steps, costs, card)
+        spared: int | None = 0
+        if stopped is not None:
+            spared = None if total is None else sum(cost or 0 for cost in costs[stopped - 1 :])
+        measured = all(step.measured for step in recording.steps)
+        status = card.status if card is not None and measured else CostStatus.ESTIMATED
+        return RunCost(
+            recording.id,
+            model,
+            recording.success,
+            len(recording.steps),
+            sum(step.input_tokens for step in recording.steps),
+            sum(step.output_tokens for step in recording.steps),
+            total,
+            CostStatus.UNKNOWN if total is None else status,
+            stopped,
+            reason,
+            spared if total is not None else None,
+            recording.source,
+        )
+
+    def _stop(
+        self, steps: tuple[Step, ...], costs: list[int | None], card: RateCard | None
+    ) -> tuple[int | None, str | None]:
+        if not self._limits or not steps:
+            return None, None
+        if "usd" in self._limits and card is None:
+            return 1, "price_unknown"
+        store, scope = MemoryStore(), Scope("run", "replayed")
+        store.define(scope, self._limits)
+        for number, (step, cost) in enumerate(zip(steps, costs, strict=True), 1):
+            verdict = decide(_demand(step, card), store.peek((scope,), 1, None), 1, hard=True)
+            if isinstance(verdict, Deny):
+                return number, verdict.unit
+            assert isinstance(verdict, Grant)
+            call_id = str(number)
+            store.reserve(call_id, (scope,), verdict.amounts, 1)
+            total = step.input_tokens + step.output_tokens
+            spent = Amounts(cost or 0, total, total, step.input_tokens, step.output_tokens, 1, 0)
+            store.settle(call_id, (scope,), spent, measured=step.measured)
+        return None, None
+
+    def _card(self, model: str) -> RateCard | None:
+        if model not in self._cards:
+            self._cards[model] = self._find(model)
+        return self._cards[model]
+
+    def _find(self, model: str) -> RateCard | None:
+        # Recorders write "vendor/model"; the vendor then says whose price list to look into.
+        vendor, _, name = model.rpartition("/")
+        for provider, candidate in ((find_provider(model), model), (vendor or None, name)):
+            if provider is not None:
+                card = self._prices.card(provider, candidate, day=self._day)
+                if card is not None:
+                    return card
+        return None
+
+
+def _demand(step: Step, card: RateCard | None) -> Demand:
+    rates = None if card is None else card.at(step.input_tokens)
+    rate = Rate(0, 0, 0) if rates is None else Rate(0, rates.input, rates.output)
+    return Demand(step.input_tokens, step.input_tokens, step.output_tokens, 0, None, 1, False, 1, (rate, rate))  # noqa: FBT003

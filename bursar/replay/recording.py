@@ -1,0 +1,248 @@
+"""Read recorded runs: trajectories and skeletons (JSONL), plain OpenAI or Anthropic message lists, gzipped or not.
+
+A step is an assistant message that somebody asked for. What goes into it is everything before it, by OpenAI's
+published rule: 3 tokens a message and 3 for the reply, plus the text, the names and arguments of tool calls and
+the results of tools. What comes out is its own text and calls. A usage that the provider recorded on the message
+wins over all counting.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
+
+from bursar._errors import RecordingError
+from bursar._money import MAX_AMOUNT
+from bursar.pricing.tokens import COUNTER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MESSAGE_TOKENS: Final = 3
+"""Tokens of a message's frame, and of the reply's beginning: OpenAI's cookbook."""
+LONGEST_LINE: Final = 64 * 1024 * 1024
+"""Bytes of the longest line that is read; a longer one is named and passed over."""
+_GZIP: Final = b"\x1f\x8b"
+_MOST_COUNT: Final = 10**12
+
+
+class Step(NamedTuple):
+    """One model call of a recorded run; `measured` where the provider counted the tokens."""
+
+    input_tokens: int
+    output_tokens: int
+    measured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One recorded run. `success` is None where the record does not say."""
+
+    id: str
+    model: str | None
+    success: bool | None
+    steps: tuple[Step, ...]
+    source: str
+
+
+def read_file(path: str, problem: Callable[[RecordingError], None]) -> Iterator[Recording]:
+    """Yield the runs of one file ("-" is standard input).
+
+    A line that is no run is given to `problem` and passed over; raises `RecordingError` where the file as a whole
+    cannot be read.
+    """
+    with _open(path) as file:
+        first = file.peek(1).lstrip()[:1] if hasattr(file, "peek") else b""
+        try:
+            if first == b"[":
+                yield _run(path, None, _parse(path, None, file.read(LONGEST_LINE)))
+                return
+            yield from _lines(path, file, problem)
+        except (OSError, EOFError, zlib.error) as error:
+            raise RecordingError(path, None, f"cannot be read to its end ({error})") from None
+
+
+def runs_in(paths: list[str]) -> Iterator[str]:
+    """Name the files to read: each path given, and of a directory the recordings in it."""
+    for path in paths:
+        if path != "-" and Path(path).is_dir():
+            found = sorted(str(p) for p in Path(path).iterdir() if _is_recording(p))
+            if not found:
+                raise RecordingError(path, None, "holds no recorded runs (.jsonl, .json, .gz)")
+            yield from found
+        else:
+            yield path
+
+
+def _open(path: str) -> io.BufferedReader:
+    try:
+        raw: Any = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115 - closed by the caller
+        if raw.peek(2)[:2] == _GZIP:
+            raw = io.BufferedReader(gzip.GzipFile(fileobj=raw))  # type: ignore[arg-type]
+    except OSError as error:
+        raise RecordingError(path, None, f"cannot be opened ({error.strerror})") from None
+    opened: io.BufferedReader = raw
+    return opened
+
+
+def _lines(path: str, file: io.BufferedReader, problem: Callable[[RecordingError], None]) -> Iterator[Recording]:
+    number, seen = 0, False
+    while line := file.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(line) > LONGEST_LINE:
+            while line and not line.endswith(b"\n"):
+                line = file.readline(LONGEST_LINE)
+            problem(RecordingError(path, number, f"is longer than {LONGEST_LINE} bytes"))
+            continue
+        if not line.strip():
+            continue
+        try:
+            value = orjson.loads(line)
+        except ValueError:
+            if not seen and line.lstrip()[:1] == b"{":
+                # One object over many lines: a conversation that somebody saved by hand.
+                yield _run(path, None, _parse(path, None, line + file.read(LONGEST_LINE)))
+                return
+            problem(RecordingError(path, number, "is no JSON"))
+            continue
+        seen = True
+        try:
+            yield _run(path, number, value)
+        except RecordingError as error:
+            problem(error)
+    if not seen:
+        raise RecordingError(path, None, "holds no recorded run")
+
+
+def _parse(path: str, line: int | None, text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError as error:
+        raise RecordingError(path, line, f"is no JSON ({error})") from None
+
+
+def _run(path: str, line: int | None, value: Any) -> Recording:
+    if isinstance(value, list):
+        value = {"messages": value}
+    if not isinstance(value, dict):
+        raise RecordingError(path, line, f"is a {type(value).__name__}, not a recorded run")
+    messages, steps = value.get("messages"), value.get("steps")
+    if isinstance(messages, list):
+        found = _message_steps(path, line, value.get("system"), messages)
+    elif isinstance(steps, list):
+        found = tuple(_skeleton_step(path, line, step) for step in steps if step != ["u"])
+    else:
+        raise RecordingError(path, line, "has neither messages nor steps")
+    name = value.get("id")
+    model, success = value.get("model"), value.get("success")
+    return Recording(
+        name if isinstance(name, str) else Path(path).name + ("" if line is None else f":{line}"),
+        model if isinstance(model, str) else None,
+        success if isinstance(success, bool) else None,
+        found,
+        path,
+    )
+
+
+def _message_steps(path: str, line: int | None, system: Any, messages: list[Any]) -> tuple[Step, ...]:
+    steps = []
+    before = MESSAGE_TOKENS + (_content(system) + MESSAGE_TOKENS if system else 0)
+    asked = False
+    for message in messages:
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise RecordingError(path, line, "has a message without a role")
+        said = _content(message.get("content")) + _calls(message.get("tool_calls"))
+        if message["role"] == "assistant":
+            # A greeting that opens the conversation was asked of nobody.
+            if asked:
+                steps.append(_usage(message.get("usage")) or Step(before, said, measured=False))
+        elif message["role"] not in ("system", "developer"):
+            asked = True
+        before += said + MESSAGE_TOKENS
+    return tuple(steps)
+
+
+def _usage(usage: Any) -> Step | None:
+    if not isinstance(usage, dict):
+        return None
+    into, out = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if into is None and out is None:
+        into, out = usage.get("input_tokens"), usage.get("output_tokens")
+        for part in ("cache_read_input_tokens", "cache_creation_input_tokens"):
+            into = into + usage[part] if _is_count(into) and _is_count(usage.get(part)) else into
+    return Step(into, out, measured=True) if _is_count(into) and _is_count(out) else None
+
+
+def _skeleton_step(path: str, line: int | None, step: Any) -> Step:
+    if not isinstance(step, list) or len(step) < 3 or not _is_count(step[1]) or not _is_count(step[2]):
+        raise RecordingError(path, line, "has a step that is not [kind, input tokens, output tokens, ...]")
+    return Step(step[1], step[2], measured=False)
+
+
+def _is_count(value: Any) -> bool:
+    return value.__class__ is int and 0 <= value <= min(_MOST_COUNT, MAX_AMOUNT)
+
+
+def _content(content: Any) -> int:
+    if content is None:
+        return 0
+    if isinstance(content, str):
+        return _count(content)
+    if isinstance(content, list):
+        return sum(_block(block) for block in content)
+    return _count(_text(content))
+
+
+def _block(block: Any) -> int:
+    if not isinstance(block, dict):
+        return _content(block)
+    kind = block.get("type")
+    if isinstance(block.get("text"), str):
+        return _count(block["text"])
+    if kind == "tool_use":
+        return _count(str(block.get("name"))) + _count(_text(block.get("input")))
+    if kind == "tool_result":
+        return _content(block.get("content"))
+    return _count(_text(block))
+
+
+def _calls(calls: Any) -> int:
+    total = 0
+    for call in calls if isinstance(calls, list) else []:
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            arguments = function.get("arguments")
+            total += _count(str(function.get("name")))
+            total += _count(arguments if isinstance(arguments, str) else _text(arguments))
+    return total
+
+
+def _text(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def _count(text: str) -> int:
+    size = COUNTER.measure(text)
+    return size.tokens if size.exact else COUNTER.count(text)
+
+
+def _is_recording(path: Path) -> bool:
+    if not path.is_file() or not path.name.endswith((".jsonl", ".json", ".jsonl.gz", ".json.gz")):
+        return False
+    try:
+        with _open(str(path)) as file:
+            head = file.read(1) == b"["
+            line = file.readline(LONGEST_LINE)
+        return head or b'"messages"' in line or b'"steps"' in line
+    except (RecordingError, OSError, EOFError, zlib.error):
+        return True
