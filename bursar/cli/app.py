@@ -1,0 +1,53 @@
+"""The application: its commands, and how every error ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from bursar.cli import demo, prices, replay, report, trace
+from bursar.cli.console import complain
+
+_HELP = """Runtime guards and a cost ledger for LLM agents.
+
+Exit codes: 0 fine, 1 nothing found or something wrong in the input, 2 wrong usage, 130 interrupted.
+"""
+
+app = typer.Typer(name="bursar", help=_HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+for command in (demo, replay, report, trace, prices):
+    command.register(app)
+
+
+@app.callback(epilog="Begin with: bursar demo")
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Take the options that stand before a command."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"bursar {installed('bursar')}")
+        raise typer.Exit
+
+
+def run() -> None:
+    """Run the application and end with its exit code."""
+    from bursar._errors import BursarError, ConfigError
+
+    try:
+        app()
+    except ConfigError as error:
+        complain(str(error))
+        sys.exit(2)
+    except BursarError as error:
+        complain(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read has left; nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,92 @@
+"""How the commands write: colour only on a terminal, nothing from a record that a terminal would obey."""
+
+from __future__ import annotations
+
+import os
+import sys
+import unicodedata
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.console import Console
+
+T = TypeVar("T")
+WIDTH: Final = 100
+"""Columns where the output is no terminal."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console for this process's output or errors."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else WIDTH
+    plain = bool(os.environ.get("NO_COLOR")) or not stream.isatty()
+    return Console(file=stream, width=width, no_color=plain, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def output(line: str) -> None:
+    """Write a line as it is; what comes from a record went through `safe` first."""
+    typer.echo(line)
+
+
+def complain(message: str) -> None:
+    """Write an error for a person on standard error."""
+    typer.echo(f"error: {message}", err=True)
+
+
+def warn(message: str) -> None:
+    """Write a note for a person on standard error."""
+    typer.echo(message, err=True)
+
+
+def fail(message: str) -> NoReturn:
+    """Say why there is nothing to show and exit with 1."""
+    complain(message)
+    raise typer.Exit(1)
+
+
+def safe(text: str | None, longest: int = 60) -> str:
+    """Make text from a record harmless: control and format characters are shown as their code, long text is cut."""
+    if text is None:
+        return ""
+    shown = "".join(
+        character if not unicodedata.category(character).startswith("C") else f"\\u{{{ord(character):x}}}"
+        for character in text
+    )
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, total: bool = False) -> None:
+    """Print a table; the first column is text, the others are numbers; with `total` the last row is set apart."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number > 0, overflow="fold")
+    for number, row in enumerate(rows):
+        last = total and number == len(rows) - 2
+        style = "bold" if total and number == len(rows) - 1 else None
+        table.add_row(*(Text(cell) for cell in row), end_section=last, style=style)
+    console().print(table)
+
+
+def progress(items: Iterable[T], what: str) -> Iterator[T]:
+    """Count items as they pass, on standard error and only on a terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns: list[Any] = [SpinnerColumn(), TextColumn("{task.completed:,} " + what), TimeElapsedColumn()]
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        for item in items:
+            yield item
+            bar.advance(task)

@@ -1,0 +1,159 @@
+"""`bursar replay`: what recorded runs cost, and where a budget would have stopped them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bursar.cli.console import fail, output, progress, safe, text_table, warn
+from bursar.cli.times import read_day
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bursar._errors import RecordingError
+    from bursar.guards.budget import Budget
+    from bursar.replay import RunCost
+
+_EPILOG = (
+    "Example: bursar replay runs.jsonl.gz --usd 0.50. Exit codes: 0 all was read, 1 something was passed over or "
+    "nothing was found, 2 usage."
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("replay", epilog=_EPILOG)(replay_command)
+
+
+def replay_command(
+    files: Annotated[list[str], typer.Argument(help="Recorded runs: JSONL, JSON, gzipped or not; a directory; '-'.")],
+    usd: Annotated[str | None, typer.Option(help="Dollars a run may spend, as in 0.50.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="Tokens a run may use, in and out.")] = None,
+    model_calls: Annotated[int | None, typer.Option(help="Model calls a run may make.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model of runs that name none.")] = None,
+    day: Annotated[str | None, typer.Option(help="Price at the list prices of this day (YYYY-MM-DD).")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a run.")] = False,
+) -> None:
+    """Price recorded runs step by step and hold them against a budget. No model is called."""
+    from bursar.replay import replay
+
+    budget = _budget(usd, tokens, model_calls)
+    problems: list[RecordingError] = []
+    runs = replay(files, budget, model=model, day=read_day(day), problem=problems.append)
+    summary = Summary()
+    if json:
+        import orjson
+
+        for run in progress(_readable(runs, problems), "runs"):
+            output(orjson.dumps(run.as_json()).decode())
+            summary.runs += 1
+    else:
+        for run in progress(_readable(runs, problems), "runs"):
+            summary.add(run)
+        if summary.runs:
+            _show(summary, budget)
+    for problem in problems[:10]:
+        warn(f"passed over: {problem}")
+    if len(problems) > 10:
+        warn(f"passed over: {len(problems) - 10:,} more")
+    if not summary.runs:
+        fail("no recorded run was found")
+    if problems:
+        raise typer.Exit(1)
+
+
+@dataclass(slots=True)
+class Line:
+    """The sum of some runs; `nusd` is of those that have a price."""
+
+    runs: int = 0
+    steps: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    nusd: int = 0
+    unpriced: int = 0
+
+    def add(self, run: RunCost) -> None:
+        """Take in one run."""
+        self.runs += 1
+        self.steps += run.steps
+        self.input_tokens += run.input_tokens
+        self.output_tokens += run.output_tokens
+        self.nusd += run.nusd or 0
+        self.unpriced += run.nusd is None
+
+
+@dataclass(slots=True)
+class Summary(Line):
+    """What a person wants to know of all runs."""
+
+    by_model: dict[str, Line] = field(default_factory=lambda: defaultdict(Line))
+    stopped: int = 0
+    refused: int = 0
+    lost: int = 0
+    spared_nusd: int = 0
+    dearest: list[RunCost] = field(default_factory=list)
+
+    def add(self, run: RunCost) -> None:
+        """Take in one run."""
+        Line.add(self, run)
+        self.by_model[run.model or "(none)"].add(run)
+        if run.stop_reason == "price_unknown":
+            self.refused += 1
+        elif run.stopped_at_step is not None:
+            self.stopped += 1
+            self.lost += run.success is True
+            self.spared_nusd += run.nusd_not_spent or 0
+        if run.nusd is not None:
+            self.dearest = sorted([*self.dearest, run], key=lambda r: -(r.nusd or 0))[:5]
+
+
+def _budget(usd: str | None, tokens: int | None, model_calls: int | None) -> Budget | None:
+    if usd is None and tokens is None and model_calls is None:
+        return None
+    from bursar.guards.budget import Budget
+
+    return Budget(usd=usd, tokens=tokens, model_calls=model_calls)
+
+
+def _readable(runs: Iterator[RunCost], problems: list[RecordingError]) -> Iterator[RunCost]:
+    from bursar._errors import RecordingError
+
+    try:
+        yield from runs
+    except RecordingError as error:
+        problems.append(error)
+
+
+def _show(summary: Summary, budget: Budget | None) -> None:
+    from bursar._money import show_usd
+
+    rows = sorted(summary.by_model.items(), key=lambda item: (-item[1].nusd, item[0]))
+    lines = [(safe(name), line) for name, line in rows] + [("total", summary)]
+    text_table(
+        ["model", "runs", "steps", "input", "output", "cost", "unpriced"],
+        [
+            [
+                name,
+                f"{line.runs:,}",
+                f"{line.steps:,}",
+                f"{line.input_tokens:,}",
+                f"{line.output_tokens:,}",
+                show_usd(line.nusd) if line.runs > line.unpriced else "unknown",
+                f"{line.unpriced:,}" if line.unpriced else "",
+            ]
+            for name, line in lines
+        ],
+        total=True,
+    )
+    output("dearest: " + ", ".join(f"{safe(run.id)} {show_usd(run.nusd)}" for run in summary.dearest[:3]))
+    if budget is not None:
+        output(
+            f"under this budget {summary.stopped:,} runs would have been stopped, {show_usd(summary.spared_nusd)} not "
+            f"spent, {summary.lost:,} successes lost"
+            + (f"; {summary.refused:,} refused for want of a price" if summary.refused else "")
+        )

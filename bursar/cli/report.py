@@ -1,0 +1,88 @@
+"""`bursar report`: who spent what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bursar.cli.console import fail, output, safe, text_table
+from bursar.cli.times import read_time
+
+if TYPE_CHECKING:
+    from bursar._rows import SpendRow
+
+_EPILOG = "Example: bursar report --by model --since 7d. Exit codes: 0 fine, 1 nothing recorded yet, 2 usage."
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("report", epilog=_EPILOG)(report_command)
+
+
+def report_command(
+    by: Annotated[str, typer.Option(help="workflow, model, user, feature, env, owner, session, release, ...")] = "workflow",
+    since: Annotated[str | None, typer.Option(help="7d, 24h, or a day: 2026-11-01.")] = None,
+    until: Annotated[str | None, typer.Option(help="As --since; that moment is not included.")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="The ledger file (BURSAR_LEDGER).", envvar="BURSAR_LEDGER")] = None,
+    json: Annotated[bool, typer.Option("--json", help="The table as one JSON object.")] = False,
+) -> None:
+    """Show what was spent, by any tag."""
+    from bursar.reports.costs import as_json, cost_table
+    from bursar.tracing.ledger import default_ledger_path
+    from bursar.tracing.queries import Reader
+
+    path = ledger or default_ledger_path()
+    with Reader(path) as reader:
+        table = cost_table(reader.spend_by(by, read_time(since) or 0, read_time(until)))
+    if not table.rows:
+        fail(f"{path} has no model call in that time; run something under bursar.run(...), or `bursar demo`")
+    if json:
+        import orjson
+
+        output(orjson.dumps(as_json(table, by)).decode())
+        return
+    show_table([*table.rows, table.total], by)
+
+
+def show_table(rows: list[SpendRow], by: str) -> None:
+    """Print the table, leaving out columns in which nothing stands."""
+    from bursar._money import show_usd
+
+    columns = {
+        by: [safe(row.key, 32) for row in rows],
+        "calls": [f"{row.requests:,}" for row in rows],
+        "input": [f"{row.input_tokens:,}" for row in rows],
+        "cached": [_count(row.cache_read_tokens) for row in rows],
+        "written": [_count(row.cache_write_tokens) for row in rows],
+        "output": [f"{row.output_tokens:,}" for row in rows],
+        "tools": [_count(row.tool_calls) for row in rows],
+        "retries": [_retries(row) for row in rows],
+        "errors": [_count(row.errors) for row in rows],
+        "p50 s": [_seconds(row.p50_us) for row in rows],
+        "p95 s": [_seconds(row.p95_us) for row in rows],
+        "cost": [show_usd(row.nusd) for row in rows],
+        "not sure": [_doubts(row) for row in rows],
+    }
+    kept = {name: cells for name, cells in columns.items() if any(cells)}
+    text_table(list(kept), list(zip(*kept.values(), strict=True)), total=True)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else ""
+
+
+def _seconds(us: int | None) -> str:
+    return "" if us is None else f"{us / 1_000_000:.2f}"
+
+
+def _retries(row: SpendRow) -> str:
+    if not row.retries:
+        return ""
+    return f"{row.retries:,}" + (f" {row.retry_reason}" if row.retry_reason else "")
+
+
+def _doubts(row: SpendRow) -> str:
+    doubts = ((row.unpriced, "unpriced"), (row.unmeasured, "unmeasured"))
+    return ", ".join(f"{number:,} {what}" for number, what in doubts if number)

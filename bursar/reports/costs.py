@@ -1,0 +1,47 @@
+"""The table of what was spent: rows in, rows with a total and shares out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bursar._money import usd
+from bursar._records import UNATTRIBUTED
+from bursar._rows import SpendRow
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class CostTable(NamedTuple):
+    """Rows, `unattributed` first where it is not empty and then the dearest; their total; each row's share of it."""
+
+    rows: tuple[SpendRow, ...]
+    total: SpendRow
+    shares: tuple[float, ...]
+
+
+def cost_table(rows: Sequence[SpendRow]) -> CostTable:
+    """Sort and add up. The total has no percentiles: those of groups do not add."""
+    ordered = sorted(rows, key=lambda row: (row.key != UNATTRIBUTED, -row.nusd, row.key))
+    total = _total(ordered)
+    shares = tuple(row.nusd / total.nusd if total.nusd else 0.0 for row in ordered)
+    return CostTable(tuple(ordered), total, shares)
+
+
+def as_json(table: CostTable, by: str) -> dict[str, Any]:
+    """The table as plain data; dollars as decimal text."""
+    rows = [_plain(row) | {"share": round(share, 6)} for row, share in zip(table.rows, table.shares, strict=True)]
+    return {"by": by, "rows": rows, "total": _plain(table.total)}
+
+
+def _total(rows: Sequence[SpendRow]) -> SpendRow:
+    sums: dict[str, Any] = {
+        name: sum(getattr(row, name) for row in rows)
+        for name in SpendRow._fields
+        if name not in ("key", "retry_reason", "p50_us", "p95_us")
+    }
+    return SpendRow(key="total", retry_reason=None, p50_us=None, p95_us=None, **sums)
+
+
+def _plain(row: SpendRow) -> dict[str, Any]:
+    return row._asdict() | {"usd": f"{usd(row.nusd):f}"}

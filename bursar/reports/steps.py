@@ -1,0 +1,76 @@
+"""The trace of a run: its rows as a tree of runs, operations and attempts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bursar._money import usd
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bursar._rows import CallRow, RunRow, VerdictRow
+
+
+@dataclass(slots=True)
+class Operation:
+    """What the caller asked for once: its attempts in order, and what guards said to it."""
+
+    op_id: str
+    attempts: list[CallRow] = field(default_factory=list)
+    verdicts: list[VerdictRow] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class RunTree:
+    """A run, its operations in the order in which they were asked for, and the runs nested in it."""
+
+    run: RunRow
+    operations: list[Operation] = field(default_factory=list)
+    children: list[RunTree] = field(default_factory=list)
+
+
+def run_tree(runs: Sequence[RunRow], calls: Sequence[CallRow], verdicts: Sequence[VerdictRow]) -> RunTree:
+    """Build the tree of the first of these runs; the others are nested in it."""
+    trees = {run.run_id: RunTree(run) for run in runs}
+    for run in runs[1:]:
+        if run.parent_run_id in trees:
+            trees[run.parent_run_id].children.append(trees[run.run_id])
+    operations: dict[str, Operation] = {}
+    for row in sorted([*calls, *verdicts], key=lambda row: row.ts_us):
+        op_id = row.op_id if hasattr(row, "op_id") else row.call_id.rpartition("/")[0]
+        found = operations.get(op_id)
+        if found is None:
+            found = operations[op_id] = Operation(op_id)
+            trees[row.run_id or runs[0].run_id].operations.append(found)
+        _place(found, row)
+    return trees[runs[0].run_id]
+
+
+def as_json(tree: RunTree) -> dict[str, Any]:
+    """The tree as plain data; dollars as decimal text, null where unknown."""
+    return {
+        **_priced(tree.run),
+        "limits": dict(tree.run.limits),
+        "operations": [
+            {
+                "op_id": operation.op_id,
+                "attempts": [_priced(call) for call in operation.attempts],
+                "verdicts": [verdict._asdict() for verdict in operation.verdicts],
+            }
+            for operation in tree.operations
+        ],
+        "runs": [as_json(child) for child in tree.children],
+    }
+
+
+def _place(operation: Operation, row: CallRow | VerdictRow) -> None:
+    if hasattr(row, "call_id"):
+        operation.attempts.append(row)
+    else:
+        operation.verdicts.append(row)
+
+
+def _priced(row: RunRow | CallRow) -> dict[str, Any]:
+    return row._asdict() | {"usd": None if row.nusd is None else f"{usd(row.nusd):f}"}
