@@ -454,7 +454,17 @@ def show(lines: list[Line]) -> str:
     """The table."""
     heads = ("what", "unit", "median", "min", "p90", "ratio to ours", "bar", "n", "rounds")
     rows = [
-        (f"{x.part}: {x.what}", x.unit, f"{x.median:.1f}", f"{x.min:.1f}", f"{x.p90:.1f}", x.ratio, x.bar, x.n, x.rounds)
+        (
+            f"{x.part}: {x.what}",
+            x.unit,
+            f"{x.median:.1f}",
+            f"{x.min:.1f}",
+            f"{x.p90:.1f}",
+            x.ratio,
+            x.bar,
+            x.n,
+            x.rounds,
+        )
         for x in lines
     ]
     return table(heads, rows)
@@ -466,7 +476,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--quick", action="store_true", help="fewer calls and rounds")
     parser.add_argument("--calls", type=int, default=3_000, help="calls of a round of the flow")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of each measurement (adapters: five blocks of 20 calls a round)")
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="rounds of each measurement (adapters: five blocks of 20 calls a round)"
+    )
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     n, rounds = (1_000, 5) if given.quick else (given.calls, given.rounds)

@@ -149,7 +149,7 @@ def _cost(
             dearer = price(usage, second, measured=measured)
             if (dearer.nusd or 0) > (cost.nusd or 0):
                 cost = dearer
-    if not measured and cost.nusd is not None and answer.charge != "seen" and answer.charge != "input":
+    if not measured and cost.nusd is not None and answer.charge not in {"seen", "input"}:
         # The hold is the stated bound: an unknown end is charged at it, in its dearest bucket.
         held = attempt.hold.nusd
         cost = Cost(held, CostStatus.ESTIMATED, held, 0, 0, 0, 0) if held > cost.nusd else cost

@@ -11,7 +11,9 @@ from bursar._config import read_settings
 from bursar._money import MAX_AMOUNT, parse_count, parse_usd, show_usd, usd
 
 
-@pytest.mark.parametrize(("value", "nano"), [("0.50", 500_000_000), (1, 10**9), (Decimal("0.000000001"), 1), (".5", 5 * 10**8)])
+@pytest.mark.parametrize(
+    ("value", "nano"), [("0.50", 500_000_000), (1, 10**9), (Decimal("0.000000001"), 1), (".5", 5 * 10**8)]
+)
 def test_dollars_are_read_exactly(value: object, nano: int) -> None:
     """Text, whole numbers and Decimals become nano-dollars without a rounding error."""
     assert parse_usd(value, "usd") == nano
@@ -26,7 +28,26 @@ def test_money_of_a_wrong_type_is_refused(value: object) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["1,000", " 10 ", "0x10", "", "nan", "inf", "1_000", "١٢", "-1", "0", 0, -3, Decimal("NaN"), Decimal("Infinity"), "1e3", "9007199.254740992", "0.0000000001", Decimal("-0.01")],
+    [
+        "1,000",
+        " 10 ",
+        "0x10",
+        "",
+        "nan",
+        "inf",
+        "1_000",
+        "١٢",
+        "-1",
+        "0",
+        0,
+        -3,
+        Decimal("NaN"),
+        Decimal("Infinity"),
+        "1e3",
+        "9007199.254740992",
+        "0.0000000001",
+        Decimal("-0.01"),
+    ],
 )
 def test_amounts_that_cannot_be_meant_are_refused(value: object) -> None:
     """What is not a positive, finite amount of whole nano-dollars within 2**53 - 1 is a ConfigError with its value."""
@@ -56,7 +77,15 @@ def test_dollars_come_back_as_they_went_in(nano: int) -> None:
 
 @pytest.mark.parametrize(
     ("nano", "shown"),
-    [(0, "$0.00"), (1, "$0.000000001"), (118_400_000, "$0.1184"), (500_000_000, "$0.5000"), (12_345_678_900, "$12.35"), (None, "unknown"), (1_234_567 * 10**9, "$1,234,567.00")],
+    [
+        (0, "$0.00"),
+        (1, "$0.000000001"),
+        (118_400_000, "$0.1184"),
+        (500_000_000, "$0.5000"),
+        (12_345_678_900, "$12.35"),
+        (None, "unknown"),
+        (1_234_567 * 10**9, "$1,234,567.00"),
+    ],
 )
 def test_dollars_are_shown_rounded_up(nano: int | None, shown: str) -> None:
     """Nothing that cost money is shown as free."""
@@ -79,7 +108,9 @@ def test_dollars_are_shown_rounded_up(nano: int | None, shown: str) -> None:
         ({"usd": "1", "bound": "soft"}, ConfigError),
     ],
 )
-def test_a_budget_that_cannot_be_meant_is_refused_when_it_is_made(arguments: dict[str, object], error: type[Exception]) -> None:
+def test_a_budget_that_cannot_be_meant_is_refused_when_it_is_made(
+    arguments: dict[str, object], error: type[Exception]
+) -> None:
     """Limits that are zero, negative, NaN, of a wrong type or contradict each other never reach a call."""
     with pytest.raises(error):
         Budget(**arguments)  # type: ignore[arg-type]
@@ -108,7 +139,12 @@ def test_settings_come_from_arguments_then_environment_then_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("given_settings", "match"),
-    [({"mode": "strict"}, "mode='strict'"), ({"colour": "red"}, "colour"), ({"ledger": "redis://x/0"}, "redis"), ({"env": " "}, "env=")],
+    [
+        ({"mode": "strict"}, "mode='strict'"),
+        ({"colour": "red"}, "colour"),
+        ({"ledger": "redis://x/0"}, "redis"),
+        ({"env": " "}, "env="),
+    ],
 )
 def test_settings_that_cannot_be_meant_are_refused(given_settings: dict[str, object], match: str) -> None:
     """An unknown setting, mode or kind of ledger is named in the error."""

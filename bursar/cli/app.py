@@ -16,7 +16,9 @@ _HELP = """Runtime guards and a cost ledger for LLM agents.
 Exit codes: 0 fine, 1 nothing found or something wrong in the input, 2 wrong usage, 130 interrupted.
 """
 
-app = typer.Typer(name="bursar", help=_HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    name="bursar", help=_HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)
 for command in (demo, replay, report, trace, prices):
     command.register(app)
 

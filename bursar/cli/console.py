@@ -19,14 +19,14 @@ WIDTH: Final = 100
 """Columns where the output is no terminal."""
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console for this process's output or errors."""
+def console(*, stderr: bool = False, width: int = WIDTH) -> Console:
+    """A console for this process's output or errors; `width` holds where it is no terminal."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else WIDTH
-    plain = bool(os.environ.get("NO_COLOR")) or not stream.isatty()
-    return Console(file=stream, width=width, no_color=plain, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    terminal = stream.isatty()
+    plain = bool(os.environ.get("NO_COLOR")) or not terminal
+    return Console(file=stream, width=None if terminal else width, no_color=plain, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def output(line: str) -> None:

@@ -26,7 +26,9 @@ def register(app: typer.Typer) -> None:
 def prices_command(
     model: Annotated[str, typer.Argument(help="A model's name, as in requests.")],
     provider: Annotated[str | None, typer.Option(help="openai, anthropic, aws.bedrock, ...")] = None,
-    day: Annotated[str | None, typer.Option(help="The day whose prices hold (YYYY-MM-DD); today's if not given.")] = None,
+    day: Annotated[
+        str | None, typer.Option(help="The day whose prices hold (YYYY-MM-DD); today's if not given.")
+    ] = None,
     tier: Annotated[str | None, typer.Option(help="A service tier: flex, priority, batch.")] = None,
     json: Annotated[bool, typer.Option("--json", help="The rates as one JSON object.")] = False,
 ) -> None:

@@ -22,10 +22,14 @@ def register(app: typer.Typer) -> None:
 
 
 def report_command(
-    by: Annotated[str, typer.Option(help="workflow, model, user, feature, env, owner, session, release, ...")] = "workflow",
+    by: Annotated[
+        str, typer.Option(help="workflow, model, user, feature, env, owner, session, release, ...")
+    ] = "workflow",
     since: Annotated[str | None, typer.Option(help="7d, 24h, or a day: 2026-11-01.")] = None,
     until: Annotated[str | None, typer.Option(help="As --since; that moment is not included.")] = None,
-    ledger: Annotated[Path | None, typer.Option(help="The ledger file (BURSAR_LEDGER).", envvar="BURSAR_LEDGER")] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="The ledger file (BURSAR_LEDGER).", envvar="BURSAR_LEDGER")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="The table as one JSON object.")] = False,
 ) -> None:
     """Show what was spent, by any tag."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +25,9 @@ def register(app: typer.Typer) -> None:
 
 def trace_command(
     run: Annotated[str, typer.Argument(help="A run's id, the beginning of one, or: last.")],
-    ledger: Annotated[Path | None, typer.Option(help="The ledger file (BURSAR_LEDGER).", envvar="BURSAR_LEDGER")] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="The ledger file (BURSAR_LEDGER).", envvar="BURSAR_LEDGER")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="The tree as one JSON object.")] = False,
 ) -> None:
     """Show a run as a tree: steps, attempts, waits, costs, and what guards said."""
@@ -58,8 +59,8 @@ def show_tree(tree: RunTree) -> None:
 
     root = Tree(_run_line(tree.run))
     _grow(root, tree)
-    # A narrow terminal folds the lines; a file or a pipe gets them whole.
-    console().print(root, crop=False, no_wrap=not sys.stdout.isatty(), overflow="ignore")
+    # A terminal folds long lines; a file or a pipe gets them whole.
+    console(width=1_000).print(root)
 
 
 def _grow(branch: Tree, tree: RunTree) -> None:
@@ -72,12 +73,16 @@ def _grow(branch: Tree, tree: RunTree) -> None:
 def _operation(branch: Tree, operation: Operation, number: int) -> None:
     refused = [verdict for verdict in operation.verdicts if verdict.action == "deny" and verdict.acted]
     if not operation.attempts:
-        branch.add(f"{number:>3} refused · " + "; ".join(_verdict(verdict) for verdict in refused or operation.verdicts))
+        branch.add(
+            f"{number:>3} refused · " + "; ".join(_verdict(verdict) for verdict in refused or operation.verdicts)
+        )
         return
     if len(operation.attempts) == 1:
         node = branch.add(f"{number:>3} {_attempt(operation.attempts[0])}")
     else:
-        node = branch.add(f"{number:>3} {safe(operation.attempts[-1].request_model)} · {len(operation.attempts)} attempts")
+        node = branch.add(
+            f"{number:>3} {safe(operation.attempts[-1].request_model)} · {len(operation.attempts)} attempts"
+        )
         for attempt in operation.attempts:
             node.add(_attempt(attempt))
     for verdict in operation.verdicts:

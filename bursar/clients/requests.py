@@ -45,8 +45,17 @@ def read(api: str, body: Any, host: str | None) -> ModelRequest:
         size = len(repr(type(body))) if not isinstance(body, dict) else len(str(body)[:10_000_000])
         model = _text(body.get("model")) if isinstance(body, dict) else ""
         provider = "anthropic" if api == "messages" else "openai"
-        script = Transcript((size,), (), 0, 4 * size, 0, True)
-        return ModelRequest(provider, model, api, False, script, None, _CEILING_UNKNOWN, host, clampable=False)
+        script = Transcript((size,), utf8_bytes=4 * size, unbounded=True)
+        return ModelRequest(
+            provider,
+            model,
+            api,
+            stream=False,
+            transcript=script,
+            cap=None,
+            cap_default=_CEILING_UNKNOWN,
+            clampable=False,
+        )
 
 
 def of_messages(body: Mapping[str, Any], host: str | None) -> ModelRequest:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import types
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +20,8 @@ from bursar.pricing.estimate import COLD_FACTOR
 from bursar.pricing.tokens import COUNTER
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
     from bursar._events import ModelRequest
 
 KEY: Final = "bursar.watch"
@@ -159,6 +160,8 @@ class Watch:
             self._body = {name: get(response, name) for name in names}
             self._merge(get(response, "usage"))
             self._complete = True
+        elif kind == "error":
+            self._body["status"] = "failed"
         elif isinstance(kind, str) and kind.endswith(".delta"):
             self._say(get(event, "delta"))
 

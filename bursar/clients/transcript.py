@@ -25,10 +25,10 @@ class _Size(NamedTuple):
     tokens: int
     utf8_bytes: int
     mark: int
-    unbounded: bool
+    unbounded: bool = False
 
 
-_EMPTY: Final = _Size(0, 0, 0, False)
+_EMPTY: Final = _Size(0, 0, 0)
 
 
 def measure(
@@ -80,7 +80,7 @@ def _value(value: Any) -> _Size:
 def _block(block: Mapping[str, Any]) -> _Size:
     kind = block.get("type")
     if kind in _MEDIA:
-        return _Size(IMAGE_TOKENS, IMAGE_TOKENS, hash(_json(block)[:2_000]), True)
+        return _Size(IMAGE_TOKENS, IMAGE_TOKENS, hash(_json(block)[:2_000]), unbounded=True)
     if isinstance(block.get("text"), str) and len(block) <= 3:
         return _text(block["text"])
     if kind == "tool_result":
@@ -90,7 +90,7 @@ def _block(block: Mapping[str, Any]) -> _Size:
 
 def _text(text: str) -> _Size:
     size = COUNTER.measure(text)
-    return _Size(size.tokens, size.utf8_bytes, hash(text), False)
+    return _Size(size.tokens, size.utf8_bytes, hash(text))
 
 
 def _add(one: _Size, other: _Size) -> _Size:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bursar._run import check_guards, make_who
 from bursar.clients.guard import Guard
-from bursar.guards.budget import Budget, Unlimited
+
+if TYPE_CHECKING:
+    from bursar.guards.budget import Budget, Unlimited
 
 Client = TypeVar("Client")
 

@@ -99,9 +99,8 @@ class Estimator:
         demand = Demand(
             practical, hard, cap, _floor(request, learned), high, request.choices, request.clampable, 1, price
         )
-        return Estimate(
-            likely, cap if mean is None else min(cap, round(mean)), demand, int(learned.crowd.largest()) if learned else 1
-        )
+        output_likely = cap if mean is None else min(cap, round(mean))
+        return Estimate(likely, output_likely, demand, int(learned.crowd.largest()) if learned else 1)
 
     def learn(
         self, request: ModelRequest, workflow: str, conversation: int, answer: Answer, crowd: int, *, cut: bool

@@ -1,7 +1,7 @@
 """Recorded runs, priced step by step and held against a budget. No model is called.
 
-    for run in replay(["runs.jsonl.gz"], Budget(usd="0.50")):
-        print(run.id, run.usd, run.stopped_at_step)
+for run in replay(["runs.jsonl.gz"], Budget(usd="0.50")):
+    print(run.id, run.usd, run.stopped_at_step)
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def _open(path: str) -> io.BufferedReader:
     try:
         raw: Any = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115 - closed by the caller
         if raw.peek(2)[:2] == _GZIP:
-            raw = io.BufferedReader(gzip.GzipFile(fileobj=raw))  # type: ignore[arg-type]
+            raw = io.BufferedReader(gzip.GzipFile(fileobj=raw))
     except OSError as error:
         raise RecordingError(path, None, f"cannot be opened ({error.strerror})") from None
     opened: io.BufferedReader = raw
@@ -177,7 +177,9 @@ def _usage(usage: Any) -> Step | None:
         into, out = usage.get("input_tokens"), usage.get("output_tokens")
         for part in ("cache_read_input_tokens", "cache_creation_input_tokens"):
             into = into + usage[part] if _is_count(into) and _is_count(usage.get(part)) else into
-    return Step(into, out, measured=True) if _is_count(into) and _is_count(out) else None
+    if into is None or out is None or not _is_count(into) or not _is_count(out):
+        return None
+    return Step(into, out, measured=True)
 
 
 def _skeleton_step(path: str, line: int | None, step: Any) -> Step:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bursar._money import usd
+from bursar._rows import CallRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bursar._rows import CallRow, RunRow, VerdictRow
+    from bursar._rows import RunRow, VerdictRow
 
 
 @dataclass(slots=True)
@@ -37,14 +38,18 @@ def run_tree(runs: Sequence[RunRow], calls: Sequence[CallRow], verdicts: Sequenc
     for run in runs[1:]:
         if run.parent_run_id in trees:
             trees[run.parent_run_id].children.append(trees[run.run_id])
+    rows: list[CallRow | VerdictRow] = [*calls, *verdicts]
     operations: dict[str, Operation] = {}
-    for row in sorted([*calls, *verdicts], key=lambda row: row.ts_us):
-        op_id = row.op_id if hasattr(row, "op_id") else row.call_id.rpartition("/")[0]
+    for row in sorted(rows, key=lambda row: row.ts_us):
+        op_id = row.call_id.rpartition("/")[0] if isinstance(row, CallRow) else row.op_id
         found = operations.get(op_id)
         if found is None:
             found = operations[op_id] = Operation(op_id)
             trees[row.run_id or runs[0].run_id].operations.append(found)
-        _place(found, row)
+        if isinstance(row, CallRow):
+            found.attempts.append(row)
+        else:
+            found.verdicts.append(row)
     return trees[runs[0].run_id]
 
 
@@ -63,13 +68,6 @@ def as_json(tree: RunTree) -> dict[str, Any]:
         ],
         "runs": [as_json(child) for child in tree.children],
     }
-
-
-def _place(operation: Operation, row: CallRow | VerdictRow) -> None:
-    if hasattr(row, "call_id"):
-        operation.attempts.append(row)
-    else:
-        operation.verdicts.append(row)
 
 
 def _priced(row: RunRow | CallRow) -> dict[str, Any]:

@@ -14,9 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Speaks the Anthropic and OpenAI protocols on loopback. No model answers.",
     )
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: a free one)")
-    parser.add_argument(
-        "--latency", type=float, default=0.05, help="seconds to the first byte (default: 0.05)"
-    )
+    parser.add_argument("--latency", type=float, default=0.05, help="seconds to the first byte (default: 0.05)")
     options = parser.parse_args(arguments)
     with Provider(latency_s=options.latency, port=options.port) as provider:
         print(f"ANTHROPIC_BASE_URL={provider.anthropic_url}", flush=True)

@@ -93,13 +93,9 @@ def check_cap(name: str, cap: Any, price: ModelPrice) -> None:
     if cap is None:
         return
     if not isinstance(cap, int) or isinstance(cap, bool) or cap < 1:
-        raise RefusalError(
-            400, f"Invalid '{name}': expected an integer above 0.", param=name, code="invalid_value"
-        )
+        raise RefusalError(400, f"Invalid '{name}': expected an integer above 0.", param=name, code="invalid_value")
     if cap > price.max_output:
-        message = (
-            f"{name} is too large: {cap}. This model supports at most {price.max_output} completion tokens."
-        )
+        message = f"{name} is too large: {cap}. This model supports at most {price.max_output} completion tokens."
         raise RefusalError(400, message, param=name, code="invalid_value")
 
 

@@ -29,9 +29,7 @@ def _part(block: Any, overhead: int) -> Segment:
         return Segment(nested, overhead, ttl)
     if isinstance(nested, list):
         inner = list(parts(nested, 0))
-        return Segment(
-            "".join(part.text for part in inner), overhead + sum(part.overhead for part in inner), ttl
-        )
+        return Segment("".join(part.text for part in inner), overhead + sum(part.overhead for part in inner), ttl)
     return Segment(dump(block), overhead, ttl)
 
 
@@ -47,9 +45,7 @@ def tool_schema(tool: Any, overhead: int) -> Segment:
     """A tool's definition, counted as JSON without its cache mark."""
     if not isinstance(tool, dict):
         return Segment(dump(tool), overhead)
-    return Segment(
-        dump({name: tool[name] for name in tool if name != "cache_control"}), overhead, ttl_of(tool)
-    )
+    return Segment(dump({name: tool[name] for name in tool if name != "cache_control"}), overhead, ttl_of(tool))
 
 
 def as_list(value: Any) -> list[Any]:

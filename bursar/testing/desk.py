@@ -70,9 +70,7 @@ class Desk:
                 raise unreadable_body(vendor)
             price = self._admit(request, vendor)
             reply = self._reply(request)
-            await self._answer(
-                Delivery(request, reply, price, self.books, self.cache, connection, self.latency_s)
-            )
+            await self._answer(Delivery(request, reply, price, self.books, self.cache, connection, self.latency_s))
         except RefusalError as refusal:
             request_id = f"req_{uuid.uuid4().hex[:24]}"
             headers = {**id_header(vendor, request_id), **refusal.headers}

@@ -81,9 +81,7 @@ def check_prompt(body: dict[str, Any]) -> None:
         raise RefusalError(400, "messages: at least one message is required")
     marks = sum(segment.ttl is not None for segment in prompt_segments(body))
     if marks > _MOST_MARKS:
-        raise RefusalError(
-            400, f"A maximum of {_MOST_MARKS} blocks with cache_control may be provided. Found {marks}."
-        )
+        raise RefusalError(400, f"A maximum of {_MOST_MARKS} blocks with cache_control may be provided. Found {marks}.")
 
 
 def prompt_segments(body: dict[str, Any]) -> list[Segment]:

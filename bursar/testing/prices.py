@@ -16,9 +16,7 @@ _DATE = re.compile(r"(-\d{8}|-\d{4}-\d{2}-\d{2}|-latest)$")
 def _claude(
     standard: Rates, *, max_output: int = 64_000, above: int | None = None, long_context: Rates | None = None
 ) -> ModelPrice:
-    return ModelPrice(
-        "anthropic", standard, max_output=max_output, long_context_above=above, long_context=long_context
-    )
+    return ModelPrice("anthropic", standard, max_output=max_output, long_context_above=above, long_context=long_context)
 
 
 def _gpt(
@@ -32,9 +30,7 @@ def _gpt(
     # "fast" is the newer name of the priority tier, at the same rates.
     named = {"flex": flex, "priority": priority, "fast": priority}
     tiers = {name: tier for name, tier in named.items() if tier is not None}
-    return ModelPrice(
-        "openai", standard, max_output=max_output, tiers=MappingProxyType(tiers), reasoning=reasoning
-    )
+    return ModelPrice("openai", standard, max_output=max_output, tiers=MappingProxyType(tiers), reasoning=reasoning)
 
 
 _CLAUDE: dict[str, ModelPrice] = {
@@ -49,25 +45,17 @@ _CLAUDE: dict[str, ModelPrice] = {
         above=200_000,
         long_context=rates("6", "22.50", read="0.60", write_5m="7.50", write_1h="12"),
     ),
-    "claude-sonnet-5": _claude(
-        rates("2", "10", read="0.20", write_5m="2.50", write_1h="4"), max_output=128_000
-    ),
-    "claude-sonnet-5-5": _claude(
-        rates("2", "10", read="0.10", write_5m="2.50", write_1h="4"), max_output=128_000
-    ),
+    "claude-sonnet-5": _claude(rates("2", "10", read="0.20", write_5m="2.50", write_1h="4"), max_output=128_000),
+    "claude-sonnet-5-5": _claude(rates("2", "10", read="0.10", write_5m="2.50", write_1h="4"), max_output=128_000),
     "claude-opus-4-5": _claude(rates("5", "25", read="0.50", write_5m="6.25", write_1h="10")),
     "claude-opus-5-5": _claude(rates("4", "20", read="0.20", write_5m="5", write_1h="8"), max_output=128_000),
 }
 
 _GPT: dict[str, ModelPrice] = {
     "gpt-4o": _gpt(rates("2.50", "10", read="1.25"), 16_384, priority=rates("4.25", "17", read="2.125")),
-    "gpt-4o-mini": _gpt(
-        rates("0.15", "0.60", read="0.075"), 16_384, priority=rates("0.25", "1", read="0.125")
-    ),
+    "gpt-4o-mini": _gpt(rates("0.15", "0.60", read="0.075"), 16_384, priority=rates("0.25", "1", read="0.125")),
     "gpt-4.1": _gpt(rates("2", "8", read="0.50"), 32_768, priority=rates("3.50", "14", read="0.875")),
-    "gpt-4.1-mini": _gpt(
-        rates("0.40", "1.60", read="0.10"), 32_768, priority=rates("0.70", "2.80", read="0.175")
-    ),
+    "gpt-4.1-mini": _gpt(rates("0.40", "1.60", read="0.10"), 32_768, priority=rates("0.70", "2.80", read="0.175")),
     "gpt-5": _gpt(
         rates("1.25", "10", read="0.125"),
         128_000,

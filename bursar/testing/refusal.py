@@ -82,9 +82,7 @@ def unreadable_body(vendor: Vendor) -> RefusalError:
     """The body is no JSON object."""
     if vendor == "anthropic":
         return RefusalError(400, "The request body is not valid JSON: expected an object")
-    return RefusalError(
-        400, "We could not parse the JSON body of your request. The API expects a JSON object."
-    )
+    return RefusalError(400, "We could not parse the JSON body of your request. The API expects a JSON object.")
 
 
 def missing_model(vendor: Vendor) -> RefusalError:

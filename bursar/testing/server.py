@@ -134,7 +134,7 @@ class Server:
             await self._handler(request, connection)
         except ConnectionError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001
             # A request that the provider cannot cope with must not take the other clients down with it.
             _log.exception("%s %s failed in the provider", request.method, request.path)
             connection.reset()

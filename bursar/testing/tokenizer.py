@@ -17,7 +17,7 @@ _TOKEN = re.compile(
 )
 _MEMO_CHARS = 16_384
 
-_WORDS = (
+_WORDS = (  # noqa: SIM905 - a list of words reads best as words
     "the plan reads every row and then it checks what came back from search before any new step is taken "
     "because one bad value can cost more than a slow answer so we note each source with its date and keep "
     "small facts near their proof while the team waits for a clear list of open points that must be closed"

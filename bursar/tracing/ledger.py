@@ -54,9 +54,7 @@ _INSERT_RUN: Final = (
     f"INSERT INTO run ({_RUN}) VALUES ({', '.join('?' * 15)}) ON CONFLICT (run_id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _RUN.split(", ")[1:])
 )
-_VERDICT: Final = (
-    'ts_us, run_id, op_id, guard, action, reason, scope, unit, "limit", settled, held, needed, acted'
-)
+_VERDICT: Final = 'ts_us, run_id, op_id, guard, action, reason, scope, unit, "limit", settled, held, needed, acted'
 _INSERT_VERDICT: Final = f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES ({', '.join('?' * 13)})"
 _DIMENSION: Final = (
     "workflow", "env", "feature", "owner", "tenant", "promise", "release", "prompt_version", "extra", "operation",
@@ -69,12 +67,12 @@ _ENDING: Final = (
 
 
 def _shared(table: str, columns: tuple[str, ...]) -> tuple[str, str]:
-    find = f"SELECT id FROM {table} WHERE " + " AND ".join(f"{name} IS ?" for name in columns)  # noqa: S608
+    find = f"SELECT id FROM {table} WHERE " + " AND ".join(f"{name} IS ?" for name in columns)
     # One statement, so that two processes cannot both find nothing and both insert.
     values = ", ".join(f"?{n}" for n in range(1, len(columns) + 1))
     same = " AND ".join(f"{name} IS ?{n}" for n, name in enumerate(columns, 1))
     add = (
-        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} "  # noqa: S608 - names of ours only
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} "
         f"WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {same})"
     )
     return find, add
@@ -301,7 +299,10 @@ def _plain(value: Any) -> Any:
 def _spools(ledger: Path) -> list[Path]:
     # Named after the ledger's place, so that two ledgers never share a spool in the temporary directory.
     mark = ledger.absolute().as_posix().encode().hex()[-40:]
-    return [ledger.with_name(ledger.name + ".spool"), Path(tempfile.gettempdir()) / f"bursar-{os.getuid()}-{mark}.spool"]
+    return [
+        ledger.with_name(ledger.name + ".spool"),
+        Path(tempfile.gettempdir()) / f"bursar-{os.getuid()}-{mark}.spool",
+    ]
 
 
 def _from_spool(line: bytes) -> ModelCall | RunRecord | Verdict | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
@@ -43,7 +43,7 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self._database = open_ledger(path, read_only=True)
 
-    def __enter__(self) -> Reader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -61,7 +61,7 @@ class Reader:
         reasons = self._reasons(BY[by], since_us, until_us)
         latencies = self._latencies(BY[by], since_us, until_us)
         return [
-            SpendRow(key, *row[:10], reasons.get(key), *latencies.get(key, (None, None)), *row[10:])
+            SpendRow._make((key, *row[:10], reasons.get(key), *latencies.get(key, (None, None)), *row[10:]))
             for key, *row in rows
         ]
 
@@ -97,20 +97,20 @@ class Reader:
                 c.latency_us, c.ttft_us, c.queue_us, c.input_tokens, c.cache_read_tokens, {_WRITES}, c.output_tokens,
                 c.reasoning_tokens, c.tool_calls, c.max_tokens, c.sent_max_tokens, c.held_nusd, c.cost_nusd,
                 e.cost_status, c.response_id, c.request_id
-            FROM {_JOINED} JOIN run r ON r.number = c.run WHERE r.run_id IN ({marks}) ORDER BY c.call_id""",  # noqa: S608
+            FROM {_JOINED} JOIN run r ON r.number = c.run WHERE r.run_id IN ({marks}) ORDER BY c.call_id""",
             [row.run_id for row in runs],
         )
-        return [CallRow(*row[:12], tuple(row[12].split()), *row[13:]) for row in rows]
+        return [CallRow._make((*row[:12], tuple(row[12].split()), *row[13:])) for row in rows]
 
     def verdicts(self, runs: Sequence[RunRow]) -> list[VerdictRow]:
         """What guards said in these runs, when it was not a plain yes."""
         marks = ", ".join("?" * len(runs))
         rows = self._database.execute(
             f"""SELECT op_id, run_id, ts_us, guard, action, reason, scope, unit, "limit", settled, held, needed, acted
-            FROM verdict WHERE run_id IN ({marks}) ORDER BY id""",  # noqa: S608
+            FROM verdict WHERE run_id IN ({marks}) ORDER BY id""",
             [row.run_id for row in runs],
         )
-        return [VerdictRow(*row[:-1], acted=bool(row[-1])) for row in rows]
+        return [VerdictRow._make((*row[:-1], bool(row[-1]))) for row in rows]
 
     def _totals(self, key: str, since_us: int, until_us: int | None) -> list[tuple[Any, ...]]:
         return self._grouped(
@@ -128,7 +128,7 @@ class Reader:
         rows = self._database.execute(
             f"""SELECT coalesce({key}, ?) AS k, e.retry_reason, count(*) AS n FROM {_JOINED}
             WHERE c.call_id >= ? AND c.call_id < ? AND e.retry_reason IS NOT NULL
-            GROUP BY k, e.retry_reason ORDER BY n""",  # noqa: S608 - names of ours only
+            GROUP BY k, e.retry_reason ORDER BY n""",
             (NONE, *_between(since_us, until_us)),
         )
         return {name: reason for name, reason, _ in rows}
@@ -140,7 +140,7 @@ class Reader:
             FROM (SELECT coalesce({key}, ?) AS k, c.latency_us,
                 row_number() OVER (PARTITION BY coalesce({key}, ?) ORDER BY c.latency_us) AS place,
                 count(*) OVER (PARTITION BY coalesce({key}, ?)) AS size
-                FROM {_JOINED} WHERE c.call_id >= ? AND c.call_id < ? AND e.status = 'ok') GROUP BY k""",  # noqa: S608
+                FROM {_JOINED} WHERE c.call_id >= ? AND c.call_id < ? AND e.status = 'ok') GROUP BY k""",
             (NONE, NONE, NONE, *_between(since_us, until_us)),
         )
         return {name: (p50, p95) for name, p50, p95 in rows}
@@ -148,7 +148,7 @@ class Reader:
     def _grouped(self, key: str, columns: str, since_us: int, until_us: int | None) -> list[tuple[Any, ...]]:
         rows = self._database.execute(
             f"""SELECT coalesce({key}, ?) AS k, {columns} FROM {_JOINED}
-            WHERE c.call_id >= ? AND c.call_id < ? GROUP BY k ORDER BY total(c.cost_nusd) DESC, k""",  # noqa: S608
+            WHERE c.call_id >= ? AND c.call_id < ? GROUP BY k ORDER BY total(c.cost_nusd) DESC, k""",
             (NONE, *_between(since_us, until_us)),
         )
         # total() sums as a double, exact to 2**53 nano-dollars, and is 0.0 where sum() is NULL.
@@ -158,10 +158,10 @@ class Reader:
         rows = self._database.execute(
             f"""SELECT r.run_id, r.parent_run_id, d.workflow, r.user_hash, r.started_us, r.ended_us, r.stop_reason,
                 r.steps, r.tool_calls, r.tokens, r.cost_nusd, r.unpriced, r.unmeasured_nusd, r.limits
-            FROM run r JOIN dimension d ON d.id = r.dimension WHERE true {condition}""",  # noqa: S608 - ours only
+            FROM run r JOIN dimension d ON d.id = r.dimension WHERE true {condition}""",
             values,
         )
-        return [RunRow(*row[:-1], limits=tuple(orjson.loads(row[-1]).items())) for row in rows]
+        return [RunRow._make((*row[:-1], tuple(orjson.loads(row[-1]).items()))) for row in rows]
 
 
 def _between(since_us: int, until_us: int | None) -> tuple[str, str]:

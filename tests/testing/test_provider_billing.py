@@ -35,9 +35,7 @@ def test_cached_tokens_count_towards_a_long_prompt() -> None:
     assert LIST_PRICES["claude-sonnet-4-5"].nusd("standard", prompt, 0) == 360_000_000 + 90_000_000
 
 
-@pytest.mark.parametrize(
-    ("tier", "nusd"), [("default", 11_250_000), ("priority", 22_500_000), ("flex", 5_625_000)]
-)
+@pytest.mark.parametrize(("tier", "nusd"), [("default", 11_250_000), ("priority", 22_500_000), ("flex", 5_625_000)])
 def test_a_service_tier_has_its_own_rates(tier: str, nusd: int) -> None:
     """1k in and 1k out on gpt-5 cost $0.01125 as standard, twice that as priority, half as flex."""
     assert LIST_PRICES["gpt-5"].nusd(tier, InputTokens(uncached=1_000), 1_000) == nusd

@@ -174,9 +174,7 @@ def test_a_long_prompt_is_billed_at_the_long_context_rate(bench: Bench) -> None:
     client = bench.anthropic(provider)
     for words in (199_993, 199_994):
         text = "".join(tokenizer.prose(words, seed=5))
-        client.messages.create(
-            model="claude-sonnet-4-5", max_tokens=100, messages=[{"role": "user", "content": text}]
-        )
+        client.messages.create(model="claude-sonnet-4-5", max_tokens=100, messages=[{"role": "user", "content": text}])
     assert [charge.nusd for charge in provider.charges] == [
         200_000 * 3_000 + 100 * 15_000,
         200_001 * 6_000 + 100 * 22_500,

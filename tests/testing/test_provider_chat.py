@@ -99,9 +99,7 @@ def test_a_stream_tells_its_usage_only_when_asked(bench: Bench, wanted: bool) ->
     )
     told = [chunk for chunk in chunks if chunk.usage is not None]
     assert len(chunks) == 1 + 3 + 1 + wanted
-    assert [(chunk.choices, chunk.usage and chunk.usage.completion_tokens) for chunk in told] == [
-        ([], 20)
-    ] * wanted
+    assert [(chunk.choices, chunk.usage and chunk.usage.completion_tokens) for chunk in told] == [([], 20)] * wanted
     assert provider.charges[0].output_tokens == 20
 
 
@@ -116,9 +114,7 @@ def test_two_choices_cost_twice_the_output(bench: Bench, streamed: bool) -> None
         )
         indices = {choice.index for chunk in chunks for choice in chunk.choices}
     else:
-        completion = client.chat.completions.create(
-            model="gpt-4o", messages=[{"role": "user", "content": "hi"}], n=2
-        )
+        completion = client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hi"}], n=2)
         indices = {choice.index for choice in completion.choices}
     assert indices == {0, 1}
     assert provider.charges[0].output_tokens == 100
@@ -144,9 +140,7 @@ def test_asynchronous_clients_are_served_alike() -> None:
 
     async def ask(provider: Provider) -> tuple[int, int]:
         async with openai.AsyncOpenAI(base_url=provider.openai_url, api_key="x") as client:
-            plain = await client.chat.completions.create(
-                model="gpt-4o", messages=[{"role": "user", "content": "hi"}]
-            )
+            plain = await client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hi"}])
             chunks = await client.chat.completions.create(
                 model="gpt-4o", messages=[{"role": "user", "content": "hi"}], stream=True
             )

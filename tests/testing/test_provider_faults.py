@@ -141,16 +141,12 @@ def test_an_answer_without_usage_is_billed_all_the_same(bench: Bench, streamed: 
         )
         assert all(chunk.usage is None for chunk in chunks)
     else:
-        completion = client.chat.completions.create(
-            model="gpt-4o", messages=[{"role": "user", "content": "hi"}]
-        )
+        completion = client.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hi"}])
         assert completion.usage is None
     assert _endings(provider) == [("complete", 200)]
 
 
-@pytest.mark.parametrize(
-    "usage", [{"output_tokens": float("nan")}, {"output_tokens": "many"}, {"input_tokens": -1}]
-)
+@pytest.mark.parametrize("usage", [{"output_tokens": float("nan")}, {"output_tokens": "many"}, {"input_tokens": -1}])
 def test_a_scripted_usage_replaces_the_true_one(bench: Bench, usage: dict[str, object]) -> None:
     """Whatever the script puts there arrives raw, while the bill stays honest."""
     provider = bench.provider(Reply(usage_override=usage))

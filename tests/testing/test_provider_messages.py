@@ -70,9 +70,7 @@ def test_a_stream_accumulates_to_the_plain_answer(bench: Bench) -> None:
     """The SDK's helper puts the events together to the same message, and both are billed alike."""
     provider = bench.provider(EVERYTHING)
     client = bench.anthropic(provider)
-    with client.messages.stream(
-        model=MODEL, max_tokens=500, messages=[{"role": "user", "content": "hi"}]
-    ) as stream:
+    with client.messages.stream(model=MODEL, max_tokens=500, messages=[{"role": "user", "content": "hi"}]) as stream:
         streamed = stream.get_final_message()
     plain = client.messages.create(model=MODEL, max_tokens=500, messages=[{"role": "user", "content": "hi"}])
     assert [block.type for block in streamed.content] == ["thinking", "text", "tool_use"]

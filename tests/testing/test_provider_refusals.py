@@ -130,9 +130,7 @@ def test_reasoning_models_refuse_the_old_cap(bench: Bench, model: str) -> None:
 def test_anthropic_validates_the_request(bench: Bench, body: dict[str, object], message: str) -> None:
     """A request that Anthropic would refuse is a 400 that names the field."""
     provider = bench.provider()
-    status, answer = _post(
-        provider, "/v1/messages", json.dumps({"model": "claude-sonnet-5-5", **body}).encode()
-    )
+    status, answer = _post(provider, "/v1/messages", json.dumps({"model": "claude-sonnet-5-5", **body}).encode())
     assert status == 400
     assert message in str(answer["error"])
 

@@ -11,9 +11,7 @@ from provider_bench import Bench
 
 from bursar.testing import Provider, Reply, ToolUse, tokenizer
 
-EVERYTHING = Reply(
-    text="Looking.", thinking_tokens=16, tool_calls=[ToolUse("search", {"q": "trains to Rome"})]
-)
+EVERYTHING = Reply(text="Looking.", thinking_tokens=16, tool_calls=[ToolUse("search", {"q": "trains to Rome"})])
 
 
 def test_a_plain_response_is_billed(bench: Bench) -> None:
