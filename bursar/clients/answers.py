@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any, Final
+
+import orjson
 
 from bursar._events import Answer, RetryReason, Status, UsageSource
 from bursar.clients.usage import anthropic_usage, chat_usage, get, responses_usage
@@ -28,13 +31,17 @@ _REASONS: Final = {
 }
 
 
-def of_message(api: str, body: Any, request_id: str | None = None) -> Answer:
-    """An answer that arrived whole."""
+def of_message(api: str, body: Any, request_id: str | None = None, http: Any = None) -> Answer:
+    """An answer that arrived whole: the SDK's object, its JSON, and the HTTP response that it came in, if at hand.
+
+    An SDK reads "12" and true as numbers; what the provider really wrote is in the bytes of the response.
+    """
+    usage = _written_usage(http) or get(body, "usage")
     if api == "messages":
-        return _anthropic(body, request_id)
+        return _anthropic(body, usage, request_id)
     if api == "chat":
-        return _chat(body, request_id)
-    return _responses(body, request_id)
+        return _chat(body, usage, request_id)
+    return _responses(body, usage, request_id)
 
 
 def of_unread(request_id: str | None) -> Answer:
@@ -81,11 +88,28 @@ def error_type_of(response: Any) -> str | None:
     return word if isinstance(word, str) else None
 
 
-def _anthropic(body: Any, request_id: str | None) -> Answer:
-    reading = anthropic_usage(get(body, "usage"))
+def _written_usage(http: Any) -> Any:
+    if http is None:
+        return None
+    try:
+        content = http.content
+    except Exception:  # noqa: BLE001 - not read, or closed: the SDKs have an exception of their own HTTP library each
+        return None
+    try:
+        body = orjson.loads(content)
+    except ValueError:
+        try:
+            # NaN and Infinity are no JSON, but Python writes and reads them.
+            body = json.loads(content)
+        except (ValueError, RecursionError):
+            return None
+    return body.get("usage") if isinstance(body, dict) else None
+
+
+def _anthropic(body: Any, usage: Any, request_id: str | None) -> Answer:
+    reading = anthropic_usage(usage)
     stop = _word(get(body, "stop_reason"))
     blocks = get(body, "content") or []
-    usage = get(body, "usage")
     return Answer(
         Status.OK,
         usage=reading.usage,
@@ -104,8 +128,8 @@ def _anthropic(body: Any, request_id: str | None) -> Answer:
     )
 
 
-def _chat(body: Any, request_id: str | None) -> Answer:
-    reading = chat_usage(get(body, "usage"))
+def _chat(body: Any, usage: Any, request_id: str | None) -> Answer:
+    reading = chat_usage(usage)
     choices = get(body, "choices") or []
     stop = _word(get(choices[0], "finish_reason")) if choices else None
     calls = sum(len(get(get(choice, "message"), "tool_calls") or []) for choice in choices)
@@ -126,8 +150,8 @@ def _chat(body: Any, request_id: str | None) -> Answer:
     )
 
 
-def _responses(body: Any, request_id: str | None) -> Answer:
-    reading = responses_usage(get(body, "usage"))
+def _responses(body: Any, usage: Any, request_id: str | None) -> Answer:
+    reading = responses_usage(usage)
     status = _word(get(body, "status"))
     why = _word(get(get(body, "incomplete_details"), "reason"))
     items = get(body, "output") or []

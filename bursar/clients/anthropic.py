@@ -54,7 +54,7 @@ class GuardMiddleware(anthropic.Middleware):
                 return response
             answer = _answer(request, response)
             if answer is None:
-                answer = of_message("messages", response.parse(), _request_id(response))
+                answer = of_message("messages", response.parse(), _request_id(response), response.http_response)
         except BaseException as error:
             self.guard.close(call, attempt, of_error(error, sent=_may_have_left(error)))
             raise
@@ -73,7 +73,8 @@ class GuardMiddleware(anthropic.Middleware):
                 return response
             answer = _answer(request, response)
             if answer is None:
-                answer = of_message("messages", await response.parse(), _request_id(response))
+                parsed = await response.parse()
+                answer = of_message("messages", parsed, _request_id(response), response.http_response)
         except BaseException as error:
             # Without an await: a cancelled task must not lose the charge on the way.
             self.guard.close(call, attempt, of_error(error, sent=_may_have_left(error)))

@@ -39,13 +39,14 @@ _GUARD: Final = "_bursar_guard"
 class _Operation:
     """One call of `request`: its attempts, the one that is open, and what the caller did not ask for."""
 
-    __slots__ = ("attempt", "call", "guard", "hides_usage", "request_id", "sent", "watched")
+    __slots__ = ("attempt", "call", "guard", "hides_usage", "http", "request_id", "sent", "watched")
 
     def __init__(self, guard: Guard, call: Call, attempt: Attempt) -> None:
         self.guard, self.call = guard, call
         self.attempt: Attempt | None = attempt
         self.hides_usage = self.sent = self.watched = False
         self.request_id: str | None = None
+        self.http: Any = None
 
     def close(self, answer: Answer) -> None:
         """Close the open attempt, if one is."""
@@ -55,7 +56,7 @@ class _Operation:
 
     def answered(self, response: Any) -> None:
         """Take in the response of an attempt: close it when it failed, watch it when it streams."""
-        self.request_id = response.headers.get("x-request-id")
+        self.request_id, self.http = response.headers.get("x-request-id"), response
         if response.status_code >= 400:
             self.close(of_status(response.status_code, error_type_of(response), self.request_id))
         elif self.call.request.stream and self.attempt is not None:
@@ -224,7 +225,7 @@ def _answer(operation: _Operation, options: Any, result: Any) -> Answer:
     if operation.watched or mode == "stream":
         return of_unread(operation.request_id)
     body = result.parse() if mode is not None else result
-    return of_message(operation.call.request.api, body, operation.request_id)
+    return of_message(operation.call.request.api, body, operation.request_id, operation.http)
 
 
 def _raw_mode(options: Any) -> str | None:
