@@ -38,6 +38,7 @@ class Process:
         estimator.load(self.ledger.load_calibration())
         self.world = World(CLOCK, PriceList(), estimator)
         self.desk = Desk(self.store, self.ledger)
+        self.forked = self.ended = False
         self.orphans: deque[Callable[[], Any]] = deque()
 
     def adopt(self) -> None:
@@ -55,6 +56,7 @@ class Process:
 _lock = threading.Lock()
 _process: Process | None = None
 _given: dict[str, object] = {}
+_inherited: list[Process] = []
 
 
 def process() -> Process:
@@ -78,6 +80,7 @@ def configure(**settings: object) -> Settings:
         _given.update(settings)
         old, _process = _process, None
     if old is not None:
+        old.ended = True
         old.close()
     return replace(checked, ledger=checked.ledger or Path(default_ledger_path()))
 
@@ -96,6 +99,10 @@ def _close_at_exit() -> None:
 def _forget_in_child() -> None:
     global _lock, _process  # noqa: PLW0603
     _lock = threading.Lock()
+    if _process is not None:
+        # Its frames are dropped wherever they turn up; its connection is never used here, nor closed by a collector.
+        _process.forked = _process.ended = True
+        _inherited.append(_process)
     _process = None
 
 

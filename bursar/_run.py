@@ -14,7 +14,7 @@ import sys
 import threading
 import warnings
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from bursar._call import Frame
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_frame: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("bursar_frame", default=None)
+_frame: contextvars.ContextVar[ScopedFrame | None] = contextvars.ContextVar("bursar_frame", default=None)
+_NAMED_TAGS = frozenset(Tags._fields) - {"workflow", "extra"}
 _SDKS = ("anthropic", "openai", "langchain_core")
 _said: set[str] = set()
 
@@ -86,6 +87,7 @@ class ScopedFrame(Frame):
     """A frame that keeps the accounts on its path alive."""
 
     accounts: tuple[_Account, ...] = ()
+    owner: Process = field(default_factory=process)
 
 
 class Run:
@@ -226,7 +228,7 @@ class _Opener:
     """A `with`, an `async with` and a decorator; each use opens anew."""
 
     def __init__(self) -> None:
-        self._open: list[tuple[contextvars.Token[Frame | None], Run | None]] = []
+        self._open: list[tuple[contextvars.Token[ScopedFrame | None], Run | None]] = []
 
     def _enter(self) -> Any:
         raise NotImplementedError
@@ -290,7 +292,8 @@ class RunOpener(_Opener):
         return self._enter()
 
     def _enter(self) -> Run:
-        owner, outer = process(), _frame.get()
+        outer = scoped_frame()
+        owner = outer.owner if outer else process()
         owner.adopt()
         frame = _run_frame(self._who, self._budgets, outer, owner, observe=self._observe)
         assert frame.run is not None
@@ -316,7 +319,8 @@ class BudgetOpener(_Opener):
         return self._enter()
 
     def _enter(self) -> BudgetScope:
-        owner, outer = process(), _frame.get()
+        outer = scoped_frame()
+        owner = outer.owner if outer else process()
         opened: Run | None = None
         if outer is None:
             outer = _run_frame(Who(), [Budget.unlimited()], None, owner, observe=None)
@@ -379,13 +383,14 @@ def budget(**limits: Any) -> BudgetOpener:
 
 def current_run() -> Run | None:
     """The innermost open run of this context."""
-    frame = _frame.get()
+    frame = scoped_frame()
     return frame.run if frame else None
 
 
-def current_frame() -> Frame | None:
-    """Where a call made now would be charged; None outside of any run."""
-    return _frame.get()
+def scoped_frame() -> ScopedFrame | None:
+    """Where a call made now is charged; None outside of any run, and in a forked child of one."""
+    frame = _frame.get()
+    return None if frame is None or frame.owner.forked else frame
 
 
 def make_who(workflow: str | None, *, user: str | None = None, session: str | None = None, **tags: str | None) -> Who:
@@ -394,10 +399,9 @@ def make_who(workflow: str | None, *, user: str | None = None, session: str | No
     for name, value in named.items():
         if value is not None and (value.__class__ is not str or not value.strip()):
             raise ConfigError(f"{name}={value!r}: a tag is a text that is not empty")
-    known = {name: tags[name] for name in Tags._fields if tags.get(name) is not None}
-    extra = tuple(
-        sorted((name, value) for name, value in tags.items() if name not in Tags._fields and value is not None)
-    )
+    given = {name: value for name, value in tags.items() if value is not None}
+    known = {name: value for name, value in given.items() if name in _NAMED_TAGS}
+    extra = tuple(sorted((name, value) for name, value in given.items() if name not in _NAMED_TAGS))
     settings = process().settings
     known.setdefault("env", settings.env)
     if settings.release is not None:
@@ -416,10 +420,10 @@ def check_guards(guards: Sequence[Budget | Unlimited]) -> list[Budget | Unlimite
     return kept
 
 
-def client_frame(who: Who, budgets: Sequence[Budget | Unlimited]) -> Frame:
+def client_frame(who: Who, budgets: Sequence[Budget | Unlimited]) -> ScopedFrame:
     """The frame of a wrapped client outside of any run."""
     owner = process()
-    frame = ScopedFrame(who, observe=owner.settings.mode == "observe")
+    frame = ScopedFrame(who, observe=owner.settings.mode == "observe", owner=owner)
     added = [
         (spec, _Account(Scope("client", new_id()), spec.limits(), owner))
         for spec in budgets
@@ -428,10 +432,8 @@ def client_frame(who: Who, budgets: Sequence[Budget | Unlimited]) -> Frame:
     return _narrow(frame, added) if added else frame
 
 
-def merged_frame(client: Frame, inner: Frame) -> Frame:
+def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
     """The frame of a client's call inside a run: the run's tags first, the client's limits as well."""
-    assert isinstance(client, ScopedFrame)
-    assert isinstance(inner, ScopedFrame)
     tags, own = inner.who.tags, client.who.tags
     filled = {name: value for name, value in own._asdict().items() if getattr(tags, name) is None}
     extra = tuple(sorted({**dict(own.extra), **dict(tags.extra)}.items()))
@@ -441,7 +443,8 @@ def merged_frame(client: Frame, inner: Frame) -> Frame:
         inner.who.session or client.who.session,
     )
     frame = replace(inner, who=who)
-    if not client.accounts:
+    if not client.accounts or client.owner is not inner.owner:
+        # After `configure` a run that is still open goes on with the parts that it was opened with.
         return frame
     return replace(
         frame,
@@ -456,7 +459,7 @@ def merged_frame(client: Frame, inner: Frame) -> Frame:
 
 
 def _run_frame(
-    who: Who, budgets: Sequence[Budget | Unlimited], outer: Frame | None, owner: Process, *, observe: bool | None
+    who: Who, budgets: Sequence[Budget | Unlimited], outer: ScopedFrame | None, owner: Process, *, observe: bool | None
 ) -> ScopedFrame:
     specs = [spec for spec in budgets if isinstance(spec, Budget)]
     default = not budgets and (outer is None or not outer.limits)
@@ -469,14 +472,15 @@ def _run_frame(
     added: list[tuple[Budget | None, _Account]] = [(specs[0] if specs else None, first)]
     for n, spec in enumerate(specs[1:], 2):
         added.append((spec, _Account(Scope("budget", f"{run_id}.{n}"), spec.limits(), owner)))
-    base = outer if isinstance(outer, ScopedFrame) else ScopedFrame(who)
+    base = outer or ScopedFrame(who, owner=owner)
     judged = owner.settings.mode == "observe" if observe is None else observe
     base = replace(base, who=who, run=opened, observe=judged or base.observe)
     return _narrow(base, added, lenient=default)
 
 
-def _narrow(frame: Frame, added: Sequence[tuple[Budget | None, _Account]], *, lenient: bool = False) -> ScopedFrame:
-    assert isinstance(frame, ScopedFrame)
+def _narrow(
+    frame: ScopedFrame, added: Sequence[tuple[Budget | None, _Account]], *, lenient: bool = False
+) -> ScopedFrame:
     specs = [spec for spec, _ in added if spec is not None]
     limits_usd = any("usd" in account.limits for _, account in added)
     strict_before = frame.limits_usd and not frame.lenient_usd

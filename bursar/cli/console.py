@@ -26,7 +26,15 @@ def console(*, stderr: bool = False, width: int = WIDTH) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     terminal = stream.isatty()
     plain = bool(os.environ.get("NO_COLOR")) or not terminal
-    return Console(file=stream, width=None if terminal else width, no_color=plain, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return Console(
+        file=stream,
+        width=None if terminal else width,
+        no_color=plain,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+    )
 
 
 def output(line: str) -> None:

@@ -6,22 +6,23 @@ into the request, and closes the attempt with an `Answer`. The rest happens in `
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from bursar._call import Attempt, Call
 from bursar._clock import new_id
 from bursar._drive import adrive, drive
+from bursar._errors import BursarWarning
 from bursar._flow import close, open
-from bursar._process import process
-from bursar._run import client_frame, current_frame, merged_frame
+from bursar._run import ScopedFrame, client_frame, merged_frame, scoped_frame
 from bursar.clients.receipts import keep
 from bursar.clients.streams import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from bursar._call import Frame
     from bursar._events import Answer, ModelRequest
+    from bursar._process import Process
     from bursar._records import Who
     from bursar.guards.budget import Budget, Unlimited
 
@@ -30,39 +31,46 @@ class Guard:
     """The tags and limits of one wrapped client."""
 
     def __init__(self, who: Who, budgets: Sequence[Budget | Unlimited]) -> None:
+        self._who, self._budgets = who, budgets
         self._own = client_frame(who, budgets)
-        self._merged: tuple[Frame, Frame] | None = None
+        self._merged: tuple[ScopedFrame, ScopedFrame] | None = None
 
     def begin(self, request: ModelRequest, *, countable: bool = False) -> Call:
         """Start an operation in the innermost open run, or outside of any."""
-        process().adopt()
         frame = self._frame()
+        frame.owner.adopt()
         step = frame.run.next_step() if frame.run is not None else 0
         return Call(new_id(), request, frame, step, countable=countable)
 
     def open(self, call: Call, count: Callable[[], int | None] | None = None) -> Attempt:
         """Admit the next attempt, waiting for its turn; raises `Stopped`."""
-        owner = process()
+        owner = _owner(call)
         return drive(open(call, owner.world), owner.desk, count)
 
     async def aopen(self, call: Call, count: Callable[[], Awaitable[int | None]] | None = None) -> Attempt:
         """Admit the next attempt, awaiting its turn; raises `Stopped`."""
-        owner = process()
+        owner = _owner(call)
         return await adrive(open(call, owner.world), owner.desk, count)
 
     def close(self, call: Call, attempt: Attempt, answer: Answer) -> None:
-        """Charge and record an attempt before returning."""
-        owner = process()
-        keep(drive(close(call, attempt, answer, owner.world), owner.desk))
+        """Charge and record an attempt before returning. A defect of ours becomes a warning, not the caller's."""
+        owner = _owner(call)
+        try:
+            keep(drive(close(call, attempt, answer, owner.world), owner.desk))
+        except Exception as error:  # noqa: BLE001 - the answer is paid for: it must reach the caller
+            _say(attempt, error)
 
     async def aclose(self, call: Call, attempt: Attempt, answer: Answer) -> None:
-        """Charge and record an attempt before returning, without blocking an event loop."""
-        owner = process()
-        keep(await adrive(close(call, attempt, answer, owner.world), owner.desk))
+        """As `close`, without blocking an event loop."""
+        owner = _owner(call)
+        try:
+            keep(await adrive(close(call, attempt, answer, owner.world), owner.desk))
+        except Exception as error:  # noqa: BLE001 - as above
+            _say(attempt, error)
 
     def watch(self, call: Call, attempt: Attempt, request_id: str | None, *, hide_usage: bool = False) -> Watch:
         """Watch the stream that answers an attempt; it closes the attempt when it ends."""
-        owner = process()
+        owner = _owner(call)
         return Watch(
             call.request,
             lambda answer: self.close(call, attempt, answer),
@@ -72,12 +80,30 @@ class Guard:
             orphan=owner.orphans.append,
         )
 
-    def _frame(self) -> Frame:
-        inner = current_frame()
+    def _frame(self) -> ScopedFrame:
+        inner = scoped_frame()
         if inner is None:
+            if self._own.owner.ended:
+                # Reconfigured, or forked: outside of a run the client goes on in the process as it is now.
+                self._own = client_frame(self._who, self._budgets)
             return self._own
         merged = self._merged
         if merged is None or merged[0] is not inner:
             # One frame a run, not one a call: a client is mostly used in one run for many calls.
             merged = self._merged = (inner, merged_frame(self._own, inner))
         return merged[1]
+
+
+def _say(attempt: Attempt, error: Exception) -> None:
+    warnings.warn(
+        f"the end of call {attempt.call_id} could not be taken in ({type(error).__name__}: {error}); what it may cost "
+        "stays held. Please report this.",
+        BursarWarning,
+        stacklevel=3,
+    )
+
+
+def _owner(call: Call) -> Process:
+    frame = call.frame
+    assert isinstance(frame, ScopedFrame)
+    return frame.owner

@@ -265,7 +265,13 @@ def test_a_cancelled_task_leaves_nothing_held(api: str, stream: bool, delay_s: f
 @pytest.mark.parametrize("door", [d for d in doors() if not d.values[0].stream])
 def test_each_retry_is_a_row_with_its_reason(door: Door) -> None:
     """Two refusals and an answer: three rows, one model call, and only the answer is paid."""
-    replies = scripted([Reply(status=429, headers={"retry-after-ms": "1"}), Reply(status=529, headers={"retry-after-ms": "1"}), Reply()])
+    replies = scripted(
+        [
+            Reply(status=429, headers={"retry-after-ms": "1"}),
+            Reply(status=529, headers={"retry-after-ms": "1"}),
+            Reply(),
+        ]
+    )
     with Provider(latency_s=0.0, replies=replies) as provider:
         client = bursar.wrap(door.client(provider, max_retries=3))
         with bursar.run("retries", Budget(usd="1", model_calls=1)) as run:

@@ -49,11 +49,15 @@ PROMPTS = {
 
 
 @pytest.mark.parametrize("prompt", list(PROMPTS.values()), ids=list(PROMPTS))
-def test_any_text_can_be_asked(gpt: openai.OpenAI, claude: anthropic.Anthropic, provider: Provider, prompt: str) -> None:
+def test_any_text_can_be_asked(
+    gpt: openai.OpenAI, claude: anthropic.Anthropic, provider: Provider, prompt: str
+) -> None:
     """Long, empty and hostile prompts are bounded, sent, and charged what the provider bills."""
     with bursar.run("inputs", Budget(usd="500")) as run:
         gpt.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": prompt}])
-        claude.messages.create(model="claude-sonnet-5-5", max_tokens=300, messages=[{"role": "user", "content": prompt}])
+        claude.messages.create(
+            model="claude-sonnet-5-5", max_tokens=300, messages=[{"role": "user", "content": prompt}]
+        )
     assert run.spend.settled.nusd == provider.billed_nusd
     for row in rows_of(run):
         assert (row.held_nusd or 0) >= (row.nusd or 0)
@@ -105,8 +109,17 @@ BODIES: dict[str, Any] = {
     "a pydantic message": {"model": "gpt-4o", "messages": [Said()]},
     "NaN in a schema": {"model": "gpt-4o", "messages": [], "tools": [{"x": float("nan")}]},
     "bytes and sets": {"model": "gpt-4o", "messages": [{"role": "user", "content": [b"x", {1, 2}]}]},
-    "caps that are none": {"model": "gpt-4o", "messages": [], "max_tokens": "many", "max_completion_tokens": -1, "n": True},
-    "an image": {"model": "gpt-4o", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+    "caps that are none": {
+        "model": "gpt-4o",
+        "messages": [],
+        "max_tokens": "many",
+        "max_completion_tokens": -1,
+        "n": True,
+    },
+    "an image": {
+        "model": "gpt-4o",
+        "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}],
+    },
     "keys that are no text": {"model": "gpt-4o", "messages": [{"role": "user", "content": [{1: 2}]}]},
 }
 
@@ -151,7 +164,10 @@ def test_an_unpriced_answer_is_recorded_as_such() -> None:
     from bursar.testing import ModelPrice, rates
 
     own = {"house-model": ModelPrice("openai", rates("1", "2"))}
-    with Provider(latency_s=0.0, models=own) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="x") as bare:
+    with (
+        Provider(latency_s=0.0, models=own) as provider,
+        openai.OpenAI(base_url=provider.openai_url, api_key="x") as bare,
+    ):
         client = bursar.wrap(bare)
         with bursar.run("inputs", Budget(tokens=10_000)) as run:
             client.chat.completions.create(model="house-model", messages=[{"role": "user", "content": "hi"}])

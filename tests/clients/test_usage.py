@@ -92,7 +92,9 @@ def test_more_output_than_allowed_is_recorded_in_full() -> None:
 def test_another_model_than_asked_is_charged_at_the_dearer_price() -> None:
     """A silent switch to a dearer model is charged as such and flagged; to a cheaper one it changes nothing."""
     for asked, answered, rate in (("gpt-4o-mini", "gpt-4o", 10_000), ("gpt-4o", "gpt-4o-mini", 10_000)):
-        with Provider(latency_s=0.0, replies=lambda _, name=answered: Reply(output_tokens=100, response_model=name)) as p:
+        with Provider(
+            latency_s=0.0, replies=lambda _, name=answered: Reply(output_tokens=100, response_model=name)
+        ) as p:
             run = ask(p, model=asked)
         (row,) = rows_of(run)
         assert "model_drift" in row.flags
@@ -139,7 +141,11 @@ def test_tool_calls_are_counted_and_limited() -> None:
     with Provider(latency_s=0.0, replies=lambda _: reply) as provider:
         with anthropic.Anthropic(base_url=provider.anthropic_url, api_key="x") as bare:
             client = bursar.wrap(bare)
-            asked: Any = {"model": "claude-sonnet-5-5", "max_tokens": 300, "messages": [{"role": "user", "content": "x"}]}
+            asked: Any = {
+                "model": "claude-sonnet-5-5",
+                "max_tokens": 300,
+                "messages": [{"role": "user", "content": "x"}],
+            }
             with bursar.run("tools", Budget(tool_calls=3)) as run:
                 client.messages.create(**asked)
                 with client.messages.create(**asked, stream=True) as stream:
@@ -171,7 +177,11 @@ def test_usage_is_read_from_json_as_from_objects() -> None:
     gpt = {
         "prompt_tokens": 150,
         "completion_tokens": 20,
-        "prompt_tokens_details": {"cached_tokens": 30, "cache_write_tokens": 20, "cache_write_tokens_details": {"ttl_12h_tokens": 5}},
+        "prompt_tokens_details": {
+            "cached_tokens": 30,
+            "cache_write_tokens": 20,
+            "cache_write_tokens_details": {"ttl_12h_tokens": 5},
+        },
         "completion_tokens_details": {"reasoning_tokens": 7},
     }
     assert chat_usage(gpt).usage == Usage(150, 20, 30, 0, 15, 0, 5, 7, 0)
