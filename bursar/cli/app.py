@@ -23,16 +23,21 @@ for command in (demo, replay, report, trace, prices):
     command.register(app)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"bursar {version('bursar')}")
+        raise typer.Exit
+
+
 @app.callback(epilog="Begin with: bursar demo")
 def options(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Take the options that stand before a command."""
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"bursar {installed('bursar')}")
-        raise typer.Exit
 
 
 def run() -> None:

@@ -75,9 +75,13 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, total: 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=number > 0, overflow="fold")
+        first = number == 0
+        least = 14 if first else None
+        table.add_column(
+            name, justify="left" if first else "right", no_wrap=not first, overflow="fold", min_width=least
+        )
     for number, row in enumerate(rows):
         last = total and number == len(rows) - 2
         style = "bold" if total and number == len(rows) - 1 else None

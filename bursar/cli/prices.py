@@ -86,7 +86,8 @@ def _plain(card: RateCard) -> dict[str, Any]:
 
 def _per_million(pico: int) -> Decimal:
     amount = Decimal(pico).scaleb(-6).normalize()
-    return amount.quantize(Decimal("0.01")) if amount.as_tuple().exponent in (0, -1) or amount == 0 else amount
+    cents = amount.quantize(Decimal("0.01"))
+    return cents if cents == amount else amount
 
 
 def _suggestion(model: str) -> str:

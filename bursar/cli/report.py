@@ -38,8 +38,9 @@ def report_command(
     from bursar.tracing.queries import Reader
 
     path = ledger or default_ledger_path()
+    begin, end = read_time(since) or 0, read_time(until)
     with Reader(path) as reader:
-        table = cost_table(reader.spend_by(by, read_time(since) or 0, read_time(until)))
+        table = cost_table(reader.spend_by(by, begin, end))
     if not table.rows:
         fail(f"{path} has no model call in that time; run something under bursar.run(...), or `bursar demo`")
     if json:
@@ -63,9 +64,7 @@ def show_table(rows: list[SpendRow], by: str) -> None:
         "output": [f"{row.output_tokens:,}" for row in rows],
         "tools": [_count(row.tool_calls) for row in rows],
         "retries": [_retries(row) for row in rows],
-        "errors": [_count(row.errors) for row in rows],
-        "p50 s": [_seconds(row.p50_us) for row in rows],
-        "p95 s": [_seconds(row.p95_us) for row in rows],
+        "p50/p95 s": [_latency(row) for row in rows],
         "cost": [show_usd(row.nusd) for row in rows],
         "not sure": [_doubts(row) for row in rows],
     }
@@ -77,8 +76,10 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else ""
 
 
-def _seconds(us: int | None) -> str:
-    return "" if us is None else f"{us / 1_000_000:.2f}"
+def _latency(row: SpendRow) -> str:
+    if row.p50_us is None or row.p95_us is None:
+        return ""
+    return f"{row.p50_us / 1_000_000:.2f}/{row.p95_us / 1_000_000:.2f}"
 
 
 def _retries(row: SpendRow) -> str:

@@ -12,6 +12,7 @@ import gzip
 import io
 import sys
 import zlib
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -81,15 +82,16 @@ def runs_in(paths: list[str]) -> Iterator[str]:
             yield path
 
 
-def _open(path: str) -> io.BufferedReader:
-    try:
-        raw: Any = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115 - closed by the caller
-        if raw.peek(2)[:2] == _GZIP:
-            raw = io.BufferedReader(gzip.GzipFile(fileobj=raw))
-    except OSError as error:
-        raise RecordingError(path, None, f"cannot be opened ({error.strerror})") from None
-    opened: io.BufferedReader = raw
-    return opened
+@contextmanager
+def _open(path: str) -> Iterator[io.BufferedReader]:
+    with ExitStack() as stack:
+        try:
+            raw: Any = sys.stdin.buffer if path == "-" else stack.enter_context(Path(path).open("rb"))
+            if raw.peek(2)[:2] == _GZIP:
+                raw = io.BufferedReader(stack.enter_context(gzip.GzipFile(fileobj=raw)))
+        except OSError as error:
+            raise RecordingError(path, None, f"cannot be opened ({error.strerror})") from None
+        yield raw
 
 
 def _lines(path: str, file: io.BufferedReader, problem: Callable[[RecordingError], None]) -> Iterator[Recording]:

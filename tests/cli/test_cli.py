@@ -1,0 +1,302 @@
+"""The command line: what it prints, its exit codes, and what it makes of bad input."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import bursar
+from bursar import Budget
+from bursar.cli.app import app, run
+from bursar.cli.console import safe
+from bursar.cli.times import read_day, read_time
+from bursar.testing import Provider, Reply, ToolUse, scripted
+
+NASTY = "\x1b[31m[bold]x\u202e</tag>"
+
+
+@pytest.fixture
+def filled(ledger: Path) -> Iterator[bursar.Run]:
+    """A ledger with a run that has everything: retries, a nested run, a clamp, a refusal, a nasty name."""
+    replies = scripted(
+        [
+            Reply(status=429, headers={"retry-after-ms": "1"}),
+            Reply(tool_calls=[ToolUse("look", {})]),
+            Reply(output_tokens=300),
+            Reply(fault="no_usage"),
+            Reply(),
+        ]
+    )
+    asked: Any = {"model": "claude-sonnet-5-5", "messages": [{"role": "user", "content": "hi"}]}
+    with Provider(latency_s=0.0, replies=replies) as provider:
+        with anthropic.Anthropic(base_url=provider.anthropic_url, api_key="x", max_retries=1) as bare:
+            client = bursar.wrap(bare)
+            with bursar.run(NASTY, Budget(tokens=2_600), user="u") as outer:
+                client.messages.create(**asked, max_tokens=500)
+                with bursar.run("inner", Budget(usd="1")):
+                    client.messages.create(**asked, max_tokens=400)
+                client.messages.create(**asked, max_tokens=300)
+                client.messages.create(**asked, max_tokens=8_000)
+                with pytest.raises(bursar.BudgetExceeded):
+                    while True:
+                        client.messages.create(**asked, max_tokens=9_000)
+            client.messages.create(**asked, max_tokens=50)
+    bursar._process.process().ledger.close()
+    yield outer
+
+
+def cli(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_a_report_shows_who_spent_what(filled: bursar.Run) -> None:
+    """Unattributed first, then the dearest, a total; nothing from a name reaches the terminal as a command."""
+    result = cli("report")
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert lines[0].split()[:2] == ["workflow", "calls"]
+    assert lines[2].startswith("unattributed")
+    assert "rate_limit" in result.output
+    assert "1 unmeasured" in result.output
+    assert "\x1b" not in result.output
+    assert "\\u{1b}[31m" in result.output
+    assert lines[-1].startswith("total")
+    assert all(len(line) <= 100 for line in lines)
+
+
+def test_a_report_as_json_adds_up(filled: bursar.Run) -> None:
+    """The same as data: dollars as text, rows that add up to the total."""
+    table = json.loads(cli("report", "--by", "model", "--since", "1d", "--json").output)
+    assert table["by"] == "model"
+    assert sum(row["nusd"] for row in table["rows"]) == table["total"]["nusd"]
+    assert sum(row["share"] for row in table["rows"]) == pytest.approx(1)
+    assert float(table["total"]["usd"]) == table["total"]["nusd"] / 1e9
+
+
+def test_a_report_of_nothing_says_how_to_fill_it(filled: bursar.Run, tmp_path: Path) -> None:
+    """No call in that time, no ledger, no such tag: exit code 1 and what to do."""
+    result = cli("report", "--until", "2020-01-01")
+    assert result.exit_code == 1
+    assert "bursar demo" in result.output
+    for arguments in (["report", "--ledger", str(tmp_path / "no.db")], ["report", "--by", "colour"]):
+        done = spawn(*arguments)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert "Traceback" not in done.stderr
+
+
+def test_a_trace_is_a_tree(filled: bursar.Run) -> None:
+    """Steps, attempts, waits and verdicts of a run and of the run nested in it."""
+    result = cli("trace", filled.id[:20])
+    assert result.exit_code == 0
+    assert "2 attempts" in result.output
+    assert "error rate_limit_error · rate_limit" in result.output
+    assert "inner" in result.output
+    assert "(cap 8,000 to " in result.output
+    assert "refused · budget: deny no_room" in result.output
+    assert "usage_missing" in result.output
+    assert "1 tool calls" in result.output
+    assert "\x1b" not in result.output
+    tree = json.loads(cli("trace", "last", "--json").output)
+    assert tree["workflow"] == "inner"
+    whole = json.loads(cli("trace", filled.id, "--json").output)
+    assert whole["runs"][0]["run_id"] == tree["run_id"]
+    assert [len(op["attempts"]) for op in whole["operations"]][:2] == [2, 1]
+    assert whole["operations"][-1]["verdicts"][0]["action"] == "deny"
+
+
+def test_an_observed_verdict_is_shown_as_such(ledger: Path) -> None:
+    """What would have been refused is told apart from what was."""
+    with Provider(latency_s=0.0) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="x") as bare:
+        with bursar.run("watched", Budget(model_calls=1), mode="observe"):
+            for _ in range(2):
+                bursar.wrap(bare).chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "x"}])
+    assert "(observed only)" in cli("trace", "last").output
+
+
+def test_an_unknown_run_is_named(filled: bursar.Run) -> None:
+    """Exit code 1, one line."""
+    done = spawn("trace", "ZZZ")
+    assert (done.returncode, done.stderr) == (1, "error: no run's id begins with 'ZZZ'; `bursar trace last` shows the newest\n")
+
+
+def test_prices_are_shown_by_kind_and_tier() -> None:
+    """Dollars per million tokens; what is assumed is marked; the price version is there."""
+    result = cli("prices", "claude-haiku-5-5", "--day", "2026-11-20")
+    assert result.exit_code == 0
+    assert "above 100,000 in" in result.output
+    assert "cache write 12h (assumed)" in result.output
+    assert "web search: $0.01 each" in result.output
+    rates = json.loads(cli("prices", "gpt-4o", "--provider", "openai", "--day", "2026-11-20", "--json").output)
+    assert rates["usd_per_million_tokens"]["output"] == "10.00"
+    assert rates["cost_status"] == "list_price"
+    flex = json.loads(cli("prices", "gpt-4o", "--tier", "flex", "--json").output)
+    assert flex["cost_status"] == "upper_bound"
+
+
+@pytest.mark.parametrize("model", ["gpt-4oo", "nobody-knows-this", "\x1b[31m", "x" * 5_000])
+def test_an_unknown_model_has_no_price(model: str) -> None:
+    """Exit code 1, with names near it where there are any."""
+    result = cli("prices", model)
+    assert result.exit_code == 1
+    assert "no price is known" in result.output
+    assert "\x1b" not in result.output
+    if model == "gpt-4oo":
+        assert "gpt-4o" in result.output.split("near it")[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["report", "--since", "yesterday"], ["prices", "gpt-4o", "--day", "1.1.2026"], ["replay"], ["nothing"], ["replay", "x", "--usd", "0,5"]],
+)
+def test_wrong_usage_ends_with_two(arguments: list[str]) -> None:
+    """What cannot be meant is said, and the exit code is 2."""
+    done = spawn(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["replay"], ["report"], ["trace"], ["prices"]])
+def test_help_has_an_example(command: list[str]) -> None:
+    """Every command explains itself, with an example and its exit codes."""
+    result = cli(*command, "--help")
+    assert result.exit_code == 0
+    assert "Example: bursar" in result.output or "bursar demo" in result.output
+
+
+def test_the_version_is_shown() -> None:
+    """--version is the installed one."""
+    assert cli("--version").output.startswith("bursar 0.")
+
+
+def spawn(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    code = "import sys; from bursar.cli import main; sys.argv[0] = 'bursar'; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=os.environ | environ, check=False
+    )
+
+
+def test_the_command_line_starts_quickly() -> None:
+    """Help needs neither prices nor SQLite nor an SDK."""
+    code = (
+        "import sys; from bursar.cli.app import app; "
+        "print([m for m in ('apsw', 'genai_prices', 'tiktoken', 'openai', 'anthropic', 'rich.table') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (bursar.BursarError("x"), 1), (bursar.ConfigError("x"), 2)])
+def test_every_error_has_its_exit_code(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
+    """Interrupted, failed, wrong usage."""
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("bursar.cli.app.app", fail)
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == code
+
+
+def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
+    """`bursar replay ... --json | head -1` ends without a word."""
+    path = tmp_path / "runs.jsonl"
+    line = json.dumps({"id": "r", "model": "gpt-4o", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})
+    path.write_text((line + "\n") * 20_000)
+    command = f"{sys.executable} -c 'from bursar.cli import main; main()' replay {path} --json | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_the_demo_shows_the_main_job(tmp_path: Path) -> None:
+    """Ten of fifty served, an agent stopped, its books the provider's, a tree and a table; no key, plain text."""
+    done = spawn("demo", NO_COLOR="1", XDG_DATA_HOME=str(tmp_path), BURSAR_LEDGER="")
+    assert done.returncode == 0, done.stderr
+    assert "served 10, refused 40" in done.stdout
+    assert "the provider's own bill is the same" in done.stdout
+    assert "its last answer: After" in done.stdout
+    assert "demo fan-out" in done.stdout
+    assert (tmp_path / "bursar" / "demo.db").exists()
+    assert "\x1b" not in done.stdout
+
+
+def test_the_demo_without_its_sdks_says_what_to_install() -> None:
+    """A missing SDK is one sentence with the command that mends it."""
+    code = "import sys; sys.modules['openai'] = None; sys.argv = ['bursar', 'demo']; from bursar.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'bursar[demo]'" in done.stderr
+
+
+def test_replay_sums_and_stops(tmp_path: Path) -> None:
+    """A table by model, what a budget would have stopped, and one JSON object a run with its keys in order."""
+    path = tmp_path / "runs.jsonl.gz"
+    usage = {"prompt_tokens": 1_000_000, "completion_tokens": 100_000}
+    said = [{"role": "user", "content": "a"}] + [{"role": "assistant", "content": "b", "usage": usage}] * 3
+    runs = [{"id": "r1", "model": "gpt-4o", "success": True, "messages": said}, {"id": "r2", "model": "nobody", "messages": said}]
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, runs)).encode() + b"\n{broken\n"))
+    result = cli("replay", str(path), "--usd", "8", "--day", "2026-11-20")
+    assert result.exit_code == 1
+    assert "1 runs would have been stopped, $3.500 not spent, 1 successes lost; 1 refused for want of a price" in result.output
+    assert "runs.jsonl.gz:3: is no JSON" in result.output
+    result = cli("replay", str(path), "--usd", "8", "--day", "2026-11-20", "--json")
+    first = json.loads(result.output.splitlines()[0])
+    assert list(first) == [
+        "id", "model", "success", "steps", "input_tokens", "output_tokens", "usd", "cost_status", "stopped_at_step",
+        "stop_reason", "usd_not_spent",
+    ]  # fmt: skip
+    assert first == {
+        "id": "r1", "model": "gpt-4o", "success": True, "steps": 3, "input_tokens": 3_000_000, "output_tokens": 300_000,
+        "usd": "10.500000000", "cost_status": "list_price", "stopped_at_step": 3, "stop_reason": "usd", "usd_not_spent": "3.500000000",
+    }  # fmt: skip
+
+
+def test_replay_of_nothing_says_so(tmp_path: Path) -> None:
+    """Files that hold no run: exit code 1 and their names."""
+    (tmp_path / "x.txt").write_text("hello")
+    result = cli("replay", str(tmp_path / "x.txt"), str(tmp_path / "missing"))
+    assert result.exit_code == 1
+    assert "x.txt" in result.output
+
+
+def test_times_are_read_as_people_write_them() -> None:
+    """So long ago, or the beginning of a day in UTC."""
+    assert read_time(None) is None
+    assert read_time("2026-11-01") == 1_793_491_200_000_000
+    hour, day = read_time("1h"), read_time("1d")
+    assert hour is not None
+    assert day is not None
+    assert round((hour - day) / 1_000_000) == 82_800
+    with pytest.raises(typer.BadParameter):
+        read_day("soon")
+
+
+def test_text_from_records_is_harmless() -> None:
+    """Control and format characters are shown as their code; long text is cut."""
+    assert safe(None) == ""
+    assert safe("a\nb\x1b\u200b") == "a\\u{a}b\\u{1b}\\u{200b}"
+    assert len(safe("x" * 500)) == 60
+
+
+def test_a_progress_bar_stands_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """Items pass through; only a terminal sees them counted."""
+    from bursar.cli import console
+
+    assert list(console.progress([1, 2], "runs")) == [1, 2]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert list(console.progress([1, 2], "runs")) == [1, 2]
