@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         InvalidAmount,
         LedgerError,
         PriceUnknown,
+        RecordingError,
         Stopped,
         StoreError,
         UnknownScope,
@@ -47,6 +48,7 @@ __all__ = [
     "LedgerError",
     "PriceUnknown",
     "Receipt",
+    "RecordingError",
     "Run",
     "Spend",
     "Stopped",
@@ -84,4 +86,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(__all__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,10 @@ APPLICATION_ID: Final = 0x62757273
 """Marks the file as ours ("burs")."""
 BUSY_MS: Final = 5_000
 CHECKPOINT_ROWS: Final = 1_000
+_CLOSE_WAIT_S: Final = 0.25
+"""How long `close` waits for a checkpoint that is under way; it may end after us, on a connection of its own."""
+_FORK_WAIT_S: Final = 1.0
+"""How long a fork waits for a statement that is under way."""
 
 _MIGRATIONS: Final = (
     """
@@ -69,57 +74,97 @@ _MIGRATIONS: Final = (
 
 
 class Database:
-    """One connection to a ledger file, and the lock that its users share."""
+    """One connection to a ledger file, and the lock that its users share.
 
-    def __init__(self, path: Path, connection: Any) -> None:
+    The connection is closed before a fork and opened again at the next statement, in the parent and in the child:
+    a child of a process with an open connection believes it holds its parent's file locks, and loses rows.
+    """
+
+    def __init__(self, path: Path, connection: Any, *, read_only: bool = False) -> None:
         self.path = path
         self.lock = threading.Lock()
+        self._name = str(path)
+        self._read_only = read_only
+        self._identity = _identity(self._name)
         self._connection = connection
         self._busy_ms = BUSY_MS
         self._rows = 0
         self._keeper: threading.Thread | None = None
         self._wanted = threading.Event()
         self._closing = False
+        _databases.add(self)
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement under the lock; apsw's errors go to the caller."""
         with self.lock:
-            return list(self._connection.execute(sql, values))
+            return list((self._connection or self._connect()).execute(sql, values))
 
     def execute_now(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """As `execute`, but do not wait for another process: apsw.BusyError at once."""
         with self.lock:
+            connection = self._connection or self._connect()
             self._set_busy(0)
             try:
-                return list(self._connection.execute(sql, values))
+                return list(connection.execute(sql, values))
             finally:
                 self._set_busy(BUSY_MS)
+
+    def displaced(self) -> bool:
+        """Whether another file, or none, is now where this one was: its rows are found by nobody who looks there."""
+        return _identity(self._name) != self._identity
 
     def wrote(self) -> None:
         """Count a committed row; every thousand, the file is checkpointed by a thread, never by the caller."""
         self._rows += 1
         if self._rows >= CHECKPOINT_ROWS:
             self._rows = 0
-            if self._keeper is None:
-                self._keeper = threading.Thread(target=self._keep, name="bursar-checkpoint", daemon=True)
-                self._keeper.start()
+            with self.lock:
+                if self._keeper is None:
+                    self._keeper = threading.Thread(target=self._keep, name="bursar-checkpoint", daemon=True)
+                    self._keeper.start()
             self._wanted.set()
 
     def close(self) -> None:
-        """Checkpoint and close."""
+        """Checkpoint and close; a thread that checkpoints just now is waited for a quarter of a second at most."""
         self._closing = True
         self._wanted.set()
         if self._keeper is not None:
-            self._keeper.join(timeout=BUSY_MS / 1_000)
+            self._keeper.join(timeout=_CLOSE_WAIT_S)
         with self.lock:
-            self._connection.close()
+            self._disconnect()
 
     def _keep(self) -> None:
         while not self._closing:
             self._wanted.wait()
             self._wanted.clear()
             if not self._closing:
-                _checkpoint(self.path)
+                with _checkpointing:
+                    _checkpoint(self.path)
+
+    def _connect(self) -> Any:
+        import apsw
+
+        if self._closing:
+            raise apsw.ConnectionClosedError(f"{self.path} has been closed")
+        if self.displaced():
+            raise LedgerError(f"the ledger {self.path} was replaced or deleted while it was in use")
+        self._connection = _connect(self.path, read_only=self._read_only)
+        self._busy_ms = BUSY_MS
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _leave_to_child(self) -> None:
+        # In the child: no thread of the parent's lives here, and what they held stays held for ever.
+        if self._connection is not None:
+            _inherited.append(self._connection)
+            self._connection = None
+        self.lock = threading.Lock()
+        self._wanted = threading.Event()
+        self._keeper = None
 
     def _set_busy(self, ms: int) -> None:
         if ms != self._busy_ms:
@@ -133,9 +178,13 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Database:
     Raises `LedgerError` that names the file and what to do: no plain file, not ours, newer than this version,
     not readable.
     """
+    path = Path(path)
+    return Database(path, _connect(path, read_only=read_only), read_only=read_only)
+
+
+def _connect(path: Path, *, read_only: bool) -> Any:
     import apsw
 
-    path = Path(path)
     _check_file(path, read_only=read_only)
     flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
     try:
@@ -150,7 +199,15 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Database:
         raise LedgerError(f"{path} is not a ledger: it is no SQLite file. Name another with BURSAR_LEDGER.") from None
     except apsw.Error as error:
         raise LedgerError(f"the ledger {path} cannot be opened ({error}); name another with BURSAR_LEDGER") from None
-    return Database(path, connection)
+    return connection
+
+
+def _identity(name: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(name, follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _check_file(path: Path, *, read_only: bool) -> None:
@@ -221,3 +278,38 @@ def _checkpoint(path: Path) -> None:
     except apsw.Error:
         # The next thousand rows ask again.
         return
+
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_checkpointing = threading.Lock()
+_locked: list[threading.Lock] = []
+_inherited: list[Any] = []
+"""Connections that were in use while another thread forked: neither used nor closed here."""
+
+
+def _before_fork() -> None:
+    # A lock that is not had in time is left: forking late is worse than the small risk that remains.
+    if _checkpointing.acquire(timeout=_FORK_WAIT_S):
+        _locked.append(_checkpointing)
+    for database in list(_databases):
+        if database.lock.acquire(timeout=_FORK_WAIT_S):
+            _locked.append(database.lock)
+            database._disconnect()  # noqa: SLF001 - the class's own fork handler
+
+
+def _after_fork_in_parent() -> None:
+    while _locked:
+        _locked.pop().release()
+
+
+def _after_fork_in_child() -> None:
+    global _checkpointing  # noqa: PLW0603
+    _locked.clear()
+    _checkpointing = threading.Lock()
+    for database in list(_databases):
+        database._leave_to_child()  # noqa: SLF001 - as above
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)

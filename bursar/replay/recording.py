@@ -60,9 +60,8 @@ def read_file(path: str, problem: Callable[[RecordingError], None]) -> Iterator[
     cannot be read.
     """
     with _open(path) as file:
-        first = file.peek(1).lstrip()[:1] if hasattr(file, "peek") else b""
         try:
-            if first == b"[":
+            if file.peek(1).lstrip()[:1] == b"[":
                 yield _run(path, None, _parse(path, None, file.read(LONGEST_LINE)))
                 return
             yield from _lines(path, file, problem)
