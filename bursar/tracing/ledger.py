@@ -6,8 +6,12 @@ success; writing a record never raises into a call.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import glob
+import hashlib
 import os
+import stat
 import tempfile
 import threading
 import time
@@ -53,6 +57,8 @@ _RUN: Final = (
 _INSERT_RUN: Final = (
     f"INSERT INTO run ({_RUN}) VALUES ({', '.join('?' * 15)}) ON CONFLICT (run_id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _RUN.split(", ")[1:])
+    # A beginning that was kept aside must not reopen a run that has ended since.
+    + " WHERE run.ended_us IS NULL OR excluded.ended_us IS NOT NULL"
 )
 _VERDICT: Final = 'ts_us, run_id, op_id, guard, action, reason, scope, unit, "limit", settled, held, needed, acted'
 _INSERT_VERDICT: Final = f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES ({', '.join('?' * 13)})"
@@ -100,7 +106,7 @@ class Ledger:
         self._runs: OrderedDict[str, int] = OrderedDict()
         self._users: OrderedDict[str, str] = OrderedDict()
         self._key: bytes | None = None
-        self._spool: Path | None = None
+        self._spooled = False
         self._warned = False
 
     def write(self, record: Record) -> None:
@@ -145,17 +151,35 @@ class Ledger:
     def _write(self, record: Record, *, wait: bool) -> bool:
         try:
             database = self._open()
-            run = database.execute if wait else database.execute_now
-            self._insert(run, record)
+            self._insert(database.execute if wait else database.execute_now, record)
+            if database.displaced():
+                # The file was moved, deleted or replaced: the row is where nobody looks. The same id makes it one row.
+                self._forget(database)
+                database = self._open()
+                self._insert(database.execute if wait else database.execute_now, record)
             database.wrote()
-            return True
         except _busy():
             if not wait:
                 return False
             self._keep_aside(record, "another process holds it")
         except _failures() as error:
             self._keep_aside(record, str(error))
+            current = self._database
+            if current is not None and current.displaced():
+                self._forget(current)
+        else:
+            if self._spooled and wait:
+                self._spooled = False
+                with self._lock:
+                    self._take_back(database)
         return True
+
+    def _forget(self, database: Database) -> None:
+        with self._lock:
+            if self._database is database:
+                self._database = None
+        with contextlib.suppress(*_failures()):
+            database.close()
 
     def _open(self) -> Database:
         database = self._database
@@ -164,7 +188,14 @@ class Ledger:
         with self._lock:
             if self._database is None:
                 opened = open_ledger(self.path)
-                self._key = load_user_key(self.path)
+                try:
+                    self._key = load_user_key(self.path)
+                except BaseException:
+                    opened.close()
+                    raise
+                # Another file may lie here by now: the numbers of the last one's rows are not this one's.
+                self._shared.clear()
+                self._runs.clear()
                 self._take_back(opened)
                 self._database = opened
             return self._database
@@ -204,7 +235,7 @@ class Ledger:
             record.run_id, record.parent_run_id, self._number(run, dimension, _DIMENSION_SQL),
             self._user(record.who.user), record.who.session, record.started_us, record.ended_us, record.stop_reason,
             record.steps, record.tool_calls, record.tokens, record.cost_nusd, record.unpriced,
-            record.unmeasured_nusd, orjson.dumps(dict(record.limits)).decode(),
+            record.unmeasured_nusd, orjson.dumps({_fit(unit): _fit(limit) for unit, limit in record.limits}).decode(),
         )  # fmt: skip
         return _safe(row)
 
@@ -222,8 +253,9 @@ class Ledger:
     def _run_number(self, run: Any, run_id: str) -> int:
         known = self._runs.get(run_id)
         if known is None:
-            run("INSERT OR IGNORE INTO run (run_id) VALUES (?)", (run_id,))
-            known = self._runs[run_id] = int(run("SELECT number FROM run WHERE run_id = ?", (run_id,))[0][0])
+            values = _safe((run_id,))
+            run("INSERT OR IGNORE INTO run (run_id) VALUES (?)", values)
+            known = self._runs[run_id] = int(run("SELECT number FROM run WHERE run_id = ?", values)[0][0])
             if len(self._runs) > _MOST_KNOWN:
                 self._runs.popitem(last=False)
         return known
@@ -244,17 +276,11 @@ class Ledger:
         line = b"\n" + orjson.dumps(self._as_json(record), default=str) + b"\n"
         for path in _spools(self.path):
             try:
-                handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                kept = _append(path, line)
             except OSError:
                 continue
-            try:
-                written = os.write(handle, line)
-            except OSError:
-                continue
-            finally:
-                os.close(handle)
-            if written == len(line):
-                self._spool = path
+            if kept:
+                self._spooled = True
                 self._say(f"records go to {path} until it can ({why})")
                 return
         self._say(f"and neither can a spool file beside it or in the temporary directory: records are lost ({why})")
@@ -270,21 +296,35 @@ class Ledger:
         return {"kind": type(record).__name__, "record": _json_safe(kept)}
 
     def _take_back(self, database: Database) -> None:
+        # What goes wrong here is left for the next start: it is no reason not to write what comes now.
         for path in _spools(self.path):
-            if path.exists():
-                # Taken from under its writers first; whatever dies before the end is found again under this name.
-                path.rename(path.with_name(f"{path.name}.{new_id()}"))
+            with contextlib.suppress(OSError):
+                if _is_own(path):
+                    # Taken from under its writers first; whatever dies before the end is found again by this name.
+                    path.rename(path.with_name(f"{path.name}.{new_id()}"))
             for taken in path.parent.glob(f"{glob.escape(path.name)}.*"):
-                for line in taken.read_bytes().splitlines():
-                    record = _from_spool(line)
-                    if record is not None:
+                with contextlib.suppress(OSError, _apsw_error()):
+                    if _is_own(taken):
+                        self._take_file(database, taken)
+
+    def _take_file(self, database: Database, taken: Path) -> None:
+        with taken.open("rb") as file:
+            # Whoever opened the file before it was renamed still appends to it, under this lock.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for line in file:
+                record = _from_spool(line)
+                if record is not None:
+                    # A line that is JSON but no record of ours is passed over like a torn one.
+                    with contextlib.suppress(*_unfit()):
                         self._insert(database.execute, record)
-                taken.unlink(missing_ok=True)
+            taken.unlink(missing_ok=True)
 
     def _say(self, what: str) -> None:
         if not self._warned:
             self._warned = True
-            warnings.warn(f"the ledger {self.path} cannot be written: {what}", BursarWarning, stacklevel=2)
+            # Where warnings are errors the record is safe all the same, and a paid answer is not thrown away for it.
+            with contextlib.suppress(BursarWarning):
+                warnings.warn(f"the ledger {self.path} cannot be written: {what}", BursarWarning, stacklevel=2)
 
 
 def _tag_columns(tags: Tags) -> tuple[str | None, ...]:
@@ -298,11 +338,36 @@ def _plain(value: Any) -> Any:
 
 def _spools(ledger: Path) -> list[Path]:
     # Named after the ledger's place, so that two ledgers never share a spool in the temporary directory.
-    mark = ledger.absolute().as_posix().encode().hex()[-40:]
+    mark = hashlib.sha256(os.fsencode(ledger.absolute())).hexdigest()[:40]
     return [
         ledger.with_name(ledger.name + ".spool"),
         Path(tempfile.gettempdir()) / f"bursar-{os.getuid()}-{mark}.spool",
     ]
+
+
+def _append(path: Path, line: bytes) -> bool:
+    """Add a line to a spool file; False where it is not ours, or was not written whole."""
+    while True:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+                return False
+            if found.st_nlink:
+                return os.write(handle, line) == len(line)
+        finally:
+            os.close(handle)
+        # It was taken back and deleted between our opening and our lock: a new one is made.
+
+
+def _is_own(path: Path) -> bool:
+    # The temporary directory is everybody's: what another user laid there is not taken for our records.
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _from_spool(line: bytes) -> ModelCall | RunRecord | Verdict | None:
@@ -369,7 +434,20 @@ def _busy() -> tuple[type[Exception], ...]:
     return (apsw.BusyError,)
 
 
+def _apsw_error() -> type[Exception]:
+    import apsw
+
+    return apsw.Error
+
+
+def _unfit() -> tuple[type[Exception], ...]:
+    import apsw
+
+    return (apsw.ConstraintError, TypeError, ValueError, OverflowError, AttributeError)
+
+
 def _failures() -> tuple[type[Exception], ...]:
     import apsw
 
-    return (apsw.Error, LedgerError, ConfigError, OSError)
+    # The last three are of values that neither SQLite nor JSON can hold; the spool holds them made to fit.
+    return (apsw.Error, LedgerError, ConfigError, OSError, TypeError, ValueError, OverflowError)

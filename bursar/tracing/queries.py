@@ -71,53 +71,73 @@ class Reader:
 
     def run(self, prefix: str) -> RunRow:
         """The run whose id begins so ("last" is the newest). Raises `LedgerError` for none, and for several."""
-        found = self.runs(1) if prefix == "last" else self._runs(
-            "AND r.run_id >= ? AND r.run_id < ? ORDER BY r.run_id LIMIT 6", (prefix.upper(), prefix.upper() + "~")
-        )  # fmt: skip
+        if prefix == "last":
+            found = self.runs(1)
+            if not found:
+                raise LedgerError("the ledger has no run yet; run something under bursar.run(...), or `bursar demo`")
+        elif prefix and prefix.isascii():
+            found = self._runs(
+                "AND r.run_id >= ? AND r.run_id < ? ORDER BY r.run_id LIMIT 6", (prefix.upper(), prefix.upper() + "~")
+            )
+        else:
+            found = []
         if not found:
             raise LedgerError(f"no run's id begins with {prefix[:40]!r}; `bursar trace last` shows the newest")
         if len(found) > 1 and found[0].run_id != prefix.upper():
             names = ", ".join(row.run_id for row in found[:5])
-            raise LedgerError(f"{len(found)} or more runs begin with {prefix[:40]!r}: {names}")
+            more = ", ..." if len(found) > 5 else ""
+            raise LedgerError(f"several runs begin with {prefix[:40]!r}: {names}{more}")
         return found[0]
 
     def family(self, run_id: str) -> list[RunRow]:
         """A run and all runs nested in it, parents first."""
         family = self._runs("AND r.run_id = ?", (run_id,))
+        seen = {row.run_id for row in family}
         for row in family:
-            family += self._runs("AND r.parent_run_id = ? ORDER BY r.run_id", (row.run_id,))
+            # A file that was tampered with may hold a ring.
+            nested = self._runs("AND r.parent_run_id = ? ORDER BY r.run_id", (row.run_id,))
+            family += [child for child in nested if child.run_id not in seen]
+            seen.update(child.run_id for child in nested)
         return family
 
     def calls(self, runs: Sequence[RunRow]) -> list[CallRow]:
         """The attempts of these runs, in the order in which they began."""
-        marks = ", ".join("?" * len(runs))
-        rows = self._database.execute(
+        rows = self._ask(
             f"""SELECT c.call_id, r.run_id, c.step, d.request_model, d.response_model, d.path, e.status, e.error_type,
                 e.http_status, e.finish_reason, e.retry_reason, e.usage_source, e.flags, e.bound, c.ts_us,
                 c.latency_us, c.ttft_us, c.queue_us, c.input_tokens, c.cache_read_tokens, {_WRITES}, c.output_tokens,
                 c.reasoning_tokens, c.tool_calls, c.max_tokens, c.sent_max_tokens, c.held_nusd, c.cost_nusd,
                 e.cost_status, c.response_id, c.request_id
-            FROM {_JOINED} JOIN run r ON r.number = c.run WHERE r.run_id IN ({marks}) ORDER BY c.call_id""",
-            [row.run_id for row in runs],
+            FROM {_JOINED} JOIN run r ON r.number = c.run
+            WHERE r.run_id IN (SELECT value FROM json_each(?)) ORDER BY c.call_id""",
+            (_names(runs),),
         )
         return [CallRow._make((*row[:12], tuple(row[12].split()), *row[13:])) for row in rows]
 
     def verdicts(self, runs: Sequence[RunRow]) -> list[VerdictRow]:
         """What guards said in these runs, when it was not a plain yes."""
-        marks = ", ".join("?" * len(runs))
-        rows = self._database.execute(
-            f"""SELECT op_id, run_id, ts_us, guard, action, reason, scope, unit, "limit", settled, held, needed, acted
-            FROM verdict WHERE run_id IN ({marks}) ORDER BY id""",
-            [row.run_id for row in runs],
+        rows = self._ask(
+            """SELECT op_id, run_id, ts_us, guard, action, reason, scope, unit, "limit", settled, held, needed, acted
+            FROM verdict WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY id""",
+            (_names(runs),),
         )
         return [VerdictRow._make((*row[:-1], bool(row[-1]))) for row in rows]
+
+    def _ask(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        import apsw
+
+        try:
+            return self._database.execute(sql, values)
+        except apsw.Error as error:
+            raise LedgerError(f"the ledger {self._database.path} cannot be read ({error})") from None
 
     def _totals(self, key: str, since_us: int, until_us: int | None) -> list[tuple[Any, ...]]:
         return self._grouped(
             key,
-            f"""count(DISTINCT substr(c.call_id, 1, 26)), count(*), sum(e.status = 'error'), sum(c.input_tokens),
-            sum(c.output_tokens), sum(c.cache_read_tokens), sum({_WRITES}), sum(c.reasoning_tokens),
-            sum(c.tool_calls), count(*) - count(DISTINCT substr(c.call_id, 1, 26)), total(c.cost_nusd),
+            f"""count(DISTINCT substr(c.call_id, 1, 26)), count(*), sum(e.status = 'error'),
+            {_sum("c.input_tokens")}, {_sum("c.output_tokens")}, {_sum("c.cache_read_tokens")}, {_sum(_WRITES)},
+            {_sum("c.reasoning_tokens")}, {_sum("c.tool_calls")},
+            count(*) - count(DISTINCT substr(c.call_id, 1, 26)), total(c.cost_nusd),
             sum(c.cost_nusd IS NULL), sum(e.usage_source IN ('estimated', 'stream_partial')),
             sum(instr(e.flags, 'clamped') > 0)""",
             since_us,
@@ -125,7 +145,7 @@ class Reader:
         )
 
     def _reasons(self, key: str, since_us: int, until_us: int | None) -> dict[str, str]:
-        rows = self._database.execute(
+        rows = self._ask(
             f"""SELECT coalesce({key}, ?) AS k, e.retry_reason, count(*) AS n FROM {_JOINED}
             WHERE c.call_id >= ? AND c.call_id < ? AND e.retry_reason IS NOT NULL
             GROUP BY k, e.retry_reason ORDER BY n""",
@@ -134,7 +154,7 @@ class Reader:
         return {name: reason for name, reason, _ in rows}
 
     def _latencies(self, key: str, since_us: int, until_us: int | None) -> dict[str, tuple[int, int]]:
-        rows = self._database.execute(
+        rows = self._ask(
             f"""SELECT k, min(latency_us) FILTER (WHERE place * 2 >= size),
                 min(latency_us) FILTER (WHERE place * 20 >= size * 19)
             FROM (SELECT coalesce({key}, ?) AS k, c.latency_us,
@@ -146,7 +166,7 @@ class Reader:
         return {name: (p50, p95) for name, p50, p95 in rows}
 
     def _grouped(self, key: str, columns: str, since_us: int, until_us: int | None) -> list[tuple[Any, ...]]:
-        rows = self._database.execute(
+        rows = self._ask(
             f"""SELECT coalesce({key}, ?) AS k, {columns} FROM {_JOINED}
             WHERE c.call_id >= ? AND c.call_id < ? GROUP BY k ORDER BY total(c.cost_nusd) DESC, k""",
             (NONE, *_between(since_us, until_us)),
@@ -155,13 +175,23 @@ class Reader:
         return [(*row[:11], int(row[11]), *row[12:]) for row in rows]
 
     def _runs(self, condition: str, values: Sequence[Any]) -> list[RunRow]:
-        rows = self._database.execute(
+        rows = self._ask(
             f"""SELECT r.run_id, r.parent_run_id, d.workflow, r.user_hash, r.started_us, r.ended_us, r.stop_reason,
                 r.steps, r.tool_calls, r.tokens, r.cost_nusd, r.unpriced, r.unmeasured_nusd, r.limits
             FROM run r JOIN dimension d ON d.id = r.dimension WHERE true {condition}""",
             values,
         )
         return [RunRow._make((*row[:-1], tuple(orjson.loads(row[-1]).items()))) for row in rows]
+
+
+def _sum(column: str) -> str:
+    # sum() fails beyond 64 bits; total() adds as a double, exact to 2**53.
+    return f"CAST(total({column}) AS INTEGER)"
+
+
+def _names(runs: Sequence[RunRow]) -> str:
+    # One value, however many there are: SQLite limits the number of bound values.
+    return orjson.dumps([row.run_id for row in runs]).decode()
 
 
 def _between(since_us: int, until_us: int | None) -> tuple[str, str]:
