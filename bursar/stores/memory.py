@@ -53,6 +53,7 @@ class MemoryStore:
         self._accounts: dict[Scope, _Account] = {}
         self._held: dict[str, Held] = {}
         self._seat: dict[Ticket, _Account] = {}
+        self._ended: deque[Scope] = deque()
 
     def define(self, scope: Scope, limits: Mapping[str, int]) -> None:
         """Create the scope or change its limits. Raises `InvalidAmount` for a limit outside 0..2**53-1."""
@@ -62,17 +63,18 @@ class MemoryStore:
             if limit.__class__ is not int or not 0 <= limit <= MAX_AMOUNT:
                 raise InvalidAmount(f"{scope}: limit {unit}={limit!r} is not a whole number from 0 to {MAX_AMOUNT}")
         with self._lock:
+            self._reap()
             account = self._accounts.setdefault(scope, _Account())
             account.limits = tuple((UNITS.index(unit), limit) for unit, limit in limits.items())
             woken = _heads([account])
         _wake(woken)
 
     def drop(self, scope: Scope) -> None:
-        """Forget a scope that has ended. Calls still in flight on it are settled into nothing."""
-        with self._lock:
-            account = self._accounts.pop(scope, None)
-            woken = list(account.queue) if account else []
-        _wake(woken)
+        """Forget a scope that nobody refers to any more, at the next chance.
+
+        Called by the garbage collector, which may run inside our own lock: it takes none and wakes nobody.
+        """
+        self._ended.append(scope)
 
     def reserve(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, owner: int) -> Held | Denied:
         """Hold `amounts` on every scope of the path, or on none and say which limit had no room."""
@@ -106,6 +108,7 @@ class MemoryStore:
             if amount.__class__ is not int or not 0 <= amount <= MAX_AMOUNT:
                 raise InvalidAmount(f"call {call_id}: {amount!r} is not a whole number from 0 to {MAX_AMOUNT}")
         with self._lock:
+            self._reap()
             accounts = [a for scope in path if (a := self._accounts.get(scope)) is not None]
             if not accounts:
                 self._held.pop(call_id, None)
@@ -188,6 +191,10 @@ class MemoryStore:
         with self._lock:
             woken = self._unseat(ticket)
         _wake(woken)
+
+    def _reap(self) -> None:
+        while self._ended:
+            self._accounts.pop(self._ended.popleft(), None)
 
     def _path(self, path: tuple[Scope, ...]) -> list[_Account]:
         accounts = []

@@ -155,6 +155,15 @@ def test_a_dropped_scope_takes_no_more_charges(store: MemoryStore) -> None:
     store.settle("c/1", PATH, usd(10), measured=True)
 
 
+def test_the_garbage_collector_may_drop_a_scope_at_any_moment(store: MemoryStore) -> None:
+    """Dropping takes no lock: the collector can run while this very thread holds it."""
+    with store._lock:
+        store.drop(BUDGET)
+    store.define(Scope("run", "next"), {})
+    with pytest.raises(UnknownScope):
+        store.balance(BUDGET)
+
+
 class Ticket:
     def __init__(self) -> None:
         self.woken = 0
