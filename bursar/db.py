@@ -22,6 +22,8 @@ APPLICATION_ID: Final = 0x62757273
 """Marks the file as ours ("burs")."""
 BUSY_MS: Final = 5_000
 CHECKPOINT_ROWS: Final = 1_000
+_RESTART_MS: Final = 20
+"""How long a checkpoint waits for readers and writers before it leaves the log's end for the next time."""
 _CLOSE_WAIT_S: Final = 0.25
 """How long `close` waits for a checkpoint that is under way; it may end after us, on a connection of its own."""
 _FORK_WAIT_S: Final = 1.0
@@ -230,6 +232,23 @@ def _check_file(path: Path, *, read_only: bool) -> None:
         raise LedgerError(f"the ledger {path} cannot be reached ({error.strerror})") from None
     if not stat.S_ISREG(found.st_mode):
         raise LedgerError(f"{path} is not a plain file (a link, directory or device); a ledger must be one")
+    if not read_only:
+        if not os.access(path, os.W_OK):
+            raise LedgerError(f"the ledger {path} is read-only; make it writable or name another with BURSAR_LEDGER")
+        for companion in (Path(f"{path}-wal"), Path(f"{path}-shm")):
+            _make_writable(companion)
+
+
+def _make_writable(companion: Path) -> None:
+    # SQLite gives log and index the ledger's mode: what was read while the ledger was read-only keeps writers out
+    # for ever, even when the ledger is writable again.
+    try:
+        mode = companion.lstat().st_mode
+        if stat.S_ISREG(mode) and not mode & stat.S_IWUSR:
+            companion.chmod(0o600)
+    except OSError:
+        # None there, or not ours: SQLite says what is wrong.
+        return
 
 
 def _prepare(path: Path, connection: Any, *, read_only: bool) -> None:
@@ -272,7 +291,13 @@ def _checkpoint(path: Path) -> None:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.execute("PRAGMA wal_autocheckpoint=0")
+            # A connection that has read nothing does not know of the log, and would checkpoint nothing.
+            connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1")
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            # The bulk is done without keeping a writer out; what came meanwhile is done with, so that the log begins
+            # anew: under a steady writer it would only grow.
+            connection.set_busy_timeout(_RESTART_MS)
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
         finally:
             connection.close()
     except apsw.Error:

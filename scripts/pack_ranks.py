@@ -29,9 +29,8 @@ def main(source: str) -> None:
         tokens.append(base64.b64decode(token))
     packed = b"".join(bytes([len(token)]) + token for token in tokens)
     TARGET.write_bytes(lzma.compress(packed, preset=9 | lzma.PRESET_EXTREME))
-    print(
-        f"{len(tokens)} tokens, {TARGET.stat().st_size} bytes, sha256 of the content {hashlib.sha256(packed).hexdigest()}"
-    )
+    digest = hashlib.sha256(packed).hexdigest()
+    print(f"{len(tokens)} tokens, {TARGET.stat().st_size} bytes, sha256 of the content {digest}")
 
 
 if __name__ == "__main__":

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import apsw
 import pytest
 
 from bursar import LedgerError, db
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ADD = "INSERT INTO calibration VALUES (?, 'v', 1)"
 COUNT = "SELECT count(*) FROM calibration"
@@ -70,6 +73,7 @@ def test_a_forked_child_keeps_its_rows_when_its_parent_closes(ledger: Path, pare
     assert python(FORKED, str(ledger), parent) == str(sorted(["parent", "before", "after", *more]))
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_fork_waits_for_a_statement_that_is_under_way(ledger: Path) -> None:
     """Other threads write through a fork; every row is there, and the locks are free on both sides."""
     database = db.open_ledger(ledger)
@@ -154,6 +158,7 @@ def test_a_closed_database_stays_closed(ledger: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["deleted", "replaced"])
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_database_knows_that_its_file_went_away(ledger: Path, what: str) -> None:
     """Deleted or replaced is seen while it is open; after a fork it is not opened again as if nothing had been."""
     database = db.open_ledger(ledger)

@@ -14,7 +14,7 @@ from bursar import Budget, _drive
 from bursar._call import Attempt, Call
 from bursar._drive import Desk, adrive, drive
 from bursar._events import NOTHING, Answer, Status, Usage, UsageSource
-from bursar._flow import close, open  # noqa: A004
+from bursar._flow import close, open
 from bursar._process import process
 from bursar._records import ModelCall
 from bursar._run import scoped_frame
@@ -31,7 +31,9 @@ def guard() -> Guard:
 
 
 def request(cap: int) -> Any:
-    return of_chat({"model": "gpt-4o", "max_completion_tokens": cap, "messages": [{"role": "user", "content": "x" * 40}]}, None)
+    return of_chat(
+        {"model": "gpt-4o", "max_completion_tokens": cap, "messages": [{"role": "user", "content": "x" * 40}]}, None
+    )
 
 
 def said(tokens: int) -> Answer:

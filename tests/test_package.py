@@ -52,8 +52,12 @@ def test_the_error_tree_is_the_one_that_is_drawn() -> None:
     from bursar import _errors
 
     drawn = re.findall(r"[├└]── (\w+)", _errors.__doc__ or "")
-    made = [name for name, thing in vars(_errors).items() if isinstance(thing, type) and issubclass(thing, _errors.BursarError)]
-    assert sorted(drawn + ["BursarError"]) == sorted(made)
+    made = [
+        name
+        for name, thing in vars(_errors).items()
+        if isinstance(thing, type) and issubclass(thing, _errors.BursarError)
+    ]
+    assert sorted([*drawn, "BursarError"]) == sorted(made)
 
 
 def test_types_are_shipped() -> None:
@@ -64,7 +68,7 @@ def test_types_are_shipped() -> None:
 
 def test_the_readme_names_every_command_and_setting() -> None:
     """Each command and each setting is in the README."""
-    commands = [command.name for command in app.registered_commands]
+    commands = [command.name or "" for command in app.registered_commands]
     assert sorted(commands) == ["demo", "prices", "replay", "report", "trace"]
     for command in commands:
         assert f"bursar {command}" in README

@@ -17,7 +17,6 @@ import pytest
 import tiktoken
 from genai_prices import Usage, calc_price
 
-
 from bursar import Budget, RecordingError
 from bursar._money import usd
 from bursar.pricing.tokens import load_encoding
@@ -41,7 +40,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def record_run(number: int) -> dict[str, Any]:
     """An agent of a few turns, its messages as they were sent; every other one with the provider's usage."""
-    turns = iter([Reply(text=f"turn {n}", tool_calls=[ToolUse("look", {"page": n})]) for n in range(number % 4)] + [Reply()])
+    turns = iter(
+        [Reply(text=f"turn {n}", tool_calls=[ToolUse("look", {"page": n})]) for n in range(number % 4)] + [Reply()]
+    )
     messages: list[Any] = [{"role": "user", "content": f"{number}: read the pages. " * (1 + number)}]
     model = ["gpt-4o", "gpt-4o-mini", "gpt-5"][number % 3]
     with Provider(latency_s=0.0, replies=lambda _: next(turns)) as provider:
@@ -50,12 +51,15 @@ def record_run(number: int) -> dict[str, Any]:
                 answer = client.chat.completions.create(model=model, messages=messages)
                 message = answer.choices[0].message.model_dump(exclude_none=True)
                 assert answer.usage is not None
-                usage = {"prompt_tokens": answer.usage.prompt_tokens, "completion_tokens": answer.usage.completion_tokens}
+                usage = {
+                    "prompt_tokens": answer.usage.prompt_tokens,
+                    "completion_tokens": answer.usage.completion_tokens,
+                }
                 messages.append(message | ({"usage": usage} if number % 2 else {}))
                 if not answer.choices[0].message.tool_calls:
                     break
-                for call in answer.choices[0].message.tool_calls:
-                    messages.append({"role": "tool", "tool_call_id": call.id, "content": f"page of run {number}"})
+                result = {"role": "tool", "content": f"page of run {number}"}
+                messages += [result | {"tool_call_id": call.id} for call in answer.choices[0].message.tool_calls]
     return {"id": f"run-{number}", "model": model, "success": number % 3 == 0, "messages": messages}
 
 
@@ -141,7 +145,9 @@ def test_plain_message_lists_are_read(tmp_path: Path) -> None:
     """A bare list, an object over many lines, and Anthropic's blocks, gzipped or not; the model may be given."""
     (run,) = replayed(tmp_path, json.dumps(SAID).encode(), model="gpt-4o", day=DAY)
     assert (run.steps, run.input_tokens, run.output_tokens, run.model) == (1, 3 + 2 + 3, 1, "gpt-4o")
-    (run,) = replayed(tmp_path, gzip.compress(json.dumps({"messages": SAID, "model": "gpt-4o"}, indent=2).encode()), day=DAY)
+    (run,) = replayed(
+        tmp_path, gzip.compress(json.dumps({"messages": SAID, "model": "gpt-4o"}, indent=2).encode()), day=DAY
+    )
     assert run.id == "runs"
     blocks = [
         {"role": "user", "content": [{"type": "text", "text": "one two"}]},
@@ -149,7 +155,9 @@ def test_plain_message_lists_are_read(tmp_path: Path) -> None:
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "x"}]}, "y", {"type": "odd"}]},
         {"role": "assistant", "content": "done"},
     ]  # fmt: skip
-    (run,) = replayed(tmp_path, json.dumps({"system": "be brief", "messages": blocks, "model": "claude-sonnet-5-5"}).encode(), day=DAY)
+    (run,) = replayed(
+        tmp_path, json.dumps({"system": "be brief", "messages": blocks, "model": "claude-sonnet-5-5"}).encode(), day=DAY
+    )
     assert run.steps == 2
     assert run.cost_status == "estimated"
     assert run.input_tokens > 12
@@ -158,12 +166,28 @@ def test_plain_message_lists_are_read(tmp_path: Path) -> None:
 def test_skeletons_and_measured_runs(tmp_path: Path) -> None:
     """Steps with counts of their own; a run whose every step the provider counted is at list price."""
     lines = [
-        {"id": "s", "model": "gpt-4o", "success": None, "steps": [["u"], ["c", 100, 10, "h", []], ["t", 200, 20, "h", []]]},
-        {"id": "m", "model": "openai/gpt-4o", "messages": [SAID[0], SAID[1] | {"usage": {"prompt_tokens": 10, "completion_tokens": 1}}]},
+        {
+            "id": "s",
+            "model": "gpt-4o",
+            "success": None,
+            "steps": [["u"], ["c", 100, 10, "h", []], ["t", 200, 20, "h", []]],
+        },
+        {
+            "id": "m",
+            "model": "openai/gpt-4o",
+            "messages": [SAID[0], SAID[1] | {"usage": {"prompt_tokens": 10, "completion_tokens": 1}}],
+        },
         {"id": "e", "model": "gpt-4o", "messages": []},
     ]
-    skeleton, measured, empty = replayed(tmp_path, "\n".join(map(json.dumps, lines)).encode(), day=DAY, budget=Budget(tokens=150))
-    assert (skeleton.input_tokens, skeleton.nusd, skeleton.stopped_at_step, skeleton.stop_reason) == (300, 1_050_000, 2, "tokens")
+    skeleton, measured, empty = replayed(
+        tmp_path, "\n".join(map(json.dumps, lines)).encode(), day=DAY, budget=Budget(tokens=150)
+    )
+    assert (skeleton.input_tokens, skeleton.nusd, skeleton.stopped_at_step, skeleton.stop_reason) == (
+        300,
+        1_050_000,
+        2,
+        "tokens",
+    )
     assert (measured.cost_status, measured.nusd) == ("list_price", 35_000)
     assert (empty.steps, empty.nusd, empty.stopped_at_step) == (0, 0, None)
 
@@ -171,7 +195,17 @@ def test_skeletons_and_measured_runs(tmp_path: Path) -> None:
 def test_an_unpriced_run_is_refused_under_dollars(tmp_path: Path) -> None:
     """Unknown is never zero: no cost, and under a limit in dollars the first step is already too much."""
     (run,) = replayed(tmp_path, json.dumps({"messages": SAID, "model": "nobody"}).encode(), budget=Budget(usd="1"))
-    assert run.as_json() | {"usd": None, "cost_status": "unknown", "stopped_at_step": 1, "stop_reason": "price_unknown", "usd_not_spent": None} == run.as_json()
+    assert (
+        run.as_json()
+        | {
+            "usd": None,
+            "cost_status": "unknown",
+            "stopped_at_step": 1,
+            "stop_reason": "price_unknown",
+            "usd_not_spent": None,
+        }
+        == run.as_json()
+    )
 
 
 BAD = {
@@ -198,7 +232,16 @@ def test_what_is_no_run_is_named(tmp_path: Path, content: bytes) -> None:
         replayed(tmp_path, content)
 
 
-@pytest.mark.parametrize("usage", [{"prompt_tokens": -1, "completion_tokens": 1}, {"prompt_tokens": True, "completion_tokens": 1}, {"prompt_tokens": "7", "completion_tokens": 1}, [], {"prompt_tokens": 1}])
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": -1, "completion_tokens": 1},
+        {"prompt_tokens": True, "completion_tokens": 1},
+        {"prompt_tokens": "7", "completion_tokens": 1},
+        [],
+        {"prompt_tokens": 1},
+    ],
+)
 def test_a_usage_that_cannot_be_is_counted_instead(tmp_path: Path, usage: Any) -> None:
     """Negative, bool, text or missing counts are not believed."""
     messages = [SAID[0], SAID[1] | {"usage": usage}]
@@ -235,5 +278,3 @@ def test_directories_and_standard_input(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "none").mkdir()
     with pytest.raises(RecordingError, match="holds no recorded runs"):
         list(replay([str(tmp_path / "none")]))
-
-

@@ -36,12 +36,22 @@ def of_message(api: str, body: Any, request_id: str | None = None, http: Any = N
 
     An SDK reads "12" and true as numbers; what the provider really wrote is in the bytes of the response.
     """
-    usage = _written_usage(http) or get(body, "usage")
-    if api == "messages":
-        return _anthropic(body, usage, request_id)
-    if api == "chat":
-        return _chat(body, usage, request_id)
-    return _responses(body, usage, request_id)
+    usage = _written(http).get("usage") or get(body, "usage")
+    try:
+        return _SHAPES[api](body, usage, request_id)
+    except Exception:  # noqa: BLE001 - a shape that nobody knows is paid for all the same: it must reach the caller
+        reading = _USAGES[api](usage)
+        charge = "usage" if reading.usage is not None else "bound"
+        flags = (*reading.flags, "unreadable")
+        return Answer(Status.OK, reading.usage, UsageSource.PROVIDER, http_status=200, flags=flags, charge=charge)
+
+
+def of_refused(api: str, error: BaseException, request_id: str | None, http: Any) -> Answer:
+    """An answer that arrived whole and that the SDK or the caller's parser then refused: paid for, as it says."""
+    body = _written(http)
+    if not isinstance(error, Exception) or not body:
+        return of_error(error)
+    return of_message(api, body, request_id, http)._replace(error_type=type(error).__name__)
 
 
 def of_unread(request_id: str | None) -> Answer:
@@ -88,13 +98,13 @@ def error_type_of(response: Any) -> str | None:
     return word if isinstance(word, str) else None
 
 
-def _written_usage(http: Any) -> Any:
+def _written(http: Any) -> dict[str, Any]:
     if http is None:
-        return None
+        return {}
     try:
         content = http.content
     except Exception:  # noqa: BLE001 - not read, or closed: the SDKs have an exception of their own HTTP library each
-        return None
+        return {}
     try:
         body = orjson.loads(content)
     except ValueError:
@@ -102,8 +112,8 @@ def _written_usage(http: Any) -> Any:
             # NaN and Infinity are no JSON, but Python writes and reads them.
             body = json.loads(content)
         except (ValueError, RecursionError):
-            return None
-    return body.get("usage") if isinstance(body, dict) else None
+            return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _anthropic(body: Any, usage: Any, request_id: str | None) -> Answer:
@@ -187,3 +197,7 @@ def _word(value: Any) -> str | None:
 
 def _speed(value: Any) -> str | None:
     return value if isinstance(value, str) and value != "standard" else None
+
+
+_SHAPES: Final = {"messages": _anthropic, "chat": _chat, "responses": _responses}
+_USAGES: Final = {"messages": anthropic_usage, "chat": chat_usage, "responses": responses_usage}

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anthropic
 
-from bursar.clients.answers import error_type_of, of_error, of_message, of_status, of_unread
+from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status, of_unread
 from bursar.clients.requests import api_of, read, with_cap
-from bursar.clients.streams import KEY, tapped
+from bursar.clients.streams import attach, tapped
+from bursar.clients.usage import believable, get
 
 if TYPE_CHECKING:
     from anthropic import APIRequest
@@ -48,6 +49,7 @@ class GuardMiddleware(anthropic.Middleware):
             return call_next(request)
         call = self._call(request)
         attempt = self.guard.open(call, lambda: self._count(request))
+        response: Any = None
         try:
             response = call_next(_rewritten(request, attempt))
             if self._watches(call, attempt, request, response):
@@ -56,7 +58,7 @@ class GuardMiddleware(anthropic.Middleware):
             if answer is None:
                 answer = of_message("messages", response.parse(), _request_id(response), response.http_response)
         except BaseException as error:
-            self.guard.close(call, attempt, of_error(error, sent=_may_have_left(error)))
+            self.guard.close(call, attempt, _failed(error, response))
             raise
         self.guard.close(call, attempt, answer)
         return response
@@ -67,6 +69,7 @@ class GuardMiddleware(anthropic.Middleware):
             return await call_next(request)
         call = self._call(request)
         attempt = await self.guard.aopen(call, lambda: self._acount(request))
+        response: Any = None
         try:
             response = await call_next(_rewritten(request, attempt))
             if self._watches(call, attempt, request, response):
@@ -77,7 +80,7 @@ class GuardMiddleware(anthropic.Middleware):
                 answer = of_message("messages", parsed, _request_id(response), response.http_response)
         except BaseException as error:
             # Without an await: a cancelled task must not lose the charge on the way.
-            self.guard.close(call, attempt, of_error(error, sent=_may_have_left(error)))
+            self.guard.close(call, attempt, _failed(error, response))
             raise
         await self.guard.aclose(call, attempt, answer)
         return response
@@ -86,7 +89,11 @@ class GuardMiddleware(anthropic.Middleware):
         known = _operation.get()
         if request.retries_taken and known is not None and known.body is request.json:
             return known.call
-        call = self.guard.begin(read("messages", request.json, self._client.base_url.host), countable=True)
+        asked = read("messages", request.json, self._client.base_url.host)
+        if request.retries_taken and known is not None and known.call.request == asked:
+            # A middleware of the caller made the body anew.
+            return known.call
+        call = self.guard.begin(asked, countable=True)
         _operation.set(_Operation(call, request.json))
         return call
 
@@ -94,7 +101,7 @@ class GuardMiddleware(anthropic.Middleware):
         if not request.stream or not response.http_response.is_success:
             return False
         watch = self.guard.watch(call, attempt, _request_id(response))
-        response.http_response.extensions[KEY] = watch
+        attach(response.http_response, watch)
         return True
 
     def _count(self, request: APIRequest) -> int | None:
@@ -102,23 +109,25 @@ class GuardMiddleware(anthropic.Middleware):
         client = self._client.with_options(timeout=_COUNT_TIMEOUT_S, max_retries=0)
         try:
             counted = client.messages.count_tokens(**{name: body[name] for name in _COUNTED if name in body})
-        except anthropic.AnthropicError:
+        except Exception:  # noqa: BLE001 - the count is a help; the call itself says what is wrong
             return None
-        return int(counted.input_tokens)
+        return believable(get(counted, "input_tokens"))
 
     async def _acount(self, request: APIRequest) -> int | None:
         body: Any = request.json
         client = self._client.with_options(timeout=_COUNT_TIMEOUT_S, max_retries=0)
         try:
             counted = await client.messages.count_tokens(**{name: body[name] for name in _COUNTED if name in body})
-        except anthropic.AnthropicError:
+        except Exception:  # noqa: BLE001 - the count is a help; the call itself says what is wrong
             return None
-        return int(counted.input_tokens)
+        return believable(get(counted, "input_tokens"))
 
 
 def guarded(client: Any, guard: Guard) -> Any:
     """A copy of the client that carries the guard, innermost so that it sees what is really sent."""
     bare = client.with_options(middleware=[m for m in client.middleware if not isinstance(m, GuardMiddleware)])
+    for carried in client.middleware:
+        guard = guard.over(carried.guard) if isinstance(carried, GuardMiddleware) else guard
     return bare.with_options(middleware=[*bare.middleware, GuardMiddleware(guard, bare)])
 
 
@@ -150,6 +159,12 @@ def _answer(request: APIRequest, response: Any) -> Answer | None:
     if request.headers.get(_RAW_HEADER) == "stream":
         return of_unread(_request_id(response))
     return None
+
+
+def _failed(error: BaseException, response: Any) -> Answer:
+    if response is None:
+        return of_error(error, sent=_may_have_left(error))
+    return of_refused("messages", error, _request_id(response), response.http_response)
 
 
 def _request_id(response: Any) -> str | None:

@@ -32,8 +32,15 @@ class Guard:
 
     def __init__(self, who: Who, budgets: Sequence[Budget | Unlimited]) -> None:
         self._who, self._budgets = who, budgets
+        self._inner: Guard | None = None
         self._own = client_frame(who, budgets)
         self._merged: tuple[ScopedFrame, ScopedFrame] | None = None
+
+    def over(self, inner: Guard | None) -> Guard:
+        """Keep the limits and tags of the guard that the client carried before: wrapping again loosens nothing."""
+        if inner is not None:
+            self._inner, self._own = inner, merged_frame(inner.frame(), self._own)
+        return self
 
     def begin(self, request: ModelRequest, *, countable: bool = False) -> Call:
         """Start an operation in the innermost open run, or outside of any."""
@@ -75,6 +82,7 @@ class Guard:
             call.request,
             lambda answer: self.close(call, attempt, answer),
             owner.world.clock.monotonic_us,
+            started_us=attempt.started_us,
             request_id=request_id,
             hide_usage=hide_usage,
             orphan=owner.orphans.append,
@@ -83,15 +91,20 @@ class Guard:
     def _frame(self) -> ScopedFrame:
         inner = scoped_frame()
         if inner is None:
-            if self._own.owner.ended:
-                # Reconfigured, or forked: outside of a run the client goes on in the process as it is now.
-                self._own = client_frame(self._who, self._budgets)
-            return self._own
+            return self.frame()
         merged = self._merged
         if merged is None or merged[0] is not inner:
             # One frame a run, not one a call: a client is mostly used in one run for many calls.
             merged = self._merged = (inner, merged_frame(self._own, inner))
         return merged[1]
+
+    def frame(self) -> ScopedFrame:
+        """The frame of this client outside of any run."""
+        if self._own.owner.ended:
+            # Reconfigured, or forked: outside of a run the client goes on in the process as it is now.
+            self._own = client_frame(self._who, self._budgets)
+            self.over(self._inner)
+        return self._own
 
 
 def _say(attempt: Attempt, error: Exception) -> None:

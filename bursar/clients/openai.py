@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import openai
 
-from bursar.clients.answers import error_type_of, of_error, of_message, of_status, of_unread
+from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status, of_unread
 from bursar.clients.requests import api_of, read, with_cap
-from bursar.clients.streams import KEY, tapped
+from bursar.clients.streams import attach, tapped
+from bursar.clients.usage import believable, get
 
 if TYPE_CHECKING:
     from bursar._call import Attempt, Call
     from bursar._events import Answer
     from bursar.clients.guard import Guard
+    from bursar.clients.streams import Watch
 
 _COUNTED: Final = (
     "model",
@@ -39,30 +41,39 @@ _GUARD: Final = "_bursar_guard"
 class _Operation:
     """One call of `request`: its attempts, the one that is open, and what the caller did not ask for."""
 
-    __slots__ = ("attempt", "call", "guard", "hides_usage", "http", "request_id", "sent", "watched")
+    __slots__ = ("attempt", "call", "guard", "hides_usage", "http", "request_id", "sent", "stream", "watch")
 
-    def __init__(self, guard: Guard, call: Call, attempt: Attempt) -> None:
-        self.guard, self.call = guard, call
+    def __init__(self, guard: Guard, call: Call, attempt: Attempt, *, stream: bool) -> None:
+        self.guard, self.call, self.stream = guard, call, stream
         self.attempt: Attempt | None = attempt
-        self.hides_usage = self.sent = self.watched = False
+        self.hides_usage = self.sent = False
+        self.watch: Watch | None = None
         self.request_id: str | None = None
         self.http: Any = None
 
     def close(self, answer: Answer) -> None:
         """Close the open attempt, if one is."""
         attempt, self.attempt = self.attempt, None
-        if attempt is not None and not self.watched:
+        if attempt is not None and self.watch is None:
             self.guard.close(self.call, attempt, answer)
+
+    def failed(self, error: BaseException) -> None:
+        """Close what is open after an exception: before sending, while waiting, or in reading what came."""
+        if self.watch is not None:
+            self.watch.end(error)
+        elif self.http is not None and self.attempt is not None:
+            self.close(of_refused(self.call.request.api, error, self.request_id, self.http))
+        else:
+            self.close(of_error(error, sent=self.sent))
 
     def answered(self, response: Any) -> None:
         """Take in the response of an attempt: close it when it failed, watch it when it streams."""
         self.request_id, self.http = response.headers.get("x-request-id"), response
         if response.status_code >= 400:
             self.close(of_status(response.status_code, error_type_of(response), self.request_id))
-        elif self.call.request.stream and self.attempt is not None:
-            watch = self.guard.watch(self.call, self.attempt, self.request_id, hide_usage=self.hides_usage)
-            response.extensions[KEY] = watch
-            self.watched = True
+        elif self.stream and self.attempt is not None:
+            self.watch = self.guard.watch(self.call, self.attempt, self.request_id, hide_usage=self.hides_usage)
+            attach(response, self.watch)
 
 
 _operation: contextvars.ContextVar[_Operation | None] = contextvars.ContextVar("bursar_openai", default=None)
@@ -74,7 +85,7 @@ def guarded(client: Any, guard: Guard) -> Any:
     base = _bare_class(type(client))
     is_async = isinstance(client, openai.AsyncOpenAI)
     copy.__class__ = _async_class(base) if is_async else _sync_class(base)
-    setattr(copy, _GUARD, guard)
+    setattr(copy, _GUARD, guard.over(getattr(client, _GUARD, None)))
     return copy
 
 
@@ -90,15 +101,17 @@ def _sync_class(base: Any) -> type[Any]:
             if api is None:
                 return super().request(cast_to, options, stream=stream, stream_cls=stream_cls)
             guard: Guard = getattr(self, _GUARD)
+            options = _merged(options)
             call = _begin(self, guard, api, options)
-            operation = _Operation(guard, call, guard.open(call, lambda: _count(self, options)))
+            attempt = guard.open(call, lambda: _count(self, options))
+            operation = _Operation(guard, call, attempt, stream=stream)
             token = _operation.set(operation)
             try:
                 sent = _rewritten(options, operation)
                 result = super().request(cast_to, sent, stream=stream, stream_cls=_tapped(stream_cls))
                 answer = _answer(operation, options, result)
             except BaseException as error:
-                operation.close(of_error(error, sent=operation.sent))
+                operation.failed(error)
                 raise
             finally:
                 _operation.reset(token)
@@ -136,9 +149,10 @@ def _async_class(base: Any) -> type[Any]:
             if api is None:
                 return await super().request(cast_to, options, stream=stream, stream_cls=stream_cls)
             guard: Guard = getattr(self, _GUARD)
+            options = _merged(options)
             call = _begin(self, guard, api, options)
             attempt = await guard.aopen(call, lambda: _acount(self, options))
-            operation = _Operation(guard, call, attempt)
+            operation = _Operation(guard, call, attempt, stream=stream)
             token = _operation.set(operation)
             try:
                 sent = _rewritten(options, operation)
@@ -146,12 +160,12 @@ def _async_class(base: Any) -> type[Any]:
                 answer = _answer(operation, options, result)
             except BaseException as error:
                 # Without an await: a cancelled task must not lose the charge on the way.
-                operation.close(of_error(error, sent=operation.sent))
+                operation.failed(error)
                 raise
             finally:
                 _operation.reset(token)
             attempt_left, operation.attempt = operation.attempt, None
-            if attempt_left is not None and not operation.watched:
+            if attempt_left is not None and operation.watch is None:
                 await guard.aclose(call, attempt_left, answer)
             return result
 
@@ -189,6 +203,16 @@ def _carry(client: Any, copy: Any) -> Any:
     return copy
 
 
+def _merged(options: Any) -> Any:
+    # What the caller adds by extra_body wins over what he named: the SDK merges it as it builds the request.
+    body, extra = options.json_data, options.extra_json
+    if not isinstance(extra, dict) or not (body is None or isinstance(body, dict)):
+        return options
+    copy = options.model_copy()
+    copy.json_data, copy.extra_json = {**(body or {}), **extra}, None
+    return copy
+
+
 def _begin(client: Any, guard: Guard, api: str, options: Any) -> Call:
     return guard.begin(read(api, options.json_data, client.base_url.host), countable=api == "responses")
 
@@ -202,7 +226,8 @@ def _rewritten(options: Any, operation: _Operation) -> Any:
         body = with_cap(request.api, body, attempt.cap)
     if request.api == "chat" and request.stream and not _asks_usage(body):
         # Without this a chat stream never says what it used; the extra chunk is kept from the caller.
-        body = {**body, "stream_options": {**(body.get("stream_options") or {}), "include_usage": True}}
+        asked = body.get("stream_options")
+        body = {**body, "stream_options": {**(asked if isinstance(asked, dict) else {}), "include_usage": True}}
         operation.hides_usage = True
     if body is options.json_data:
         return options
@@ -222,7 +247,7 @@ def _tapped(stream_cls: Any) -> Any:
 
 def _answer(operation: _Operation, options: Any, result: Any) -> Answer:
     mode = _raw_mode(options)
-    if operation.watched or mode == "stream":
+    if operation.watch is not None or mode == "stream":
         return of_unread(operation.request_id)
     body = result.parse() if mode is not None else result
     return of_message(operation.call.request.api, body, operation.request_id, operation.http)
@@ -237,17 +262,17 @@ def _raw_mode(options: Any) -> str | None:
 def _count(client: Any, options: Any) -> int | None:
     try:
         counted = _counter(client).responses.input_tokens.count(**_counted(options))
-    except (openai.OpenAIError, AttributeError):
+    except Exception:  # noqa: BLE001 - the count is a help; the call itself says what is wrong
         return None
-    return int(counted.input_tokens)
+    return believable(get(counted, "input_tokens"))
 
 
 async def _acount(client: Any, options: Any) -> int | None:
     try:
         counted = await _counter(client).responses.input_tokens.count(**_counted(options))
-    except (openai.OpenAIError, AttributeError):
+    except Exception:  # noqa: BLE001 - the count is a help; the call itself says what is wrong
         return None
-    return int(counted.input_tokens)
+    return believable(get(counted, "input_tokens"))
 
 
 def _counter(client: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar._events import ModelRequest, Transcript
@@ -27,6 +28,10 @@ _CEILINGS: Final = (
 """Output tokens that a family allows where the request names no cap: the vendor's model pages."""
 _CEILING_UNKNOWN: Final = 128_000
 _REASONING: Final = ("o1", "o3", "o4", "gpt-5", "gpt-6")
+_MOST_TOKENS: Final = 10**9
+_MOST_CHOICES: Final = 10**6
+"""What is asked for above these is refused by every provider; below them the sums stay within 2**53."""
+_CHAT_CAPS: Final = ("max_completion_tokens", "max_tokens")
 
 
 def api_of(method: str, url: str) -> str | None:
@@ -41,8 +46,8 @@ def read(api: str, body: Any, host: str | None) -> ModelRequest:
     """Translate a body; one that cannot be read is bounded by its size and left for the provider to refuse."""
     try:
         return _READERS[api](body, host)
-    except (TypeError, ValueError, AttributeError, RecursionError):
-        size = len(repr(type(body))) if not isinstance(body, dict) else len(str(body)[:10_000_000])
+    except Exception:  # noqa: BLE001 - objects of the caller may raise what they like
+        size = _size(body)
         model = _text(body.get("model")) if isinstance(body, dict) else ""
         provider = "anthropic" if api == "messages" else "openai"
         script = Transcript((size,), utf8_bytes=4 * size, unbounded=True)
@@ -55,12 +60,14 @@ def read(api: str, body: Any, host: str | None) -> ModelRequest:
             cap=None,
             cap_default=_CEILING_UNKNOWN,
             clampable=False,
+            choices=_choices(_dict(body).get("n")),
         )
 
 
 def of_messages(body: Mapping[str, Any], host: str | None) -> ModelRequest:
     """A request to Anthropic's Messages."""
     thinking = _field(body, "thinking", "budget_tokens")
+    asked = body.get("max_tokens")
     caching = _cache_life(body)
     return ModelRequest(
         provider="anthropic",
@@ -68,12 +75,15 @@ def of_messages(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         api="messages",
         stream=bool(body.get("stream")),
         transcript=measure(_list(body.get("messages")), [body.get("system"), *_list(body.get("tools"))]),
-        cap=_cap(body.get("max_tokens")),
+        # Zero warms the cache and writes nothing.
+        cap=0 if asked.__class__ is int and asked == 0 else _cap(asked),
         cap_default=64_000,
         host=host,
-        thinking=thinking if isinstance(thinking, int) else 0,
+        thinking=_cap(thinking) or 0,
         reasoning=body.get("thinking") is not None,
-        clampable=body.get("output_format") is None and _field(body, "output_config", "format") is None,
+        clampable=body.get("output_format") is None
+        and _field(body, "output_config", "format") is None
+        and _meant(asked),
         cache_write=caching,
         service_tier=_word(body.get("service_tier")),
         speed=_word(body.get("speed")),
@@ -85,21 +95,23 @@ def of_messages(body: Mapping[str, Any], host: str | None) -> ModelRequest:
 def of_chat(body: Mapping[str, Any], host: str | None) -> ModelRequest:
     """A request to OpenAI's Chat Completions."""
     model = _text(body.get("model"))
-    choices = body.get("n")
     structured = _field(body, "response_format", "type") in ("json_schema", "json_object")
-    cap = body.get("max_completion_tokens")
+    caps = [body[name] for name in _CHAT_CAPS if body.get(name) is not None]
     return ModelRequest(
         provider="openai",
         model=model,
         api="chat",
         stream=bool(body.get("stream")),
-        transcript=measure(_list(body.get("messages")), [*_list(body.get("tools")), body.get("response_format")]),
-        cap=_cap(body.get("max_tokens") if cap is None else cap),
+        transcript=measure(
+            _list(body.get("messages")),
+            [*_list(body.get("tools")), *_list(body.get("functions")), body.get("response_format")],
+        ),
+        cap=_cap(caps[0]) if caps else None,
         cap_default=_ceiling(model),
         host=host,
         reasoning=_bare(model).startswith(_REASONING),
-        clampable=not structured,
-        choices=choices if isinstance(choices, int) and not isinstance(choices, bool) and choices > 0 else 1,
+        clampable=not structured and all(_meant(cap) for cap in caps),
+        choices=_choices(body.get("n")),
         cache_write="30m",
         service_tier=_word(body.get("service_tier")),
         tools_offered=len(_list(body.get("tools"))),
@@ -119,15 +131,15 @@ def of_responses(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         stream=bool(body.get("stream")),
         transcript=measure(
             [said] if isinstance(said, str) else _list(said),
-            [body.get("instructions"), *_list(body.get("tools")), body.get("text")],
+            [body.get("instructions"), *_list(body.get("tools")), body.get("text"), body.get("prompt")],
             first=str(stored) if stored else None,
-            unbounded=bool(stored),
+            unbounded=bool(stored or body.get("prompt")),
         ),
         cap=_cap(body.get("max_output_tokens")),
         cap_default=_ceiling(model),
         host=host,
         reasoning=_bare(model).startswith(_REASONING),
-        clampable=not structured,
+        clampable=not structured and _meant(body.get("max_output_tokens")),
         cache_write="30m",
         service_tier=_word(body.get("service_tier")),
         searches=_searches(body.get("tools")),
@@ -143,13 +155,29 @@ def with_cap(api: str, body: Mapping[str, Any], cap: int | None) -> dict[str, An
         return {**body, "max_tokens": cap}
     if api == "responses":
         return {**body, "max_output_tokens": cap}
-    name = "max_tokens" if body.get("max_tokens") is not None else "max_completion_tokens"
-    return {**body, name: cap}
+    given = [name for name in _CHAT_CAPS if body.get(name) is not None]
+    return {**body, **dict.fromkeys(given or _CHAT_CAPS[:1], cap)}
 
 
 def _cap(value: Any) -> int | None:
     # What the provider will refuse anyway (a text, a float, a negative) is left for it to refuse.
-    return value if value.__class__ is int and value > 0 else None
+    return min(value, _MOST_TOKENS) if value.__class__ is int and value > 0 else None
+
+
+def _meant(cap: Any) -> bool:
+    # Nothing that a provider would refuse is made acceptable by lowering it.
+    return cap is None or (cap.__class__ is int and cap > 0)
+
+
+def _choices(value: Any) -> int:
+    return min(value, _MOST_CHOICES) if value.__class__ is int and value > 0 else 1
+
+
+def _size(body: Any) -> int:
+    try:
+        return len(json.dumps(body, default=lambda value: type(value).__name__, skipkeys=True))
+    except Exception:  # noqa: BLE001 - what cannot be written as JSON cannot be sent either
+        return 1_000
 
 
 def _ceiling(model: str) -> int:
@@ -201,7 +229,12 @@ def _list(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else repr(value)[:200]
+    if isinstance(value, str):
+        return value
+    try:
+        return repr(value)[:200]
+    except Exception:  # noqa: BLE001 - an object of the caller
+        return type(value).__name__
 
 
 def _word(value: Any) -> str | None:

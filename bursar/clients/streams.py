@@ -13,9 +13,10 @@ import weakref
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
+from bursar._charge import CHUNK_TOKENS
 from bursar._events import Answer, RetryReason, Status, UsageSource
 from bursar.clients.answers import of_error, of_message
-from bursar.clients.usage import anthropic_usage, get
+from bursar.clients.usage import anthropic_usage, chat_usage, get, responses_usage
 from bursar.pricing.estimate import COLD_FACTOR
 from bursar.pricing.tokens import COUNTER
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 KEY: Final = "bursar.watch"
 """Where the watch of a call lies in the extensions of its HTTP response."""
+_USAGES: Final = {"messages": anthropic_usage, "chat": chat_usage, "responses": responses_usage}
 
 
 class Watch:
@@ -37,31 +39,33 @@ class Watch:
         done: Callable[[Answer], None],
         now_us: Callable[[], int],
         *,
+        started_us: int,
         request_id: str | None = None,
         hide_usage: bool = False,
         orphan: Callable[[Callable[[], None]], None],
     ) -> None:
         self._request, self._done, self._now_us = request, done, now_us
         self._request_id, self._hide_usage, self._orphan = request_id, hide_usage, orphan
-        self._started_us = now_us()
+        self._started_us = started_us
         self._ttft_us: int | None = None
         self._body: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
         self._pieces: list[str] = []
         self._calls = 0
-        self._complete = False
-        self._concluded = False
+        self._finished = self._complete = False
+        self._begun = self._seen = self._concluded = False
+
+    def begin(self) -> None:
+        """Note that the caller reads the stream through us: from here on its end is seen."""
+        self._begun = True
 
     def see(self, event: Any) -> bool:
         """Take in one event; False where the caller did not ask for it and must not see it."""
-        api = self._request.api
-        if api == "messages":
-            self._see_messages(event)
-        elif api == "chat":
-            return self._see_chat(event)
-        else:
-            self._see_responses(event)
-        return True
+        self._seen = True
+        try:
+            return self._see(event)
+        except Exception:  # noqa: BLE001 - an event of a shape that nobody knows is the caller's to judge
+            return True
 
     def end(self, error: BaseException | None) -> None:
         """Conclude: the stream was read to its end (`error` None), cut, or failed."""
@@ -69,6 +73,11 @@ class Watch:
             return
         self._concluded = True
         self._done(self._answer(error))
+
+    def closed(self) -> None:
+        """Conclude a response that was closed without a word read through us."""
+        if not self._begun:
+            self.end(GeneratorExit())
 
     def dropped(self) -> None:
         """Hand the watch over for concluding: nobody holds the stream any more."""
@@ -84,15 +93,16 @@ class Watch:
             return whole._replace(ttft_us=self._ttft_us, tool_calls=self._calls)
         ended = of_error(error)
         cut = isinstance(error, GeneratorExit)
-        partial = anthropic_usage(self._usage).usage if self._request.api == "messages" else None
+        partial = _USAGES[self._request.api](self._usage).usage
         return ended._replace(
             status=Status.ABANDONED if cut else ended.status,
             retry_reason=None if cut else ended.retry_reason or RetryReason.CONNECTION,
             usage=partial,
             usage_source=UsageSource.STREAM_PARTIAL,
             output_seen=self._output_seen(),
-            # Hidden thinking is billed and never seen: only the bound is sure to cover it.
-            charge="bound" if self._request.reasoning else "seen",
+            # Hidden thinking is billed and never seen, an unread answer may be written in full: only the bound
+            # is sure to cover them.
+            charge="bound" if self._request.reasoning or not self._seen else "seen",
             response_id=get(self._body, "id"),
             response_model=get(self._body, "model"),
             request_id=self._request_id,
@@ -102,13 +112,26 @@ class Watch:
 
     def _output_seen(self) -> int:
         seen = COUNTER.measure("".join(self._pieces)).tokens
-        return ceil(seen * COLD_FACTOR.get(self._request.provider, 2.0))
+        # Behind the last chunk comes one that may be as large as the largest so far.
+        largest = COUNTER.measure(max(self._pieces, key=len, default="")).tokens
+        factor = COLD_FACTOR.get(self._request.provider, 2.0)
+        return ceil(seen * factor) + max(0, ceil(largest * factor) - CHUNK_TOKENS)
 
     def _say(self, text: Any) -> None:
         if isinstance(text, str) and text:
             if self._ttft_us is None:
                 self._ttft_us = self._now_us() - self._started_us
             self._pieces.append(text)
+
+    def _see(self, event: Any) -> bool:
+        api = self._request.api
+        if api == "messages":
+            self._see_messages(event)
+        elif api == "chat":
+            return self._see_chat(event)
+        else:
+            self._see_responses(event)
+        return True
 
     def _see_messages(self, event: Any) -> None:
         kind = get(event, "type")
@@ -124,7 +147,7 @@ class Watch:
         elif kind == "message_delta":
             self._body["stop_reason"] = get(get(event, "delta"), "stop_reason")
             self._merge(get(event, "usage"))
-            self._complete = bool(self._usage)
+            self._complete = bool(self._usage) and self._body["stop_reason"] is not None
 
     def _see_chat(self, chunk: Any) -> bool:
         self._body.setdefault("id", get(chunk, "id"))
@@ -142,11 +165,13 @@ class Watch:
                 self._say(get(function, "arguments"))
             if get(choice, "finish_reason") is not None:
                 self._body["choices"] = [{"finish_reason": get(choice, "finish_reason")}]
+                self._finished = True
         usage = get(chunk, "usage")
         if usage is None:
             return True
         self._merge(usage)
-        self._complete = True
+        # Some servers write a running count into every chunk: it is the whole only at the end.
+        self._complete = self._finished or not choices
         return not (self._hide_usage and not choices)
 
     def _see_responses(self, event: Any) -> None:
@@ -171,6 +196,27 @@ class Watch:
         self._usage.update({name: value for name, value in fields.items() if value is not None})
 
 
+def attach(response: Any, watch: Watch) -> None:
+    """Let a watch go along with an HTTP response, and see it closed or dropped where nobody makes a stream of it."""
+    response.extensions[KEY] = watch
+    weakref.finalize(response, watch.dropped)
+    close, aclose = response.close, response.aclose
+
+    def closed() -> None:
+        try:
+            close()
+        finally:
+            watch.closed()
+
+    async def aclosed() -> None:
+        try:
+            await aclose()
+        finally:
+            watch.closed()
+
+    response.close, response.aclose = closed, aclosed
+
+
 @functools.lru_cache(maxsize=256)
 def tapped(stream_cls: Any) -> Any:
     """A subclass of an SDK's stream class (plain or `Stream[Event]`) that shows its events to the call's watch."""
@@ -190,6 +236,7 @@ def _sync_methods(origin: Any) -> dict[str, Any]:
         if watch is None:
             yield from origin.__stream__(self)
             return
+        watch.begin()
         try:
             for event in origin.__stream__(self):
                 if watch.see(event):
@@ -219,6 +266,7 @@ def _async_methods(origin: Any) -> dict[str, Any]:
             async for event in origin.__stream__(self):
                 yield event
             return
+        watch.begin()
         try:
             async for event in origin.__stream__(self):
                 if watch.see(event):

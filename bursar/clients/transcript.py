@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
@@ -19,6 +20,9 @@ IMAGE_TOKENS: Final = 1_600
 _MEDIA: Final = frozenset(
     {"image", "image_url", "input_image", "document", "file", "input_file", "input_audio", "audio", "video"}
 )
+
+
+_FRAME: Final = frozenset({"type", "text", "cache_control"})
 
 
 class _Size(NamedTuple):
@@ -80,9 +84,15 @@ def _value(value: Any) -> _Size:
 def _block(block: Mapping[str, Any]) -> _Size:
     kind = block.get("type")
     if kind in _MEDIA:
-        return _Size(IMAGE_TOKENS, IMAGE_TOKENS, hash(_json(block)[:2_000]), unbounded=True)
-    if isinstance(block.get("text"), str) and len(block) <= 3:
-        return _text(block["text"])
+        size = _Size(IMAGE_TOKENS, IMAGE_TOKENS, hash(_json(block)[:2_000]), unbounded=True)
+        source = block.get("source")
+        if isinstance(source, dict) and source.get("type") in ("text", "content"):
+            # A document in words is as long as its words.
+            size = _add(size, _value([source.get("data"), source.get("content")]))
+        return _add(size, _value([block.get("title"), block.get("context")]))
+    if isinstance(block.get("text"), str):
+        rest = {name: value for name, value in block.items() if name not in _FRAME and value}
+        return _add(_text(block["text"]), _value(rest)) if rest else _text(block["text"])
     if kind == "tool_result":
         return _value(block.get("content"))
     return _text(_json(block))
@@ -106,8 +116,8 @@ def _json(value: Any) -> str:
     try:
         return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS).decode()
     except (TypeError, ValueError):
-        # Too deep, a cycle, a lone surrogate: the SDK will say what it thinks of it; here a size is enough.
-        return repr(type(value)) if not isinstance(value, list | dict) else str(value)[:100_000]
+        # Too deep, a large number, a lone surrogate: the slow way knows more; what it cannot write is not sent.
+        return json.dumps(value, default=_plain, skipkeys=True)
 
 
 def _plain(value: Any) -> Any:

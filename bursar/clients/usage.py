@@ -44,6 +44,14 @@ def responses_usage(raw: Any) -> Reading:
     return _read(raw, _responses)
 
 
+def believable(value: Any) -> int | None:
+    """A count of tokens that can be one."""
+    try:
+        return _count(value) or None
+    except _InvalidError:
+        return None
+
+
 def _read(raw: Any, reader: Any) -> Reading:
     if raw is None or raw == {}:
         return Reading(None, ("usage_missing",))
@@ -53,6 +61,9 @@ def _read(raw: Any, reader: Any) -> Reading:
         return Reading(None, ("invalid_usage",))
     if usage is None:
         return Reading(None, ("usage_missing",))
+    if usage.input_tokens == 0:
+        # Every request has some: zeros are what a proxy writes that does not know.
+        return Reading(None, ("invalid_usage",))
     parts = usage.cache_read_tokens + usage.cache_write_tokens
     if parts > usage.input_tokens:
         return Reading(usage._replace(input_tokens=parts), ("inconsistent_usage",))

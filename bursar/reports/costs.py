@@ -29,7 +29,11 @@ def cost_table(rows: Sequence[SpendRow]) -> CostTable:
 
 
 def as_json(table: CostTable, by: str) -> dict[str, Any]:
-    """The table as plain data; dollars as decimal text."""
+    """The table as plain data: `by`, `rows` (each with its `share` of the cost, 0 to 1), `total`.
+
+    A row has the names of `SpendRow`'s fields, times in microseconds, `nusd` in whole nano-dollars, and `usd`, the
+    same as decimal text. Null is what is not known; the total has no percentiles and no `share`.
+    """
     rows = [_plain(row) | {"share": round(share, 6)} for row, share in zip(table.rows, table.shares, strict=True)]
     return {"by": by, "rows": rows, "total": _plain(table.total)}
 

@@ -54,7 +54,12 @@ def run_tree(runs: Sequence[RunRow], calls: Sequence[CallRow], verdicts: Sequenc
 
 
 def as_json(tree: RunTree) -> dict[str, Any]:
-    """The tree as plain data; dollars as decimal text, null where unknown."""
+    """The tree as plain data, null where something is not known.
+
+    A run has the names of `RunRow`'s fields, `limits` as an object, `operations` and the `runs` nested in it. An
+    operation has `op_id`, `attempts` (`CallRow`) and `verdicts` (`VerdictRow`; amounts of unit `usd` in
+    nano-dollars). Runs and attempts have their cost as `nusd`, whole nano-dollars, and `usd`, decimal text.
+    """
     return {
         **_priced(tree.run),
         "limits": dict(tree.run.limits),

@@ -235,7 +235,7 @@ class Ledger:
             record.run_id, record.parent_run_id, self._number(run, dimension, _DIMENSION_SQL),
             self._user(record.who.user), record.who.session, record.started_us, record.ended_us, record.stop_reason,
             record.steps, record.tool_calls, record.tokens, record.cost_nusd, record.unpriced,
-            record.unmeasured_nusd, orjson.dumps({_fit(unit): _fit(limit) for unit, limit in record.limits}).decode(),
+            record.unmeasured_nusd, _json({_fit(unit): _fit(limit) for unit, limit in record.limits}),
         )  # fmt: skip
         return _safe(row)
 
@@ -327,9 +327,19 @@ class Ledger:
                 warnings.warn(f"the ledger {self.path} cannot be written: {what}", BursarWarning, stacklevel=2)
 
 
+class _Json(str):
+    """Text that is cut nowhere, since half of it could not be read; what is in it was made to fit."""
+
+    __slots__ = ()
+
+
+def _json(items: dict[str, Any]) -> _Json:
+    return _Json(orjson.dumps(items).decode())
+
+
 def _tag_columns(tags: Tags) -> tuple[str | None, ...]:
     # The tags are in the order of the columns; the extra ones are kept as one text.
-    return (*tags[:8], orjson.dumps(dict(_pairs(tags))).decode() if tags.extra else None)
+    return (*tags[:8], _json(dict(_pairs(tags))) if tags.extra else None)
 
 
 def _plain(value: Any) -> Any:
@@ -405,6 +415,8 @@ def _safe(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _fit(value: Any) -> Any:
+    if isinstance(value, _Json):
+        return value
     if isinstance(value, str):
         return _clean(value, LONGEST)
     if isinstance(value, int) and not isinstance(value, bool):

@@ -148,7 +148,7 @@ class Reader:
         rows = self._ask(
             f"""SELECT coalesce({key}, ?) AS k, e.retry_reason, count(*) AS n FROM {_JOINED}
             WHERE c.call_id >= ? AND c.call_id < ? AND e.retry_reason IS NOT NULL
-            GROUP BY k, e.retry_reason ORDER BY n""",
+            GROUP BY k, e.retry_reason ORDER BY n, e.retry_reason DESC""",
             (NONE, *_between(since_us, until_us)),
         )
         return {name: reason for name, reason, _ in rows}
@@ -181,7 +181,16 @@ class Reader:
             FROM run r JOIN dimension d ON d.id = r.dimension WHERE true {condition}""",
             values,
         )
-        return [RunRow._make((*row[:-1], tuple(orjson.loads(row[-1]).items()))) for row in rows]
+        return [RunRow._make((*row[:-1], _limits(row[-1]))) for row in rows]
+
+
+def _limits(text: str | None) -> tuple[tuple[str, int], ...]:
+    try:
+        found = orjson.loads(text or "{}")
+    except ValueError:
+        # One run's limits that cannot be read are no reason to show no run.
+        return ()
+    return tuple(found.items())
 
 
 def _sum(column: str) -> str:

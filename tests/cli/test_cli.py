@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ NASTY = "\x1b[31m[bold]x\u202e</tag>"
 
 
 @pytest.fixture
-def filled(ledger: Path) -> Iterator[bursar.Run]:
+def filled(ledger: Path) -> bursar.Run:
     """A ledger with a run that has everything: retries, a nested run, a clamp, a refusal, a nasty name."""
     replies = scripted(
         [
@@ -54,7 +53,7 @@ def filled(ledger: Path) -> Iterator[bursar.Run]:
                         client.messages.create(**asked, max_tokens=9_000)
             client.messages.create(**asked, max_tokens=50)
     bursar._process.process().ledger.close()
-    yield outer
+    return outer
 
 
 def cli(*arguments: str) -> Any:
@@ -129,7 +128,10 @@ def test_an_observed_verdict_is_shown_as_such(ledger: Path) -> None:
 def test_an_unknown_run_is_named(filled: bursar.Run) -> None:
     """Exit code 1, one line."""
     done = spawn("trace", "ZZZ")
-    assert (done.returncode, done.stderr) == (1, "error: no run's id begins with 'ZZZ'; `bursar trace last` shows the newest\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: no run's id begins with 'ZZZ'; `bursar trace last` shows the newest\n",
+    )
 
 
 def test_prices_are_shown_by_kind_and_tier() -> None:
@@ -159,7 +161,13 @@ def test_an_unknown_model_has_no_price(model: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["report", "--since", "yesterday"], ["prices", "gpt-4o", "--day", "1.1.2026"], ["replay"], ["nothing"], ["replay", "x", "--usd", "0,5"]],
+    [
+        ["report", "--since", "yesterday"],
+        ["prices", "gpt-4o", "--day", "1.1.2026"],
+        ["replay"],
+        ["nothing"],
+        ["replay", "x", "--usd", "0,5"],
+    ],
 )
 def test_wrong_usage_ends_with_two(arguments: list[str]) -> None:
     """What cannot be meant is said, and the exit code is 2."""
@@ -198,7 +206,9 @@ def test_the_command_line_starts_quickly() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (bursar.BursarError("x"), 1), (bursar.ConfigError("x"), 2)])
+@pytest.mark.parametrize(
+    ("error", "code"), [(KeyboardInterrupt(), 130), (bursar.BursarError("x"), 1), (bursar.ConfigError("x"), 2)]
+)
 def test_every_error_has_its_exit_code(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
     """Interrupted, failed, wrong usage."""
 
@@ -214,7 +224,13 @@ def test_every_error_has_its_exit_code(monkeypatch: pytest.MonkeyPatch, error: B
 def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
     """`bursar replay ... --json | head -1` ends without a word."""
     path = tmp_path / "runs.jsonl"
-    line = json.dumps({"id": "r", "model": "gpt-4o", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})
+    line = json.dumps(
+        {
+            "id": "r",
+            "model": "gpt-4o",
+            "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+        }
+    )
     path.write_text((line + "\n") * 20_000)
     command = f"{sys.executable} -c 'from bursar.cli import main; main()' replay {path} --json | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
@@ -236,7 +252,9 @@ def test_the_demo_shows_the_main_job(tmp_path: Path) -> None:
 
 def test_the_demo_without_its_sdks_says_what_to_install() -> None:
     """A missing SDK is one sentence with the command that mends it."""
-    code = "import sys; sys.modules['openai'] = None; sys.argv = ['bursar', 'demo']; from bursar.cli import main; main()"
+    code = (
+        "import sys; sys.modules['openai'] = None; sys.argv = ['bursar', 'demo']; from bursar.cli import main; main()"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "pip install 'bursar[demo]'" in done.stderr
@@ -247,11 +265,17 @@ def test_replay_sums_and_stops(tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl.gz"
     usage = {"prompt_tokens": 1_000_000, "completion_tokens": 100_000}
     said = [{"role": "user", "content": "a"}] + [{"role": "assistant", "content": "b", "usage": usage}] * 3
-    runs = [{"id": "r1", "model": "gpt-4o", "success": True, "messages": said}, {"id": "r2", "model": "nobody", "messages": said}]
+    runs = [
+        {"id": "r1", "model": "gpt-4o", "success": True, "messages": said},
+        {"id": "r2", "model": "nobody", "messages": said},
+    ]
     path.write_bytes(gzip.compress("\n".join(map(json.dumps, runs)).encode() + b"\n{broken\n"))
     result = cli("replay", str(path), "--usd", "8", "--day", "2026-11-20")
     assert result.exit_code == 1
-    assert "1 runs would have been stopped, $3.500 not spent, 1 successes lost; 1 refused for want of a price" in result.output
+    assert (
+        "1 runs would have been stopped, $3.500 not spent, 1 successes lost; 1 refused for want of a price"
+        in result.output
+    )
     assert "runs.jsonl.gz:3: is no JSON" in result.output
     result = cli("replay", str(path), "--usd", "8", "--day", "2026-11-20", "--json")
     first = json.loads(result.output.splitlines()[0])

@@ -9,12 +9,12 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from books import rows_of
 
 import bursar
 from bursar import Budget
 from bursar._events import NOTHING
 from bursar.testing import Provider, Reply, scripted
+from tests.clients.books import rows_of
 
 MESSAGES = [{"role": "user", "content": "Name three rivers."}]
 

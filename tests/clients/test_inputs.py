@@ -8,13 +8,13 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from books import rows_of, verdicts_of
 from pydantic import BaseModel
 
 import bursar
 from bursar import Budget
 from bursar.clients.requests import of_messages, read
 from bursar.testing import Provider
+from tests.clients.books import rows_of, verdicts_of
 
 
 @pytest.fixture

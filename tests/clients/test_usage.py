@@ -8,13 +8,13 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from books import rows_of
 
 import bursar
 from bursar import Budget
 from bursar._events import Usage
 from bursar.clients.usage import anthropic_usage, chat_usage, responses_usage
-from bursar.testing import Provider, Reply, ToolUse
+from bursar.testing import Provider, Reply, ToolUse, scripted
+from tests.clients.books import rows_of
 
 BAD = [-100, float("nan"), float("inf"), float("-inf"), 10**30, 2**63, True, "123", "١٢", "1_000", 12.0, 12.5, [], {}]
 
@@ -27,7 +27,7 @@ def ask(provider: Provider, *, stream: bool = False, **options: Any) -> bursar.R
     """One chat call in a run of its own."""
     with openai.OpenAI(base_url=provider.openai_url, api_key="x", max_retries=0) as bare:
         client = bursar.wrap(bare)
-        asked = {"model": "gpt-4o", "max_completion_tokens": 300, "messages": [{"role": "user", "content": "hi"}]}
+        asked: Any = {"model": "gpt-4o", "max_completion_tokens": 300, "messages": [{"role": "user", "content": "hi"}]}
         with bursar.run("usage", Budget(usd="1")) as run:
             answer = client.chat.completions.create(**(asked | options), stream=stream)
             if stream:
@@ -92,9 +92,7 @@ def test_more_output_than_allowed_is_recorded_in_full() -> None:
 def test_another_model_than_asked_is_charged_at_the_dearer_price() -> None:
     """A silent switch to a dearer model is charged as such and flagged; to a cheaper one it changes nothing."""
     for asked, answered, rate in (("gpt-4o-mini", "gpt-4o", 10_000), ("gpt-4o", "gpt-4o-mini", 10_000)):
-        with Provider(
-            latency_s=0.0, replies=lambda _, name=answered: Reply(output_tokens=100, response_model=name)
-        ) as p:
+        with Provider(latency_s=0.0, replies=scripted([Reply(output_tokens=100, response_model=answered)])) as p:
             run = ask(p, model=asked)
         (row,) = rows_of(run)
         assert "model_drift" in row.flags

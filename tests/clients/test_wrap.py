@@ -8,13 +8,13 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from books import rows_of
 
 import bursar
 from bursar import Budget, BursarWarning
 from bursar._process import process
 from bursar.testing import Provider, Reply
 from bursar.tracing.queries import Reader
+from tests.clients.books import rows_of
 
 ASKED: Any = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
 CLAUDE: Any = {"model": "claude-sonnet-5-5", "max_tokens": 300, "messages": [{"role": "user", "content": "hi"}]}

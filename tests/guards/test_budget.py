@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +25,7 @@ def room(*, others: int = 0, crowd: int | None = None, behind: bool = False, hel
     return Room(SCOPE, left, idle, others, others if crowd is None else crowd, behind)
 
 
-def demand(**changes: object) -> Demand:
+def demand(**changes: Any) -> Demand:
     base = Demand(
         input_practical=1_000, input_hard=4_000, cap=2_000, floor=256, learned=None, choices=1, clampable=True,
         calls=1, price=(RATE, RATE),

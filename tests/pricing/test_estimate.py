@@ -24,7 +24,9 @@ COUNTER.count("load")
 
 
 def talk(turns: int, **body: Any) -> ModelRequest:
-    messages = [{"role": "user" if n % 2 == 0 else "assistant", "content": f"{n} " + TEXT * (1 + n % 5)} for n in range(turns)]
+    messages = [
+        {"role": "user" if n % 2 == 0 else "assistant", "content": f"{n} " + TEXT * (1 + n % 5)} for n in range(turns)
+    ]
     return of_messages({"model": "claude-sonnet-5-5", "max_tokens": 1_000, "messages": messages, **body}, None)
 
 
@@ -188,7 +190,7 @@ def test_a_window_knows_its_extremes(values: list[float]) -> None:
     assert high is not None
     assert mean is not None
     assert high >= window.largest() == max(last)
-    assert abs(mean - sum(last) / len(last)) <= 1e-6 * max(1.0, max(last))
+    assert abs(mean - sum(last) / len(last)) <= 1e-6 * max(1.0, *last)
     assert window.values() == last
     assert len(window) == len(last)
 

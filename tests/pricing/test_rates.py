@@ -23,11 +23,25 @@ from bursar._clock import CLOCK
 from bursar._events import CostStatus, Usage
 from bursar.pricing import rates as rates_module
 from bursar.pricing.price import UNKNOWN, price
-from bursar.pricing.rates import STANDARD, PriceContext, PriceList, RateCard, Rates, cache_directory, find_provider, known_models
+from bursar.pricing.rates import (
+    STANDARD,
+    PriceContext,
+    PriceList,
+    RateCard,
+    Rates,
+    cache_directory,
+    find_provider,
+    known_models,
+)
 
 DAY = date(2026, 11, 20)
 PRICES = PriceList()
-BATCH, FLEX, PRIORITY, FAST = PriceContext(processing="batch"), PriceContext("flex"), PriceContext("priority"), PriceContext(speed="fast")
+BATCH, FLEX, PRIORITY, FAST = (
+    PriceContext(processing="batch"),
+    PriceContext("flex"),
+    PriceContext("priority"),
+    PriceContext(speed="fast"),
+)
 
 
 def card(model: str, provider: str = "anthropic", context: PriceContext = STANDARD, day: date = DAY) -> RateCard:
@@ -38,7 +52,15 @@ def card(model: str, provider: str = "anthropic", context: PriceContext = STANDA
 
 # usage, model, provider, context, day, dollars, status
 CASES: list[tuple[Usage, str, str, PriceContext, date, str, str]] = [
-    (Usage(16_000, 500, 10_000, 2_000, 0, 3_000), "claude-sonnet-4-5", "anthropic", STANDARD, DAY, "0.039", "list_price"),
+    (
+        Usage(16_000, 500, 10_000, 2_000, 0, 3_000),
+        "claude-sonnet-4-5",
+        "anthropic",
+        STANDARD,
+        DAY,
+        "0.039",
+        "list_price",
+    ),
     (Usage(100_000, 500, 90_000), "claude-opus-5-5", "anthropic", STANDARD, DAY, "0.068", "list_price"),
     (Usage(120_000, 500), "claude-haiku-5-5", "anthropic", STANDARD, DAY, "0.06125", "list_price"),
     (Usage(100_000, 500), "claude-haiku-5-5", "anthropic", STANDARD, DAY, "0.01025", "list_price"),
@@ -87,7 +109,21 @@ def test_an_estimate_is_called_one() -> None:
 
 @pytest.mark.parametrize(
     "model",
-    ["gpt-4o-xyz", "gpt-4o-minimal", "claude-opus-4-5-evil", "claude", "gpt", "", "nobody", "gpt-4o\n", "a\0b", "\x1b[31m", "x" * 10_000, "\ud800", "gpt-4o "],
+    [
+        "gpt-4o-xyz",
+        "gpt-4o-minimal",
+        "claude-opus-4-5-evil",
+        "claude",
+        "gpt",
+        "",
+        "nobody",
+        "gpt-4o\n",
+        "a\0b",
+        "\x1b[31m",
+        "x" * 10_000,
+        "\ud800",
+        "gpt-4o ",
+    ],
 )
 def test_names_are_matched_whole(model: str) -> None:
     """No price by prefix, and none for a name that no model can have."""
@@ -157,7 +193,17 @@ def test_prices_agree_with_their_source() -> None:
     assert compared > 150
 
 
-CARD = RateCard("p", "m", Rates(3, 5, 1, 4, 4, 6, 7), ((1_000, Rates(30, 50, 10, 40, 40, 60, 70)),), 11, None, CostStatus.LIST_PRICE, (), "v")
+CARD = RateCard(
+    "p",
+    "m",
+    Rates(3, 5, 1, 4, 4, 6, 7),
+    ((1_000, Rates(30, 50, 10, 40, 40, 60, 70)),),
+    11,
+    None,
+    CostStatus.LIST_PRICE,
+    (),
+    "v",
+)
 counts = st.integers(0, 10**9)
 
 
@@ -183,7 +229,9 @@ def test_compiled_rates_are_kept_on_disk(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"openai|gpt-4o||||2026-11-20": 7}', "negative", "float", "short"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"\xff", b'{"openai|gpt-4o||||2026-11-20": 7}', "negative", "float", "short"]
+)
 def test_a_damaged_cache_is_compiled_anew(tmp_path: Path, content: Any) -> None:
     """Whatever stands in the cache file: the price is right, and the file is mended."""
     good = PriceList(tmp_path).card("openai", "gpt-4o", day=DAY)
@@ -218,7 +266,9 @@ def test_threads_compile_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(rates_module, "_MOST_CARDS", 3)
     prices = PriceList(tmp_path)
     found: list[Any] = []
-    threads = [threading.Thread(target=lambda: found.append(prices.card("openai", "gpt-4o", day=DAY))) for _ in range(16)]
+    threads = [
+        threading.Thread(target=lambda: found.append(prices.card("openai", "gpt-4o", day=DAY))) for _ in range(16)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

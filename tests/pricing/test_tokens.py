@@ -29,7 +29,7 @@ KNOWN = [
     ("你好，世界", 3),
     ("👩‍👩‍👧 family", 9),
     ("def f(x):\n    return x**2\n", 10),
-    ("{\"a\": [1, 2, null]}", 11),
+    ('{"a": [1, 2, null]}', 11),
     ("                    x", 2),
     ("https://example.org/a?b=c&d=%20", 12),
     ("ЗДРАВСТВУЙ мир", 9),
@@ -51,7 +51,10 @@ def test_counts_are_those_of_the_encoding(text: str, count: int) -> None:
     assert COUNTER.measure(text) == (count, len(text.encode()), True)
 
 
-@pytest.mark.parametrize("text", [" " * 1_000_946, "\t" * 1_000_000 + "a", "a" * 1_000_000, "^" * 1_000_000, "\0" * 500_000, "\u00a0" * 400_000])
+@pytest.mark.parametrize(
+    "text",
+    [" " * 1_000_946, "\t" * 1_000_000 + "a", "a" * 1_000_000, "^" * 1_000_000, "\0" * 500_000, "\u00a0" * 400_000],
+)
 def test_no_text_breaks_or_stalls_the_counter(text: str) -> None:
     """A million of anything is measured from samples, in bounded time, and can still be counted whole."""
     size = TokenCounter.measure(COUNTER, text)

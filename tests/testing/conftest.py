@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from provider_bench import Bench
+
+from tests.testing.provider_bench import Bench
 
 
 @pytest.fixture

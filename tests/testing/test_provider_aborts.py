@@ -5,9 +5,9 @@ import time
 import anthropic
 import openai
 import pytest
-from provider_bench import Bench
 
 from bursar.testing import Provider, Reply, scripted
+from tests.testing.provider_bench import Bench
 
 CLAUDE = "claude-sonnet-5-5"
 SLOW = Reply(output_tokens=400, chunk_tokens=8, chunk_delay_s=0.02)

@@ -1,9 +1,9 @@
 import anthropic
 import pytest
-from provider_bench import Bench
 
 from bursar.testing import Charge, Reply, tokenizer
 from bursar.testing.cache import PromptCache, Segment
+from tests.testing.provider_bench import Bench
 
 MODEL = "claude-sonnet-5-5"
 LONG = "".join(tokenizer.prose(2_000, seed=3))
@@ -144,7 +144,11 @@ def test_a_prefix_lives_five_minutes_from_its_last_use() -> None:
     cache = PromptCache(inflation=1.0, clock=lambda: now)
     prompt = [Segment(LONG, ttl="5m")]
     cache.keep(cache.read_marked("m", prompt))
-    for now, read in ((200.0, 2_000), (400.0, 2_000), (701.0, 0)):
+    for now, read in (  # noqa: B007 - the clock reads it
+        (200.0, 2_000),
+        (400.0, 2_000),
+        (701.0, 0),
+    ):
         reading = cache.read_marked("m", prompt)
         assert reading.tokens.cache_read == read
         cache.keep(reading)

@@ -2,9 +2,9 @@ import asyncio
 
 import openai
 import pytest
-from provider_bench import Bench
 
 from bursar.testing import Provider, Reply, ToolUse, tokenizer
+from tests.testing.provider_bench import Bench
 
 CALL = Reply(
     text="Looking.",

@@ -6,9 +6,9 @@ import anthropic
 import httpx2
 import openai
 import pytest
-from provider_bench import Bench
 
 from bursar.testing import Provider, Reply, ToolUse
+from tests.testing.provider_bench import Bench
 
 CLAUDE = "claude-sonnet-5-5"
 

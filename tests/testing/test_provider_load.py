@@ -7,10 +7,10 @@ import urllib.request
 
 import openai
 import pytest
-from provider_bench import Bench
 
 from bursar.testing import Provider
 from bursar.testing.__main__ import main
+from tests.testing.provider_bench import Bench
 
 
 def test_sixty_calls_are_in_flight_at_once() -> None:

@@ -3,9 +3,9 @@ import asyncio
 import anthropic
 import pytest
 from anthropic.types import TextBlock, ThinkingBlock, ToolUseBlock
-from provider_bench import Bench
 
 from bursar.testing import Provider, Reply, ToolUse, tokenizer
+from tests.testing.provider_bench import Bench
 
 MODEL = "claude-sonnet-5-5"
 EVERYTHING = Reply(

@@ -5,9 +5,9 @@ import socket
 import anthropic
 import openai
 import pytest
-from provider_bench import Bench
 
 from bursar.testing import Provider, ReceivedRequest, Reply, scripted
+from tests.testing.provider_bench import Bench
 
 HI = [{"role": "user", "content": "hi"}]
 

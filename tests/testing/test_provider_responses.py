@@ -7,9 +7,9 @@ from openai.types.responses import (
     ResponseOutputMessage,
     ResponseReasoningItem,
 )
-from provider_bench import Bench
 
 from bursar.testing import Provider, Reply, ToolUse, tokenizer
+from tests.testing.provider_bench import Bench
 
 EVERYTHING = Reply(text="Looking.", thinking_tokens=16, tool_calls=[ToolUse("search", {"q": "trains to Rome"})])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -9,7 +10,9 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,9 @@ import pytest
 from bursar import BursarWarning, ConfigError, LedgerError, db
 from bursar._clock import first_id, new_id
 from bursar._events import CostStatus, RetryReason, Status, Usage, UsageSource
-from bursar._records import ModelCall, RunRecord, Tags, Verdict, Who
+from bursar._records import ModelCall, Record, RunRecord, Tags, Verdict, Who
 from bursar.tracing import users
-from bursar.tracing.ledger import Ledger, default_ledger_path
+from bursar.tracing.ledger import Ledger, _spools, default_ledger_path
 from bursar.tracing.queries import Reader
 
 WHO = Who(Tags("triage", "dev", "inbox", "ana", "acme", "near", "r1", "v3", (("team", "red"),)), "u-17", "s-1")
@@ -73,21 +76,36 @@ def test_every_field_comes_back(ledger: Path) -> None:
     verdict = Verdict(5, "R", full.op_id, "budget", "deny", "no_room", "run R", "usd", 10, 4, 3, 9, acted=False)
     for record in (run_record(limits=(("usd", 10),)), full, verdict):
         writer.write(record)
-    writer.write(run_record(ended_us=9, stop_reason="budget", steps=1, tool_calls=2, tokens=3, cost_nusd=4, unpriced=5, unmeasured_nusd=6, limits=(("usd", 10),)))
+    writer.write(
+        run_record(
+            ended_us=9,
+            stop_reason="budget",
+            steps=1,
+            tool_calls=2,
+            tokens=3,
+            cost_nusd=4,
+            unpriced=5,
+            unmeasured_nusd=6,
+            limits=(("usd", 10),),
+        )
+    )
     with Reader(ledger) as reader:
         run = reader.run("r")
         assert run[:4] == ("R", None, "triage", users.hash_user("u-17", users.load_user_key(ledger)))
         assert run[4:] == (1, 9, "budget", 1, 2, 3, 4, 5, 6, (("usd", 10),))
         (row,) = reader.calls([run])
         assert row == row._replace(
-            call_id=full.call_id, run_id="R", step=3, request_model="claude-sonnet-5-5", response_model="claude-sonnet-5-5-x",
-            path="sync", status="error", error_type="overloaded_error", http_status=529, finish_reason="end_turn",
-            retry_reason="overloaded", usage_source="provider", flags=("clamped", "overrun"), bound="hard", ts_us=full.ts_us,
-            latency_us=10, ttft_us=11, queue_us=12, input_tokens=100, cache_read_tokens=30, cache_write_tokens=26,
-            output_tokens=20, reasoning_tokens=9, tool_calls=2, max_tokens=300, sent_max_tokens=200, held_nusd=2_000,
-            nusd=1_000, cost_status="list_price", response_id="resp", request_id="req",
+            call_id=full.call_id, run_id="R", step=3, request_model="claude-sonnet-5-5",
+            response_model="claude-sonnet-5-5-x", path="sync", status="error", error_type="overloaded_error",
+            http_status=529, finish_reason="end_turn", retry_reason="overloaded", usage_source="provider",
+            flags=("clamped", "overrun"), bound="hard", ts_us=full.ts_us, latency_us=10, ttft_us=11, queue_us=12,
+            input_tokens=100, cache_read_tokens=30, cache_write_tokens=26, output_tokens=20, reasoning_tokens=9,
+            tool_calls=2, max_tokens=300, sent_max_tokens=200, held_nusd=2_000, nusd=1_000, cost_status="list_price",
+            response_id="resp", request_id="req",
         )  # fmt: skip
-        assert reader.verdicts([run]) == [(full.op_id, "R", 5, "budget", "deny", "no_room", "run R", "usd", 10, 4, 3, 9, False)]
+        assert reader.verdicts([run]) == [
+            (full.op_id, "R", 5, "budget", "deny", "no_room", "run R", "usd", 10, 4, 3, 9, False)
+        ]
         for by in ("env", "feature", "owner", "tenant", "release", "prompt_version", "provider", "session"):
             assert [spend.nusd for spend in reader.spend_by(by)] == [1_000]
     writer.close()
@@ -259,7 +277,7 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path, kind: str) -> None:
             if kind == "newer":
                 connection.execute(f"PRAGMA application_id={db.APPLICATION_ID}")
                 connection.execute("PRAGMA user_version=99")
-    with pytest.raises(LedgerError, match="x.db"):
+    with pytest.raises(LedgerError, match=r"x\.db"):
         db.open_ledger(path)
 
 
@@ -349,7 +367,15 @@ def test_spend_is_added_up_by_tag_and_time(ledger: Path) -> None:
     retried = call(latency_us=999, status=Status.ERROR, retry_reason=RetryReason.TIMEOUT, usage=Usage(), cost_nusd=0)
     writer.write(retried)
     writer.write(call(call_id=f"{retried.op_id}/1", op_id=retried.op_id, latency_us=30))
-    writer.write(call(who=other, cost_nusd=None, cost_status=CostStatus.UNKNOWN, usage_source=UsageSource.ESTIMATED, flags=("clamped",)))
+    writer.write(
+        call(
+            who=other,
+            cost_nusd=None,
+            cost_status=CostStatus.UNKNOWN,
+            usage_source=UsageSource.ESTIMATED,
+            flags=("clamped",),
+        )
+    )
     writer.close()
     with Reader(ledger) as reader:
         triage, rest = reader.spend_by("workflow")
@@ -398,3 +424,265 @@ def test_the_default_ledger_lies_in_the_users_data(monkeypatch: pytest.MonkeyPat
     """Without a setting the ledger is where user data belongs."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert default_ledger_path().name == "ledger.db"
+
+
+def test_a_spool_is_taken_back_at_the_next_success(ledger: Path) -> None:
+    """No new start is needed: the first write that succeeds brings back what was kept aside."""
+    writer = Ledger(ledger)
+    writer.write(call())
+    with pytest.warns(BursarWarning, match="records go to"):
+        writer._keep_aside(call(), "a test")
+    writer.write(call())
+    assert count(ledger) == 3
+    assert list(ledger.parent.glob("*.spool*")) == []
+    writer.close()
+
+
+def test_a_beginning_that_was_kept_aside_reopens_no_run(ledger: Path) -> None:
+    """A run's end is written before its beginning is taken back: the run stays ended."""
+    writer = Ledger(ledger)
+    with pytest.warns(BursarWarning, match="records go to"):
+        writer._keep_aside(run_record(), "a test")
+    writer._spooled = False
+    writer.write(run_record(ended_us=9, stop_reason="done"))
+    writer.close()
+    again = Ledger(ledger)
+    again.write(call())
+    again.close()
+    with Reader(ledger) as reader:
+        assert reader.run("R")[5:7] == (9, "done")
+
+
+@pytest.mark.parametrize("what", ["deleted", "moved", "replaced by a ledger", "replaced by a directory"])
+def test_a_file_that_goes_away_under_its_writer_loses_nothing_more(ledger: Path, what: str) -> None:
+    """The record in hand and all later ones are where the ledger should be, or in a spool and back from it once."""
+    writer = Ledger(ledger)
+    for record in (run_record(), call(), call()):
+        writer.write(record)
+    if what in {"deleted", "moved"}:
+        for path in ledger.parent.glob("ledger.db*"):
+            path.unlink() if what == "deleted" else path.rename(path.with_name("old-" + path.name))
+    else:
+        ledger.rename(ledger.with_name("old.db"))
+    if what == "replaced by a ledger":
+        db.open_ledger(ledger).close()
+    if what == "replaced by a directory":
+        ledger.mkdir()
+        with pytest.warns(BursarWarning, match="not a plain file"):
+            writer.write(run_record())
+    else:
+        writer.write(run_record())
+    for _ in range(3):
+        writer.write(call())
+    if ledger.is_dir():
+        assert list(ledger.parent.glob("ledger.db.spool"))
+        ledger.rmdir()
+    writer.write(call())
+    writer.close()
+    with Reader(ledger) as reader:
+        assert len(reader.calls([reader.run("R")])) == 4
+        assert sum(row.attempts for row in reader.spend_by("workflow")) == 4
+    assert list(ledger.parent.glob("*.spool*")) == []
+
+
+READ_ONLY = """
+import os, sys, warnings
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from test_ledger import Ledger, call, db
+import apsw, platformdirs
+warnings.simplefilter("ignore")
+path, locked = Path({path!r}), {locked!r}
+if os.geteuid() == 0:
+    # Nothing is read-only for root.
+    for place in (path.parent, *path.parent.iterdir()):
+        os.chown(place, 65534, 65534)
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+for name in locked:
+    place = path.parent / name
+    place.chmod(0o500 if place.is_dir() else 0o400)
+writer = Ledger(path)
+for _ in range(3):
+    writer.write(call())
+writer.close()
+for name in locked:
+    place = path.parent / name
+    place.chmod(0o700 if place.is_dir() else 0o600)
+for _ in range(2):
+    again = Ledger(path)
+    again.write(call())
+    again.close()
+reader = db.open_ledger(path, read_only=True)
+print(reader.execute("SELECT count(*) FROM model_call")[0][0])
+"""
+
+
+@pytest.mark.parametrize(
+    ("exists", "locked"),
+    [(False, ["."]), (True, ["."]), (True, ["ledger.db"]), (True, [".", "ledger.db"])],
+    ids=["new directory", "directory", "file", "both"],
+)
+def test_a_ledger_that_became_read_only_spools(exists: bool, locked: list[str]) -> None:
+    """Beside the ledger or in the temporary directory: no record is lost, and each comes back once."""
+    # A directory that the process may enter once it is nobody; pytest's own are closed to it.
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "ledger.db"
+        if exists:
+            writer = Ledger(path)
+            writer.write(call())
+            writer.close()
+        code = READ_ONLY.format(here=str(Path(__file__).parent), path=str(path), locked=locked)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+        assert (done.stdout.strip(), done.stderr) == ("6" if exists else "5", "")
+
+
+def _spool_many(path: str, n: int) -> None:
+    writer = Ledger(Path(path))
+    writer._warned = True
+    for _ in range(n):
+        writer._keep_aside(call(), "a test")
+
+
+def test_a_spool_is_taken_back_under_its_writers(ledger: Path) -> None:
+    """Two processes keep records aside while two others start again and again: every record is a row once."""
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_spool_many, args=(str(ledger), 500)) for _ in range(2)]
+    takers = [context.Process(target=_start_often, args=(str(ledger), 40)) for _ in range(2)]
+    for worker in writers + takers:
+        worker.start()
+    for worker in writers + takers:
+        worker.join()
+    assert [worker.exitcode for worker in writers + takers] == [0] * 4
+    _start_often(str(ledger), 1)
+    assert count(ledger) == 1_000
+    assert list(ledger.parent.glob("*.spool*")) == []
+
+
+def _start_often(path: str, n: int) -> None:
+    for _ in range(n):
+        writer = Ledger(Path(path))
+        writer.write(run_record())
+        writer.close()
+
+
+def test_lines_that_are_no_records_are_passed_over(ledger: Path) -> None:
+    """JSON of any other kind, wrong types, binary noise: the good lines between them come back."""
+    writer = Ledger(ledger)
+    with pytest.warns(BursarWarning, match="records go to"):
+        writer._keep_aside(call(), "a test")
+    spool = ledger.with_name("ledger.db.spool")
+    good = spool.read_bytes().strip()
+    bad = [b"[]", b"7", b'"x"', b"\xff\xfe", b"{}", b'{"kind": "Verdict", "record": {}}', good[:-9]]
+    bad += [good.replace(b'"workflow":"triage"', b'"workflow":[1]'), good.replace(b'"ts_us":', b'"ts_us":[],"x":')]
+    bad += [b'{"kind":"Verdict","record":{"ts_us":null,"run_id":"R","op_id":"o","guard":"g","action":"","reason":""}}']
+    spool.write_bytes(b"\n".join([*bad, good, *bad]))
+    writer.write(call())
+    writer.close()
+    assert count(ledger) == 2
+    assert list(ledger.parent.glob("*.spool*")) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can lay down a file of another user")
+def test_a_spool_of_another_user_is_neither_read_nor_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The temporary directory is everybody's: what somebody else laid there is left alone, and stops nothing."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path = tmp_path / "ledger.db"
+    beside, shared = _spools(path)
+    beside.mkdir()
+    shared.write_bytes(b'{"kind": "RunRecord"}')
+    os.chown(shared, 65534, 65534)
+    writer = Ledger(path)
+    with pytest.warns(BursarWarning, match="records are lost"):
+        writer._keep_aside(call(), "a test")
+    writer.write(call())
+    writer.close()
+    assert count(path) == 1
+    assert shared.read_bytes() == b'{"kind": "RunRecord"}'
+
+
+def test_no_two_ledgers_share_a_spool() -> None:
+    """Places that end alike are told apart."""
+    assert _spools(Path("/srv/a/project/data/ledger.db"))[1] != _spools(Path("/srv/b/project/data/ledger.db"))[1]
+
+
+def test_a_warning_that_is_an_error_reaches_no_caller(tmp_path: Path) -> None:
+    """Where warnings are errors a record is spooled all the same, and the call it is of goes on."""
+    path = tmp_path / "ledger.db"
+    path.mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Ledger(path).write(call())
+    assert path.with_name("ledger.db.spool").exists()
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\0b", "x" * 10_000])
+def test_any_record_can_be_written(ledger: Path, text: str) -> None:
+    """Ids, units and every other field too, and numbers of any size, straight or by way of the spool."""
+    records: list[Record] = [
+        run_record(text, parent_run_id=text, limits=((text, 2**70),), started_us=2**70, tokens=-(2**70)),
+        call(text, call_id=text, op_id=text, host=text, bound=text, price_version=text, http_status=2**70, step=2**70),
+        Verdict(2**70, text, text, text, text, text, text, text, 2**70, 2**70, 2**70, 2**70),
+    ]
+    writer = Ledger(ledger)
+    for record in records:
+        writer.write(record)
+    with pytest.warns(BursarWarning, match="records go to"):
+        writer._keep_aside(records[0], "a test")
+    for record in records:
+        writer._keep_aside(record, "a test")
+    writer.write(call())
+    writer.close()
+    assert count(ledger) == 2
+    assert list(ledger.parent.glob("*.spool*")) == []
+    with Reader(ledger) as reader:
+        (row,) = reader.runs()
+        assert row.started_us == 2**63 - 1
+        assert [limit for _, limit in row.limits] == [2**63 - 1]
+        assert len(reader.verdicts([row])) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_writes_its_own_rows(ledger: Path) -> None:
+    """Through the process's own ledger, as a run does: parent and child, whoever closes first."""
+    from bursar._process import process
+
+    process().ledger.write(call())
+    child_ready, parent_done = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        process().ledger.write(call())
+        os.write(child_ready[1], b"x")
+        os.read(parent_done[0], 1)
+        for _ in range(3):
+            process().ledger.write(call())
+        process().ledger.close()
+        os._exit(0)
+    os.read(child_ready[0], 1)
+    process().ledger.write(call())
+    process().ledger.close()
+    os.write(parent_done[1], b"x")
+    assert os.waitpid(child, 0)[1] == 0
+    for handle in (*child_ready, *parent_done):
+        os.close(handle)
+    assert count(ledger) == 6
+
+
+def test_long_tags_and_limits_stay_whole(ledger: Path) -> None:
+    """They are kept as JSON, of which half would be nothing; one run that cannot be read hides no other."""
+    extra = tuple((f"name {n}", "é" * 300) for n in range(20))
+    limits = tuple((f"unit {n}", n) for n in range(100))
+    writer = Ledger(ledger)
+    writer.write(run_record("A", limits=limits, who=Who(Tags("w", extra=extra))))
+    writer.write(run_record("B", limits=(("usd", 5),)))
+    writer.close()
+    with Reader(ledger) as reader:
+        assert reader.run("A").limits == limits
+    database = db.open_ledger(ledger)
+    (kept,) = database.execute("SELECT extra FROM dimension WHERE workflow = 'w'")
+    assert json.loads(kept[0]) == {name: value[:200] for name, value in extra}
+    database.execute("UPDATE run SET limits = '{' WHERE run_id = 'A'")
+    database.close()
+    with Reader(ledger) as reader:
+        assert [(run.run_id, run.limits) for run in reader.runs()] == [("B", (("usd", 5),)), ("A", ())]
