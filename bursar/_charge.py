@@ -12,6 +12,7 @@ Whatever is not measured is flagged, and never free.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar._events import Amounts, CostStatus, Usage, UsageSource
@@ -174,6 +175,7 @@ def _context(call: Call, answer: Answer) -> PriceContext:
     return context_of(answer.tier_served or request.service_tier, answer.speed or request.speed)
 
 
+@lru_cache(maxsize=256)
 def context_of(tier: str | None, speed: str | None) -> PriceContext:
     """Say under which of a model's prices a call falls, in the vendors' words for tier and speed."""
     if tier == "batch":

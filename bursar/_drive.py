@@ -10,7 +10,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from bursar._ports import Count, Held, Join, Peek, Release, Reserve, Settle, Wait, Write
+from bursar._ports import Held, Join, Peek, Release, Reserve, Settle, Wait, Write
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from bursar._ports import Effect, Sink, Store
 
 T = TypeVar("T")
+
+_STORE_VERBS = frozenset({Peek, Reserve, Settle, Release})
 
 
 class Desk(NamedTuple):
@@ -36,7 +38,14 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
     try:
         while True:
             effect = flow.send(reply)
-            if isinstance(effect, Wait):
+            if effect.__class__ in _STORE_VERBS:
+                reply = _perform(effect, desk.store, owner)
+                if reply.__class__ is Held:
+                    held = reply.call_id
+            elif isinstance(effect, Write):
+                desk.sink.write(effect.record)
+                reply = None
+            elif isinstance(effect, Wait):
                 assert ticket is not None
                 ticket.wait(effect.seconds)
                 reply = None
@@ -46,15 +55,8 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
                 else:
                     reply = ticket = ticket or ThreadTicket()
                     desk.store.join(effect.scope, ticket)
-            elif isinstance(effect, Count):
-                reply = count() if count else None
-            elif isinstance(effect, Write):
-                desk.sink.write(effect.record)
-                reply = None
             else:
-                reply = _perform(effect, desk, owner)
-                if isinstance(reply, Held):
-                    held = reply.call_id
+                reply = count() if count else None
     except StopIteration as end:
         held = None
         value: T = end.value
@@ -74,23 +76,23 @@ async def adrive(
     try:
         while True:
             effect = flow.send(reply)
-            if isinstance(effect, Wait):
+            if effect.__class__ in _STORE_VERBS:
+                reply = _perform(effect, desk.store, owner)
+                if reply.__class__ is Held:
+                    held = reply.call_id
+            elif isinstance(effect, Write):
+                if not desk.sink.try_write(effect.record):
+                    await asyncio.get_running_loop().run_in_executor(None, desk.sink.write, effect.record)
+                reply = None
+            elif isinstance(effect, Wait):
                 assert ticket is not None
                 await ticket.wait(effect.seconds)
                 reply = None
             elif isinstance(effect, Join):
                 reply = ticket = ticket or TaskTicket()
                 desk.store.join(effect.scope, ticket)
-            elif isinstance(effect, Count):
-                reply = await count() if count else None
-            elif isinstance(effect, Write):
-                if not desk.sink.try_write(effect.record):
-                    await asyncio.get_running_loop().run_in_executor(None, desk.sink.write, effect.record)
-                reply = None
             else:
-                reply = _perform(effect, desk, owner)
-                if isinstance(reply, Held):
-                    held = reply.call_id
+                reply = await count() if count else None
     except StopIteration as end:
         held = None
         value: T = end.value
@@ -147,17 +149,15 @@ def owner_id() -> int:
     return threading.get_ident() if task is None else id(task)
 
 
-def _perform(effect: Effect, desk: Desk, owner: int) -> Any:
-    store = desk.store
-    if isinstance(effect, Settle):
-        return store.settle(effect.call_id, effect.path, effect.actual, measured=effect.measured)
+def _perform(effect: Effect, store: Store, owner: int) -> Any:
     if isinstance(effect, Peek):
         return store.peek(effect.path, owner, effect.ticket)
     if isinstance(effect, Reserve):
         return store.reserve(effect.call_id, effect.path, effect.amounts, owner)
-    if isinstance(effect, Release):
-        return store.release(effect.call_id)
-    raise TypeError(f"no driver performs {effect!r}")
+    if isinstance(effect, Settle):
+        return store.settle(effect.call_id, effect.path, effect.actual, measured=effect.measured)
+    assert isinstance(effect, Release)
+    return store.release(effect.call_id)
 
 
 def _clear(desk: Desk, ticket: ThreadTicket | TaskTicket | None, held: str | None) -> None:

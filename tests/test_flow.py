@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import bursar
-from bursar import Budget, _drive
+from bursar import Budget
 from bursar._call import Attempt, Call
 from bursar._drive import Desk, adrive, drive
 from bursar._events import NOTHING, Answer, Status, Usage, UsageSource
@@ -200,9 +200,3 @@ def test_a_failure_while_being_admitted_leaves_nothing_held(monkeypatch: pytest.
                 drive(open(call, owner.world), desk)
         assert run.spend.held == NOTHING
         door.close(call := door.begin(request(10)), door.open(call), said(1))
-
-
-def test_an_unknown_effect_is_a_defect() -> None:
-    """A driver performs what it knows and nothing else."""
-    with pytest.raises(TypeError, match="no driver performs"):
-        _drive._perform("what", process().desk, 1)  # type: ignore[arg-type]

@@ -78,15 +78,26 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, total: 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for number, name in enumerate(columns):
         first = number == 0
-        least = 14 if first else None
+        cells = [row[number] for row in rows]
+        # Numbers stay whole; what has words may take a second line, between two words, where the table is too wide.
+        words = not first and any(" " in cell for cell in cells)
+        longest = max((len(word) for cell in cells for word in cell.split()), default=0)
         table.add_column(
-            name, justify="left" if first else "right", no_wrap=not first, overflow="fold", min_width=least
+            name,
+            justify="left" if first else "right",
+            no_wrap=not (first or words),
+            overflow="fold",
+            min_width=14 if first else longest if words else None,
         )
     for number, row in enumerate(rows):
         last = total and number == len(rows) - 2
         style = "bold" if total and number == len(rows) - 1 else None
         table.add_row(*(Text(cell) for cell in row), end_section=last, style=style)
-    console().print(table)
+    shown = console()
+    # Asked on an endless line: on one of this console's width every table says that it fits.
+    if shown.measure(table, options=shown.options.update(width=10_000)).minimum > shown.width:
+        table.padding = 0
+    shown.print(table)
 
 
 def progress(items: Iterable[T], what: str) -> Iterator[T]:

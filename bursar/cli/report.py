@@ -58,10 +58,10 @@ def show_table(rows: list[SpendRow], by: str) -> None:
     columns = {
         by: [safe(row.key, 32) for row in rows],
         "calls": [f"{row.requests:,}" for row in rows],
-        "input": [f"{row.input_tokens:,}" for row in rows],
-        "cached": [_count(row.cache_read_tokens) for row in rows],
-        "written": [_count(row.cache_write_tokens) for row in rows],
-        "output": [f"{row.output_tokens:,}" for row in rows],
+        "input": [_tokens(row.input_tokens) or "0" for row in rows],
+        "cached": [_tokens(row.cache_read_tokens) for row in rows],
+        "written": [_tokens(row.cache_write_tokens) for row in rows],
+        "output": [_tokens(row.output_tokens) or "0" for row in rows],
         "tools": [_count(row.tool_calls) for row in rows],
         "retries": [_retries(row) for row in rows],
         "p50/p95 s": [_latency(row) for row in rows],
@@ -76,10 +76,16 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else ""
 
 
+def _tokens(number: int) -> str:
+    # In full a year's tokens would take the room of the name they belong to.
+    return f"{number / 1_000_000:,.1f}M" if number >= 1_000_000 else _count(number)
+
+
 def _latency(row: SpendRow) -> str:
     if row.p50_us is None or row.p95_us is None:
         return ""
-    return f"{row.p50_us / 1_000_000:.2f}/{row.p95_us / 1_000_000:.2f}"
+    digits = 2 if row.p95_us < 100_000_000 else 0
+    return f"{row.p50_us / 1_000_000:.{digits}f}/{row.p95_us / 1_000_000:.{digits}f}"
 
 
 def _retries(row: SpendRow) -> str:

@@ -69,7 +69,7 @@ class _Operation:
     def answered(self, response: Any) -> None:
         """Take in the response of an attempt: close it when it failed, watch it when it streams."""
         self.request_id, self.http = response.headers.get("x-request-id"), response
-        if response.status_code >= 400:
+        if response.status_code >= 300:
             self.close(of_status(response.status_code, error_type_of(response), self.request_id))
         elif self.stream and self.attempt is not None:
             self.watch = self.guard.watch(self.call, self.attempt, self.request_id, hide_usage=self.hides_usage)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bursar._records import ModelCall
 
 _MOST: Final = 1_024
-_recent: OrderedDict[str, Receipt] = OrderedDict()
+_recent: OrderedDict[str, ModelCall] = OrderedDict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,8 @@ class Receipt:
 def keep(record: ModelCall) -> None:
     """Remember the last 1,024 answers by their id."""
     if record.response_id is not None:
-        _recent[record.response_id] = Receipt(
-            record.usage, record.cost_nusd, record.cost_status, record.latency_us / 1_000_000
-        )
-        while len(_recent) > _MOST:
+        _recent[record.response_id] = record
+        if len(_recent) > _MOST:
             _recent.popitem(last=False)
 
 
@@ -69,7 +67,7 @@ def cost(response: Any) -> Receipt:
     """
     found = _recent.get(get(response, "id") or "")
     if found is not None:
-        return found
+        return Receipt(found.usage, found.cost_nusd, found.cost_status, found.latency_us / 1_000_000)
     api = _api(response)
     answer = of_message(api, response)
     model = answer.response_model or ""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SHARE_MIN = 4
 """A call leaves room for this many calls like it, before it is known how many usually come at once."""
+_PLENTY = 8
 SOLO_FACTOR = 4
 """How far above the learned output the cap stays where calls come one at a time."""
 
@@ -103,10 +104,14 @@ class Unlimited:
 
 def decide(demand: Demand, rooms: Sequence[Room], crowd: int, *, hard: bool) -> Decision:
     """Say what one attempt may do now, given what each limited scope has left and how many calls come at once."""
+    full = amounts(demand, demand.input_hard, demand.cap)
     if not rooms:
-        return Grant(None, amounts(demand, demand.input_hard, demand.cap), "as_asked", "hard")
+        return Grant(None, full, "as_asked", "hard")
     free = _least([room.free for room in rooms])
-    crowd = max(crowd, *(room.crowd + 1 for room in rooms))
+    crowd = max(crowd, *[room.crowd + 1 for room in rooms])
+    if _plenty(full, free, max(crowd, _PLENTY)) and not any(room.behind for room in rooms):
+        # The usual case: whatever this call can cost is small beside what is left for all that may come with it.
+        return Grant(None, full, "as_asked", "hard")
     cap = _share(demand, free, crowd, hard=hard)
     tight = min(demand.cap, demand.learned or demand.cap) if demand.clampable else demand.cap
     behind = next((room for room in rooms if room.behind), None)
@@ -181,7 +186,7 @@ def _share(demand: Demand, free: Amounts, crowd: int, *, hard: bool) -> int:
 def _grant(demand: Demand, cap: int, free: Amounts, tight: int, *, hard: bool) -> Grant:
     # The hard bound costs nothing where it leaves most of the room: it is taken whenever it is small beside it.
     full = amounts(demand, demand.input_hard, cap)
-    generous = not hard and all(8 * need <= have for need, have in zip(full, free, strict=True))
+    generous = not hard and _plenty(full, free, _PLENTY)
     if hard or generous:
         held, bound = full, "hard"
     else:
@@ -200,6 +205,13 @@ def _too_much(need: Amounts, have: Amounts) -> int | None:
         if wanted > left:
             return i
     return None
+
+
+def _plenty(need: Amounts, have: Amounts, times: int) -> bool:
+    for wanted, left in zip(need, have, strict=True):
+        if wanted * times > left:
+            return False
+    return True
 
 
 def _least(rooms: Sequence[Amounts]) -> Amounts:

@@ -95,7 +95,8 @@ class Estimator:
         mean = learned.output.mean() if learned else None
         price = None
         if card is not None:
-            price = rate(request, card, practical), rate(request, card, hard)
+            cheaper = rate(request, card, practical)
+            price = cheaper, rate(request, card, hard) if card.tiers else cheaper
         demand = Demand(
             practical, hard, cap, _floor(request, learned), high, request.choices, request.clampable, 1, price
         )
@@ -112,7 +113,9 @@ class Estimator:
         key = _key(workflow, request)
         script = request.transcript
         with self._lock:
-            learned = self._learned.setdefault(key, _Learned())
+            learned = self._learned.get(key)
+            if learned is None:
+                learned = self._learned[key] = _Learned()
             self._changed.add(key)
             self._learn_input(learned, script, conversation, usage)
             if script.marks:
@@ -157,11 +160,15 @@ class Estimator:
 
 def rate(request: ModelRequest, card: RateCard, input_tokens: int) -> Rate:
     """Price the dearest bucket that the request allows, in the dearest tier that its input may reach."""
-    reached = [card.base, *(rates for above, rates in card.tiers if input_tokens > above)]
-    write = f"cache_write_{request.cache_write}" if request.cache_write else "input"
-    per_input = max(max(rates.input, getattr(rates, write)) for rates in reached)
     fees = request.searches * (card.web_search_nusd or 0)
-    return Rate(fees, per_input, max(rates.output for rates in reached))
+    write = f"cache_write_{request.cache_write}" if request.cache_write else "input"
+    base = card.base
+    per_input, per_output = max(base.input, getattr(base, write)), base.output
+    for above, rates in card.tiers:
+        if input_tokens > above:
+            per_input = max(per_input, rates.input, getattr(rates, write))
+            per_output = max(per_output, rates.output)
+    return Rate(fees, per_input, per_output)
 
 
 def _key(workflow: str, request: ModelRequest) -> str:

@@ -22,26 +22,38 @@ class Window:
     are fewer than three.
     """
 
-    __slots__ = ("_highest", "_lowest", "_seen", "_total")
+    __slots__ = ("_at_highest", "_at_lowest", "_highest", "_lowest", "_seen", "_total")
 
     def __init__(self, seen: Iterable[float] = ()) -> None:
         self._seen: deque[float] = deque(seen, maxlen=SIZE)
         self._highest = self._lowest = self._total = 0.0
-        self._bounds()
+        self._at_highest = self._at_lowest = 0
+        if self._seen:
+            self._bounds()
 
     def __len__(self) -> int:
         return len(self._seen)
 
     def add(self, value: float) -> None:
         """Take one more observation."""
-        leaving = self._seen[0] if len(self._seen) == SIZE else None
-        self._seen.append(value)
-        if leaving is not None and (leaving >= self._highest or leaving <= self._lowest):
+        seen = self._seen
+        leaving = seen[0] if len(seen) == SIZE else None
+        seen.append(value)
+        if leaving is not None:
+            self._total -= leaving
+            self._at_highest -= leaving == self._highest
+            self._at_lowest -= leaving == self._lowest
+        if self._at_highest <= 0 or self._at_lowest <= 0:
+            # The last of the extremes has left: look for the next.
             self._bounds()
             return
-        self._total += value - (leaving or 0.0)
-        self._highest = max(self._highest, value)
-        self._lowest = min(self._lowest, value)
+        self._total += value
+        if value >= self._highest:
+            self._at_highest = self._at_highest + 1 if value == self._highest else 1
+            self._highest = value
+        if value <= self._lowest:
+            self._at_lowest = self._at_lowest + 1 if value == self._lowest else 1
+            self._lowest = value
 
     def high(self) -> float | None:
         """What the next observation will hardly exceed; None before the first."""
@@ -70,6 +82,6 @@ class Window:
         return list(self._seen)
 
     def _bounds(self) -> None:
-        self._highest = max(self._seen, default=float("-inf"))
-        self._lowest = min(self._seen, default=float("inf"))
-        self._total = sum(self._seen)
+        seen = self._seen
+        self._highest, self._lowest, self._total = max(seen), min(seen), sum(seen)
+        self._at_highest, self._at_lowest = seen.count(self._highest), seen.count(self._lowest)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bursar._errors import AlreadyCommitted, Conflict, InvalidAmount, UnknownScope
 from bursar._events import NOTHING, UNITS, Amounts
@@ -36,13 +36,9 @@ class _Account:
         self.holds: dict[str, int] = {}  # call id -> owner
         self.owners: dict[int, int] = {}  # owner -> its calls in flight
         self.queue: deque[Ticket] = deque()
-        self.done: dict[str, _Done] = {}  # of the calls whose innermost scope this is
-
-
-class _Done(NamedTuple):
-    """How a call ended: charged `actual`, or released (None)."""
-
-    actual: Amounts | None
+        # How the calls ended whose innermost scope this is: what was charged, or None for a release. Plain tuples: the
+        # garbage collector soon stops looking at those, and a long run has many.
+        self.done: dict[str, tuple[int, ...] | None] = {}
 
 
 class MemoryStore:
@@ -78,7 +74,7 @@ class MemoryStore:
 
     def reserve(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, owner: int) -> Held | Denied:
         """Hold `amounts` on every scope of the path, or on none and say which limit had no room."""
-        if len(set(path)) != len(path) or not path:
+        if not path or (len(path) > 1 and len(set(path)) != len(path)):
             raise InvalidAmount(f"a path names at least one scope and each once, not {[str(s) for s in path]}")
         for amount in amounts:
             if amount.__class__ is not int or not 0 <= amount <= MAX_AMOUNT:
@@ -114,9 +110,9 @@ class MemoryStore:
                 self._held.pop(call_id, None)
                 return
             done = accounts[-1].done.get(call_id)
-            if done is not None and done.actual is not None:
-                if done.actual != actual:
-                    raise Conflict(f"call {call_id} was settled at {done.actual}, now at {actual}")
+            if done is not None:
+                if done != actual:
+                    raise Conflict(f"call {call_id} was settled at {done}, now at {actual}")
                 return
             self._lift(call_id)
             for account in accounts:
@@ -126,7 +122,7 @@ class MemoryStore:
                 if not measured:
                     for i in _INDEXES:
                         account.unmeasured[i] += actual[i]
-            accounts[-1].done[call_id] = _Done(actual)
+            accounts[-1].done[call_id] = tuple(actual)
             woken = _heads(accounts)
         _wake(woken)
 
@@ -135,15 +131,13 @@ class MemoryStore:
         with self._lock:
             hold = self._held.get(call_id)
             if hold is None:
-                if any(
-                    (d := a.done.get(call_id)) is not None and d.actual is not None for a in self._accounts.values()
-                ):
+                if any(a.done.get(call_id) is not None for a in list(self._accounts.values())):
                     raise AlreadyCommitted(f"call {call_id} has been charged; correct it with a new charge")
                 return
             accounts = [a for scope in hold.path if (a := self._accounts.get(scope)) is not None]
             self._lift(call_id)
             if accounts:
-                accounts[-1].done[call_id] = _Done(None)
+                accounts[-1].done[call_id] = None
             woken = _heads(accounts)
         _wake(woken)
 

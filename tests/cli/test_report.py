@@ -31,11 +31,12 @@ def write(ledger: Path, *workflows: str, **changes: Any) -> None:
     for workflow in workflows:
         op_id = new_id()
         fields: dict[str, Any] = {
+            "call_id": f"{op_id}/0", "op_id": op_id, "attempt": 0, "ts_us": time.time_ns() // 1_000,
             "who": Who(Tags(workflow)), "provider": "openai", "request_model": "gpt-4o", "path": "sync",
             "usage": Usage(1_000, 20), "usage_source": UsageSource.PROVIDER, "cost_nusd": 10_000_000,
             "cost_status": CostStatus.LIST_PRICE, "latency_us": 1_500_000,
         }  # fmt: skip
-        writer.write(ModelCall(f"{op_id}/0", op_id, 0, time.time_ns() // 1_000, **(fields | changes)))
+        writer.write(ModelCall(**(fields | changes)))
     writer.close()
 
 
@@ -75,17 +76,22 @@ def test_empty_columns_are_left_out(ledger: Path) -> None:
 def test_a_full_table_fits_a_hundred_columns(ledger: Path) -> None:
     """Every column filled, millions of tokens, names that are too long: no line is longer than 100."""
     usage = Usage(123_456_789, 9_876_543, 45_678_901, 2_345_678)
-    for status in (Status.ERROR, Status.OK):
-        write(
-            ledger, *(f"a workflow with a long name of its own, number {n}" for n in range(3)), UNATTRIBUTED,
-            usage=usage, tool_calls=1_234, cost_nusd=123_456_789_000, status=status,
-            retry_reason=RetryReason.RATE_LIMIT if status is Status.ERROR else None,
-            usage_source=UsageSource.ESTIMATED, latency_us=612_345_678,
-        )  # fmt: skip
+    names = [f"a workflow with a long name of its own, number {n}" for n in range(3)] + [UNATTRIBUTED]
+    fields: dict[str, Any] = {
+        "usage": usage, "tool_calls": 1_234, "cost_nusd": 123_456_789_000, "latency_us": 612_345_678,
+        "usage_source": UsageSource.ESTIMATED,
+    }  # fmt: skip
+    operations = {name: new_id() for name in names}
+    for name, op_id in operations.items():
+        ids = {"call_id": f"{op_id}/0", "op_id": op_id}
+        write(ledger, name, status=Status.ERROR, retry_reason=RetryReason.RATE_LIMIT, **ids, **fields)
+        write(ledger, name, **(ids | {"call_id": f"{op_id}/1"}), **fields)
     lines = cli().output.splitlines()
     assert max(map(len, lines)) <= 100
     assert lines[2].startswith(UNATTRIBUTED)
     assert lines[-1].startswith("total")
+    assert "987.7M" in lines[-1]
+    assert "1 rate_limit" in lines[2]
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def spawn(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_step_has_its_tokens_cost_time_and_flags(filled: Path) -> None:
     """In the order of time: what was sent, what was refused between them, and the nested run below."""
     root, *lines = cli("ab1").output.splitlines()
-    assert "of $1.00, 5,000 tokens" in root
+    assert "of $1.000, 5,000 tokens" in root
     for part in ("gpt-4o", "in 1,000 (cache 300)", "out 20", "$0.01", "1.25 s", "waited 2.50 s", "(cap none to 70)"):
         assert part in lines[0]
     assert "refused · budget: deny no_room, needed 2,000, left 1,000 of 5,000" in lines[1]

@@ -1,0 +1,121 @@
+"""The command line as a whole: help, exit codes, signals and pipes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from bursar.cli.app import app
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BURSAR = [sys.executable, "-c", "import sys; from bursar.cli import main; sys.argv[0] = 'bursar'; main()"]
+COMMANDS = ["demo", "replay", "report", "trace", "prices"]
+
+
+def cli(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_without_a_command_there_is_help() -> None:
+    """Every command with what it does, and the exit codes; wrong usage, since nothing was asked for."""
+    done = cli()
+    assert done.exit_code == 2
+    for text in (*COMMANDS, "Exit codes: 0 fine, 1 nothing found", "--install-completion"):
+        assert text in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_s_help_has_an_example(command: str) -> None:
+    """One that begins with the command itself, and exit code 0."""
+    done = cli(command, "--help")
+    assert done.exit_code == 0
+    assert f"Example: bursar {command}" in " ".join(done.output.split())
+
+
+def test_the_version_is_the_installed_one() -> None:
+    """Alone, and before a command."""
+    for arguments in (["--version"], ["--version", "report"]):
+        done = cli(*arguments)
+        assert (done.exit_code, done.output) == (0, f"bursar {version('bursar')}\n")
+
+
+@pytest.mark.parametrize("arguments", [["nothing"], ["report", "--nothing"], ["trace", "a", "b"]])
+def test_what_is_no_command_is_wrong_usage(arguments: list[str]) -> None:
+    """Exit code 2, said on standard error, with where help is."""
+    done = subprocess.run([*BURSAR, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--help" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """No SQLite, no prices, no SDK, no tables."""
+    code = (
+        "import sys; from bursar.cli import main; sys.argv = ['bursar', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = ('apsw', 'genai_prices', 'tiktoken', 'openai', 'anthropic', 'rich.table', 'asyncio')\n"
+        "print([name for name in heavy if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
+    """Ctrl-C while it reads: no traceback."""
+    pipe = tmp_path / "runs.jsonl"
+    os.mkfifo(pipe)
+    with subprocess.Popen(
+        [*BURSAR, "replay", str(pipe)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as command:
+        # The command has opened the pipe when this returns, and waits for its first line.
+        with pipe.open("w"):
+            time.sleep(0.3)
+            command.send_signal(signal.SIGINT)
+            _, errors = command.communicate(timeout=20)
+    assert command.returncode == 130
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("arguments", ["report", "report --json", "trace last", "trace last --json", "prices gpt-4o"])
+def test_a_reader_that_has_left_is_no_error(ledger: Path, arguments: str) -> None:
+    """Output into a pipe that is closed already: not a word on standard error."""
+    from bursar._records import ModelCall, RunRecord, Who
+    from bursar.tracing.ledger import Ledger
+
+    writer = Ledger(ledger)
+    writer.write(RunRecord("R", None, Who(), 1))
+    for number in range(300):
+        op_id = f"01M86RS2KDXFXV4FFK3E{number:06}"
+        writer.write(ModelCall(f"{op_id}/0", op_id, 0, number, Who(), "openai", f"m{number}", "sync", run_id="R"))
+    writer.close()
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*BURSAR, *arguments.split()], stdout=write, stderr=subprocess.PIPE, text=True, check=False, timeout=20
+    )
+    os.close(write)
+    assert done.stderr == ""
+
+
+def test_completion_is_for_every_shell() -> None:
+    """The script for a shell names the program."""
+    done = subprocess.run(
+        [*BURSAR, "--show-completion", "bash"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"SHELL": "/bin/bash"},
+    )
+    assert re.search("bursar", done.stdout + done.stderr, re.IGNORECASE)
