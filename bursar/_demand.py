@@ -6,6 +6,8 @@ from typing import Final, NamedTuple
 
 from bursar._money import PICO_PER_NANO
 
+LEAST_TOKENS: Final = 16
+"""The smallest output cap that every API takes (OpenAI's Responses refuse less)."""
 FLOOR_TOKENS: Final = 256
 """No answer is clamped below this many output tokens (or below what was asked, where that is less)."""
 
@@ -27,7 +29,8 @@ class Demand(NamedTuple):
     """One attempt as the budget sees it; token counts for one choice, `choices` of them.
 
     input_practical: the learned bound on the input; input_hard: the bound that bytes give. cap: the largest
-    output the request allows as it stands. floor: the smallest output worth sending. learned: what outputs of
+    output the request allows as it stands. floor: the smallest output worth sending on a clamp; least: the smallest cap
+    that the provider takes. learned: what outputs of
     this kind stay under, None while unknown. clampable: whether the cap may be changed at all. price: at the
     practical and at the hard input, since a long input can reach a dearer tier; None where dollars do not count.
     """
@@ -36,6 +39,7 @@ class Demand(NamedTuple):
     input_hard: int
     cap: int
     floor: int
+    least: int
     learned: int | None
     choices: int
     clampable: bool

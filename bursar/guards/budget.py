@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
 SHARE_MIN = 4
 """A call leaves room for this many calls like it, before it is known how many usually come at once."""
-_PLENTY = 8
 SOLO_FACTOR = 4
 """How far above the learned output the cap stays where calls come one at a time."""
+PLENTY = 32
+"""Where this many calls like it would fit, a call holds what bytes bound and is left as it is: nobody is in need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +110,16 @@ def decide(demand: Demand, rooms: Sequence[Room], crowd: int, *, hard: bool) -> 
         return Grant(None, full, "as_asked", "hard")
     free = _least([room.free for room in rooms])
     crowd = max(crowd, *[room.crowd + 1 for room in rooms])
-    if _plenty(full, free, max(crowd, _PLENTY)) and not any(room.behind for room in rooms):
+    if _plenty(full, free, max(crowd, PLENTY)) and not any(room.behind for room in rooms):
         # The usual case: whatever this call can cost is small beside what is left for all that may come with it.
         return Grant(None, full, "as_asked", "hard")
     cap = _share(demand, free, crowd, hard=hard)
-    tight = min(demand.cap, demand.learned or demand.cap) if demand.clampable else demand.cap
+    tight = _tight(demand)
     behind = next((room for room in rooms if room.behind), None)
     if behind is None:
         most = fit(demand, free, demand.input_hard if hard else demand.input_practical, hard=hard)
         if min(cap, most) >= tight:
-            return _grant(demand, min(cap, most), free, tight, hard=hard)
+            return _grant(demand, min(cap, most), free, tight, crowd, hard=hard)
     least = amounts(demand, demand.input_hard if hard else demand.input_practical, _floor(demand), hard=hard)
     for room in rooms:
         unit = _too_much(least, room.idle)
@@ -138,8 +139,7 @@ def alone(demand: Demand, rooms: Sequence[Room], *, hard: bool, why: str = "no_r
     most = fit(demand, free, tokens, hard=hard)
     floor = _floor(demand)
     if min(most, demand.cap) >= floor:
-        tight = min(demand.cap, demand.learned or demand.cap)
-        return _grant(demand, min(most, demand.cap), free, tight, hard=hard)
+        return _grant(demand, min(most, demand.cap), free, _tight(demand), PLENTY, hard=hard)
     least = amounts(demand, tokens, floor, hard=hard)
     for room in rooms:
         unit = _too_much(least, room.free)
@@ -180,13 +180,13 @@ def _share(demand: Demand, free: Amounts, crowd: int, *, hard: bool) -> int:
     low = demand.learned if crowd > 1 else SOLO_FACTOR * demand.learned
     share = Amounts(*(part // parts for part in free))
     tokens = demand.input_hard if hard else demand.input_practical
-    return min(demand.cap, max(low, demand.floor, fit(demand, share, tokens, hard=hard)))
+    return min(demand.cap, max(low, demand.least, fit(demand, share, tokens, hard=hard)))
 
 
-def _grant(demand: Demand, cap: int, free: Amounts, tight: int, *, hard: bool) -> Grant:
+def _grant(demand: Demand, cap: int, free: Amounts, tight: int, crowd: int, *, hard: bool) -> Grant:
     # The hard bound costs nothing where it leaves most of the room: it is taken whenever it is small beside it.
     full = amounts(demand, demand.input_hard, cap)
-    generous = not hard and _plenty(full, free, _PLENTY)
+    generous = not hard and _plenty(full, free, max(crowd, PLENTY))
     if hard or generous:
         held, bound = full, "hard"
     else:
@@ -194,6 +194,12 @@ def _grant(demand: Demand, cap: int, free: Amounts, tight: int, *, hard: bool) -
     if cap >= demand.cap:
         return Grant(None, held, "as_asked", bound)
     return Grant(cap, held, "lowered" if cap >= tight else "clamped", bound)
+
+
+def _tight(demand: Demand) -> int:
+    if demand.learned is None or not demand.clampable:
+        return demand.cap
+    return min(demand.cap, max(demand.learned, demand.least))
 
 
 def _floor(demand: Demand) -> int:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
-from bursar._demand import FLOOR_TOKENS, Demand, Rate
+from bursar._demand import FLOOR_TOKENS, LEAST_TOKENS, Demand, Rate
 from bursar.pricing.window import Window
 
 if TYPE_CHECKING:
@@ -98,7 +98,16 @@ class Estimator:
             cheaper = rate(request, card, practical)
             price = cheaper, rate(request, card, hard) if card.tiers else cheaper
         demand = Demand(
-            practical, hard, cap, _floor(request, learned), high, request.choices, request.clampable, 1, price
+            practical,
+            hard,
+            cap,
+            _floor(request, learned),
+            LEAST_TOKENS + request.thinking,
+            high,
+            request.choices,
+            request.clampable,
+            1,
+            price,
         )
         output_likely = cap if mean is None else min(cap, round(mean))
         return Estimate(likely, output_likely, demand, int(learned.crowd.largest()) if learned else 1)

@@ -141,4 +141,4 @@ class Pricer:
 def _demand(step: Step, card: RateCard | None) -> Demand:
     rates = None if card is None else card.at(step.input_tokens)
     rate = Rate(0, 0, 0) if rates is None else Rate(0, rates.input, rates.output)
-    return Demand(step.input_tokens, step.input_tokens, step.output_tokens, 0, None, 1, False, 1, (rate, rate))  # noqa: FBT003
+    return Demand(step.input_tokens, step.input_tokens, step.output_tokens, 0, 0, None, 1, False, 1, (rate, rate))  # noqa: FBT003

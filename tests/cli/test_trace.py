@@ -126,3 +126,17 @@ def test_json_is_the_whole_tree(filled: Path) -> None:
 def test_a_run_is_wanted() -> None:
     """Without one it is wrong usage."""
     assert cli().exit_code == 2
+
+
+def test_two_hundred_nested_runs_are_shown(ledger: Path) -> None:
+    """However deep they are nested, as a tree and as JSON."""
+    writer = Ledger(ledger)
+    for number in range(200):
+        writer.write(RunRecord(f"R{number:03}", f"R{number - 1:03}" if number else None, Who(), number))
+    writer.close()
+    assert "R199" in cli("R000").output
+    tree, depth = json.loads(cli("R000", "--json").output), 1
+    while tree["runs"]:
+        (tree,) = tree["runs"]
+        depth += 1
+    assert depth == 200

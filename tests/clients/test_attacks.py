@@ -9,13 +9,12 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import anthropic
 import httpx2
 import openai
 import pytest
-from tests.clients.books import rows_of
 from pydantic import BaseModel, ValidationError
 
 import bursar
@@ -25,6 +24,7 @@ from bursar._money import usd
 from bursar.clients.requests import read, with_cap
 from bursar.clients.transcript import measure
 from bursar.testing import Provider, Reply, ToolUse
+from tests.clients.books import rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,12 +77,11 @@ def test_two_caps_are_both_lowered() -> None:
     assert (lowered["max_tokens"], lowered["max_completion_tokens"]) == (100, 100)
 
 
-@pytest.mark.parametrize("cap", [-5, "300", 2.5, True])
+@pytest.mark.parametrize("cap", [-5, 2.5, True])
 def test_a_cap_that_is_refused_stays_refused(claude: anthropic.Anthropic, provider: Provider, cap: Any) -> None:
     """Lowering never makes an acceptable cap of one that the provider would refuse."""
     with bursar.run("caps", Budget(usd="0.05")) as run:
-        # The SDK itself does arithmetic with the cap, and raises TypeError for a text.
-        with pytest.raises((bursar.BudgetExceeded, anthropic.BadRequestError, TypeError)):
+        with pytest.raises((bursar.BudgetExceeded, anthropic.BadRequestError)):
             bursar.wrap(claude).messages.create(**(CLAUDE | {"max_tokens": cap}))
     assert provider.charges == []
     assert run.spend.settled == NOTHING
@@ -337,22 +336,25 @@ def test_words_in_every_corner_are_counted() -> None:
     assert stored.unbounded
 
 
-def test_wrapping_again_loosens_nothing(gpt: openai.OpenAI, claude: anthropic.Anthropic) -> None:
+@pytest.mark.parametrize("vendor", ["openai", "anthropic"])
+def test_wrapping_again_loosens_nothing(gpt: openai.OpenAI, claude: anthropic.Anthropic, vendor: str) -> None:
     """A client that is wrapped again keeps the limits it had, in runs and outside, and counts once."""
-    for client, ask in (
-        (bursar.wrap(gpt, Budget(model_calls=2)), lambda again: again.chat.completions.create(**ASKED)),
-        (bursar.wrap(claude, Budget(model_calls=2)), lambda again: again.messages.create(**CLAUDE)),
-    ):
-        again: Any = bursar.wrap(bursar.wrap(client, Budget(usd="1"), team="red"))  # type: ignore[type-var]
+
+    def ask(client: Any) -> Any:
+        return client.chat.completions.create(**ASKED) if vendor == "openai" else client.messages.create(**CLAUDE)
+
+    bare: Any = gpt if vendor == "openai" else claude
+    first = bursar.wrap(bare, Budget(model_calls=2))
+    again = bursar.wrap(bursar.wrap(first, Budget(usd="1"), team="red"))
+    ask(again)
+    with bursar.run("again", Budget.unlimited()) as run:
         ask(again)
-        with bursar.run("again", Budget.unlimited()) as run:
+        with pytest.raises(bursar.BudgetExceeded) as refused:
             ask(again)
-            with pytest.raises(bursar.BudgetExceeded) as refused:
-                ask(again)
-        assert refused.value.unit == "model_calls"
-        assert len(rows_of(run)) == 1
-        with pytest.raises(bursar.BudgetExceeded):
-            ask(client)
+    assert refused.value.unit == "model_calls"
+    assert len(rows_of(run)) == 1
+    with pytest.raises(bursar.BudgetExceeded):
+        ask(first)
 
 
 def test_retries_behind_a_middleware_that_rewrites_are_one_operation(provider: Provider) -> None:
@@ -404,7 +406,7 @@ class Watcher:
         self.worst: list[str] = []
         self._thread = threading.Thread(target=self._look)
 
-    def __enter__(self) -> Watcher:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -434,7 +436,9 @@ class Watcher:
     ],
     ids=lambda limits: next(iter(limits)),
 )
-def test_nothing_breaks_the_limit_at_any_moment(limits: dict[str, Any], seed: int) -> None:
+def test_nothing_breaks_the_limit_at_any_moment(  # noqa: C901 - five kinds of call in one storm
+    limits: dict[str, Any], seed: int
+) -> None:
     """Tasks of all kinds, cancelled at random, retried, cut, failing: settled + held and the bill stay within."""
     dice = random.Random(seed)
     faults: list[Callable[[], Reply]] = [
@@ -550,7 +554,8 @@ def test_a_hard_bound_holds_against_an_inflated_tokenizer() -> None:
 def test_a_count_that_cannot_be_is_not_believed() -> None:
     """A counting endpoint that answers nonsense makes no call smaller than it is."""
     prompt = [{"role": "user", "content": "The quick brown fox jumps over the lazy dog. " * 200}]
-    for counted in (-(10**6), 0, "12", None, True, {}, 1e9):
+    nonsense: list[Any] = [-(10**6), 0, "12", None, True, {}, 1e9]
+    for counted in nonsense:
 
         def reply(request: httpx2.Request, counted: Any = counted) -> httpx2.Response:
             assert request.url.path.endswith("count_tokens")

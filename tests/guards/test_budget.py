@@ -27,7 +27,7 @@ def room(*, others: int = 0, crowd: int | None = None, behind: bool = False, hel
 
 def demand(**changes: Any) -> Demand:
     base = Demand(
-        input_practical=1_000, input_hard=4_000, cap=2_000, floor=256, learned=None, choices=1, clampable=True,
+        input_practical=1_000, input_hard=4_000, cap=2_000, floor=256, least=16, learned=None, choices=1, clampable=True,
         calls=1, price=(RATE, RATE),
     )  # fmt: skip
     return base._replace(**changes)
@@ -46,8 +46,8 @@ def test_a_cold_call_holds_its_whole_cap() -> None:
 
 
 def test_the_hard_bound_is_held_where_it_is_small_beside_the_room() -> None:
-    """With eight times the room, bytes bound the input: it costs nothing and is surer."""
-    decision = decide(demand(), [room(nusd=8 * 24_000)], 1, hard=False)
+    """With room for thirty-two, bytes bound the input: it costs nobody anything and is surer."""
+    decision = decide(demand(), [room(nusd=32 * 24_000)], 1, hard=False)
     assert isinstance(decision, Grant)
     assert (decision.bound, decision.amounts.nusd) == ("hard", 24_000)
 
@@ -92,7 +92,7 @@ def test_a_call_never_waits_for_its_own_holds() -> None:
 def test_a_far_cap_is_lowered_where_many_come_at_once() -> None:
     """Learned 200 tokens, ten calls at once, room for ten such calls: the cap goes down to 200 and all ten fit."""
     asked = demand(cap=4_000, learned=200, floor=256)
-    small = asked._replace(floor=100)
+    small = asked._replace(floor=256)
     free = 10 * (1_000 + 2_000)
     for _ in range(10):
         decision = decide(small, [room(nusd=free, crowd=9)], 10, hard=False)
@@ -144,7 +144,7 @@ rooms = st.builds(
 )
 demands = st.builds(
     lambda practical, extra, cap, floor, learned, choices, clampable, calls, rates: Demand(
-        practical, practical + extra, cap, floor, learned, choices, clampable, calls, rates
+        practical, practical + extra, cap, floor, min(16, floor), learned, choices, clampable, calls, rates
     ),
     st.integers(0, 10**5),
     st.integers(0, 10**5),
