@@ -48,7 +48,7 @@ class GuardMiddleware(anthropic.Middleware):
         if api_of(request.method, request.url) is None:
             return call_next(request)
         call = self._call(request)
-        attempt = self.guard.open(call, lambda: self._count(request))
+        attempt = self.guard.open(call, lambda: _count(request, call_next))
         response: Any = None
         try:
             response = call_next(_rewritten(request, attempt))
@@ -68,7 +68,7 @@ class GuardMiddleware(anthropic.Middleware):
         if api_of(request.method, request.url) is None:
             return await call_next(request)
         call = self._call(request)
-        attempt = await self.guard.aopen(call, lambda: self._acount(request))
+        attempt = await self.guard.aopen(call, lambda: _acount(request, call_next))
         response: Any = None
         try:
             response = await call_next(_rewritten(request, attempt))
@@ -104,24 +104,6 @@ class GuardMiddleware(anthropic.Middleware):
         attach(response.http_response, watch)
         return True
 
-    def _count(self, request: APIRequest) -> int | None:
-        body: Any = request.json
-        client = self._client.with_options(timeout=_COUNT_TIMEOUT_S, max_retries=0)
-        try:
-            counted = client.messages.count_tokens(**{name: body[name] for name in _COUNTED if name in body})
-        except Exception:  # noqa: BLE001 - the count is a help; the call itself says what is wrong
-            return None
-        return believable(get(counted, "input_tokens"))
-
-    async def _acount(self, request: APIRequest) -> int | None:
-        body: Any = request.json
-        client = self._client.with_options(timeout=_COUNT_TIMEOUT_S, max_retries=0)
-        try:
-            counted = await client.messages.count_tokens(**{name: body[name] for name in _COUNTED if name in body})
-        except Exception:  # noqa: BLE001 - the count is a help; the call itself says what is wrong
-            return None
-        return believable(get(counted, "input_tokens"))
-
 
 def guarded(client: Any, guard: Guard) -> Any:
     """A copy of the client that carries the guard, innermost so that it sees what is really sent."""
@@ -129,6 +111,35 @@ def guarded(client: Any, guard: Guard) -> Any:
     for carried in client.middleware:
         guard = guard.over(carried.guard) if isinstance(carried, GuardMiddleware) else guard
     return bare.with_options(middleware=[*bare.middleware, GuardMiddleware(guard, bare)])
+
+
+def _count(request: APIRequest, call_next: Any) -> int | None:
+    try:
+        return _counted(call_next(_counting(request)))
+    except Exception:  # noqa: BLE001 - the count is a help; the call itself says what is wrong
+        return None
+
+
+async def _acount(request: APIRequest, call_next: Any) -> int | None:
+    try:
+        return _counted(await call_next(_counting(request)))
+    except Exception:  # noqa: BLE001 - as above
+        return None
+
+
+def _counting(request: APIRequest) -> APIRequest:
+    # By the way that the call itself will go: a copy of the client may have another host and another key.
+    body, options = _body(request), request.options.model_copy()
+    options.url = options.url.replace("/v1/messages", "/v1/messages/count_tokens", 1)
+    options.json_data = {name: body[name] for name in _COUNTED if name in body}
+    options.headers = {name: value for name, value in request.headers.items() if name != _RAW_HEADER}
+    options.timeout = _COUNT_TIMEOUT_S
+    return anthropic.APIRequest(options=options, cast_to=object)
+
+
+def _counted(response: Any) -> int | None:
+    http = response.http_response
+    return believable(get(http.json(), "input_tokens")) if http.is_success else None
 
 
 def _rewritten(request: APIRequest, attempt: Attempt) -> APIRequest:

@@ -65,7 +65,8 @@ def cost(response: Any) -> Receipt:
     An answer of a wrapped client is looked up; any other is priced from its own usage. Raises `BursarError` for
     what is no answer of Anthropic or OpenAI.
     """
-    found = _recent.get(get(response, "id") or "")
+    name = get(response, "id")
+    found = _recent.get(name) if isinstance(name, str) else None
     if found is not None:
         return Receipt(found.usage, found.cost_nusd, found.cost_status, found.latency_us / 1_000_000)
     api = _api(response)

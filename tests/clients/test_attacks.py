@@ -591,3 +591,16 @@ def test_waiting_is_over_when_it_is_over() -> None:
         began = time.monotonic()
         asyncio.run(all_at_once())
         assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_a_count_goes_where_the_call_goes(provider: Provider, stream: bool) -> None:
+    """A copy of a wrapped client with another host and key sends nothing, not even to be counted, to the first."""
+    prompt = [{"role": "user", "content": "The quick brown fox jumps over the lazy dog. " * 200}]
+    with Provider(latency_s=0.0) as other, claude_on(provider) as first:
+        client = first.with_options(base_url=other.anthropic_url, api_key="another")
+        with bursar.run("count", Budget(tokens=3_000)):
+            answer: Any = client.messages.create(**(CLAUDE | {"messages": prompt}), stream=stream)
+            assert list(answer)
+        assert [request.api for request in other.requests] == ["count_tokens", "messages"]
+    assert provider.requests == []
