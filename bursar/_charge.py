@@ -160,7 +160,7 @@ def _cost(
 def _served(call: Call, attempt: Attempt, answer: Answer, world: World) -> RateCard | None:
     request = call.request
     asked = context_of(request.service_tier, request.speed)
-    if _context(call, answer) == asked:
+    if _context(call, answer) == asked and request.service_tier != "flex":
         return attempt.card
     return _card(call, answer, request.model, world)
 

@@ -7,6 +7,7 @@ take time: waiting for one's turn, counting tokens at the provider, and a ledger
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_line: contextvars.ContextVar[frozenset[int]] = contextvars.ContextVar("bursar_line", default=frozenset())
+"""The tasks and threads that this context came from and that held something: nobody waits for those."""
 _STORE_VERBS = frozenset({Peek, Reserve, Settle, Release})
 
 
@@ -42,6 +45,7 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
                 reply = _perform(effect, desk.store, owner)
                 if reply.__class__ is Held:
                     held = reply.call_id
+                    _note(owner)
             elif isinstance(effect, Write):
                 desk.sink.write(effect.record)
                 reply = None
@@ -54,7 +58,7 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
                     reply = None
                 else:
                     reply = ticket = ticket or ThreadTicket()
-                    desk.store.join(effect.scope, ticket)
+                    desk.store.join(effect.scope, ticket, owner)
             else:
                 reply = count() if count else None
     except StopIteration as end:
@@ -80,6 +84,7 @@ async def adrive(
                 reply = _perform(effect, desk.store, owner)
                 if reply.__class__ is Held:
                     held = reply.call_id
+                    _note(owner)
             elif isinstance(effect, Write):
                 if not desk.sink.try_write(effect.record):
                     await asyncio.get_running_loop().run_in_executor(None, desk.sink.write, effect.record)
@@ -90,7 +95,7 @@ async def adrive(
                 reply = None
             elif isinstance(effect, Join):
                 reply = ticket = ticket or TaskTicket()
-                desk.store.join(effect.scope, ticket)
+                desk.store.join(effect.scope, ticket, owner)
             else:
                 reply = await count() if count else None
     except StopIteration as end:
@@ -151,13 +156,19 @@ def owner_id() -> int:
 
 def _perform(effect: Effect, store: Store, owner: int) -> Any:
     if isinstance(effect, Peek):
-        return store.peek(effect.path, owner, effect.ticket)
+        return store.peek(effect.path, _line.get() | {owner}, effect.ticket)
     if isinstance(effect, Reserve):
         return store.reserve(effect.call_id, effect.path, effect.amounts, owner)
     if isinstance(effect, Settle):
         return store.settle(effect.call_id, effect.path, effect.actual, measured=effect.measured)
     assert isinstance(effect, Release)
     return store.release(effect.call_id)
+
+
+def _note(owner: int) -> None:
+    line = _line.get()
+    if owner not in line:
+        _line.set(line | {owner})
 
 
 def _clear(desk: Desk, ticket: ThreadTicket | TaskTicket | None, held: str | None) -> None:

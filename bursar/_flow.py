@@ -37,6 +37,10 @@ def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     if card is None and frame.limits_usd and not frame.lenient_usd:
         yield from refuse_unpriced(call, world)
     began_us = clock.monotonic_us()
+    if request.service_tier == "flex":
+        # A cheaper tier that is full may be served, and billed, as the standard one: that is what the hold must cover.
+        standard = context_of(None, request.speed)
+        card = world.prices.card(request.provider, request.model, context=standard, day=clock.today())
     wish = Admission(call, f"{call.op_id}/{call.attempts}", card, world, began_us, estimate_of(call, card, world))
     grant = (yield from admit(wish)) if frame.path else _unheld(wish.estimate)
     started_us = clock.monotonic_us()

@@ -36,8 +36,8 @@ class Room(NamedTuple):
     """What one limited scope still has. `UNLIMITED` stands in the units without a limit.
 
     free: limit - settled - held. idle: limit - settled, what would be free were every hold released. others:
-    calls in flight that somebody else than the asking task has open, so that waiting for them can help. crowd:
-    calls in flight and in the queue. behind: somebody else is first in the queue.
+    calls in flight for which waiting can help: not those of the asking task and of the tasks that it came from, nor
+    of a task that is waiting itself. crowd: calls in flight and in the queue. behind: somebody else is first in line.
     """
 
     scope: Scope
@@ -101,14 +101,14 @@ class Store(Protocol):
     def release(self, call_id: str) -> None:
         """Free a hold whose call never left. Raises `AlreadyCommitted` after a charge."""
 
-    def peek(self, path: tuple[Scope, ...], owner: int, ticket: Ticket | None) -> tuple[Room, ...]:
-        """What each limited scope of the path has left now, for this owner and this place in the queue."""
+    def peek(self, path: tuple[Scope, ...], line: frozenset[int], ticket: Ticket | None) -> tuple[Room, ...]:
+        """What each limited scope of the path has left now, for a call of this line of owners and this ticket."""
 
     def balance(self, scope: Scope) -> Balance:
         """The state of one scope."""
 
-    def join(self, scope: Scope, ticket: Ticket) -> None:
-        """Queue the ticket on the scope, last in line."""
+    def join(self, scope: Scope, ticket: Ticket, owner: int) -> None:
+        """Queue the ticket on the scope, last in line; nobody waits for an owner who is waiting himself."""
 
     def leave(self, ticket: Ticket) -> None:
         """Take the ticket out of its queue and wake the next one."""

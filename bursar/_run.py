@@ -7,6 +7,7 @@ innermost one is in a context variable; asyncio tasks and `asyncio.to_thread` in
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import inspect
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from bursar._call import Frame
 from bursar._clock import new_id
+from bursar._drive import owner_id
 from bursar._errors import BursarWarning, ConfigError, Stopped
 from bursar._events import UNITS, Amounts, CostStatus
 from bursar._money import show_usd, usd
@@ -102,6 +104,7 @@ class Run:
         self._started_us = owner.world.clock.wall_us()
         self._steps = self._unpriced = 0
         self._statuses: set[CostStatus] = set()
+        self._ended_us: int | None = None
 
     @property
     def workflow(self) -> str:
@@ -161,6 +164,9 @@ class Run:
             self._statuses.add(record.cost_status)
         if self._parent is not None:
             self._parent.tally(record)
+        if self._ended_us is not None:
+            # A stream that outlives its run is charged to it all the same, and its row says so.
+            self._owner.ledger.write(self.record(self._ended_us))
 
     def next_step(self) -> int:
         """Number the next operation of this run, from 1."""
@@ -200,7 +206,8 @@ class Run:
         elif self.stop_reason is None:
             self.stop_reason = "finished"
         self._owner.adopt()
-        self._owner.ledger.write(self.record(self._owner.world.clock.wall_us()))
+        self._ended_us = self._owner.world.clock.wall_us()
+        self._owner.ledger.write(self.record(self._ended_us))
         self._owner.ledger.save_calibration(self._owner.world.estimator.dump())
         if self._steps == 0 and self._parent is None and error is None:
             _warn_unseen(self)
@@ -228,10 +235,14 @@ class _Opener:
     """A `with`, an `async with` and a decorator; each use opens anew."""
 
     def __init__(self) -> None:
-        self._open: list[tuple[contextvars.Token[ScopedFrame | None], Run | None]] = []
+        # Several threads and tasks may be inside one opener at once: each leaves what it has entered.
+        self._open: list[tuple[int, contextvars.Token[ScopedFrame | None], Run | None]] = []
 
     def _enter(self) -> Any:
         raise NotImplementedError
+
+    def _push(self, frame: ScopedFrame, run: Run | None) -> None:
+        self._open.append((owner_id(), _frame.set(frame), run))
 
     def __enter__(self) -> Any:
         return self._enter()
@@ -239,8 +250,14 @@ class _Opener:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        token, run = self._open.pop()
-        _frame.reset(token)
+        me = owner_id()
+        # What was entered by a task that is over is left by whoever leaves.
+        entry = next((entry for entry in reversed(self._open) if entry[0] == me), self._open[-1])
+        self._open.remove(entry)
+        _, token, run = entry
+        with contextlib.suppress(ValueError):
+            # Entered in another context, as a test's fixture may be: there is nothing to restore in this one.
+            _frame.reset(token)
         if run is not None:
             run.end(error)
 
@@ -297,8 +314,8 @@ class RunOpener(_Opener):
         owner.adopt()
         frame = _run_frame(self._who, self._budgets, outer, owner, observe=self._observe)
         assert frame.run is not None
-        self._open.append((_frame.set(frame), frame.run))
         frame.run.open()
+        self._push(frame, frame.run)
         return frame.run
 
     def _again(self) -> RunOpener:
@@ -330,7 +347,7 @@ class BudgetOpener(_Opener):
         run = outer.run
         assert run is not None
         account = _Account(Scope("budget", f"{run.id}.{new_id()[-6:]}"), self._spec.limits(), owner)
-        self._open.append((_frame.set(_narrow(outer, [(self._spec, account)])), opened))
+        self._push(_narrow(outer, [(self._spec, account)]), opened)
         return BudgetScope(run, account)
 
     def _again(self) -> BudgetOpener:

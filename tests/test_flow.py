@@ -111,8 +111,9 @@ def test_first_come_first_served() -> None:
         await door.aclose(call, attempt, said(cap))
 
     async def everything() -> None:
+        # Held by another task: nobody waits for what the task has open that he comes from.
         first = door.begin(request(1_100))
-        attempt = await door.aopen(first)
+        attempt = await asyncio.create_task(door.aopen(first))
         waiting = []
         for name, cap in (("big", 500), ("small", 300), ("other", 300)):
             waiting.append(asyncio.create_task(late(name, cap)))
@@ -200,3 +201,32 @@ def test_a_failure_while_being_admitted_leaves_nothing_held(monkeypatch: pytest.
                 drive(open(call, owner.world), desk)
         assert run.spend.held == NOTHING
         door.close(call := door.begin(request(10)), door.open(call), said(1))
+
+
+@pytest.mark.parametrize("how", ["two tasks", "child task"])
+def test_nobody_waits_for_who_waits_for_him(how: str) -> None:
+    """Tasks that hold something and wait for each other, and a child for its parent, are told so at once."""
+    door = guard()
+
+    async def second() -> str:
+        try:
+            await door.aopen(door.begin(request(350)))
+        except bursar.BudgetExceeded as error:
+            return error.why
+        return "admitted"
+
+    async def one(both: asyncio.Barrier) -> str:
+        call = door.begin(request(300))
+        attempt = await door.aopen(call)
+        await both.wait()
+        why = await second() if how == "two tasks" else await asyncio.create_task(second())
+        await door.aclose(call, attempt, said(300))
+        return why
+
+    async def everything() -> list[str]:
+        tasks = 2 if how == "two tasks" else 1
+        both = asyncio.Barrier(tasks)
+        return await asyncio.gather(*(one(both) for _ in range(tasks)))
+
+    with bursar.run("circle", Budget(tokens=800 if how == "two tasks" else 500, max_wait=5, bound="hard")):
+        assert "would_deadlock" in asyncio.run(asyncio.wait_for(everything(), 3))

@@ -318,3 +318,84 @@ def test_configuring_leaves_open_runs_as_they_are(gpt: openai.OpenAI, tmp_path: 
     assert run.spend.settled.model_calls == 2
     with Reader(tmp_path / "other.db") as reader:
         assert [row.requests for row in reader.spend_by("workflow")] == [1]
+
+
+def test_a_stream_that_outlives_its_run_is_on_its_row(gpt: openai.OpenAI, provider: Provider) -> None:
+    """What ends after its run is charged to it, and the run's row says so."""
+    with bursar.run("late", Budget(usd="1")) as run:
+        stream = gpt.chat.completions.create(**ASKED, stream=True)
+    list(stream)
+    with Reader(process().ledger.path) as reader:
+        assert reader.run(run.id).nusd == run.spend.settled.nusd == provider.billed_nusd
+
+
+def test_one_opener_serves_several_threads(gpt: openai.OpenAI) -> None:
+    """Each use of an opener opens anew, also at the same time, and each leaves its own."""
+    opener = bursar.run("shared", Budget(model_calls=1))
+    inside, errors = threading.Barrier(3), []
+
+    def work() -> None:
+        try:
+            with opener as run:
+                call(gpt)
+                inside.wait()
+                assert bursar.current_run() is run
+            assert bursar.current_run() is None
+        except BaseException as error:  # noqa: BLE001
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_a_run_may_be_left_in_another_task(gpt: openai.OpenAI) -> None:
+    """A fixture enters in one task and leaves in another: the run ends all the same."""
+    opener = bursar.run("fixture", Budget(usd="1"))
+
+    async def enter() -> bursar.Run:
+        run = opener.__enter__()
+        call(gpt)
+        return run
+
+    async def leave() -> None:
+        opener.__exit__(None, None, None)
+
+    async def both() -> bursar.Run:
+        run = await asyncio.create_task(enter())
+        await asyncio.create_task(leave())
+        return run
+
+    assert asyncio.run(both()).stop_reason == "finished"
+
+
+def test_a_cheap_tier_is_held_at_the_standard_price(provider: Provider) -> None:
+    """Flex that is full may be served and billed as standard: the hold covers that."""
+    asked: Any = ASKED | {"model": "gpt-5", "max_completion_tokens": 2_000, "service_tier": "flex"}
+    reply = Reply(output_tokens=2_000, service_tier="default")
+    with (
+        Provider(latency_s=0.0, replies=lambda _: reply) as full,
+        openai.OpenAI(base_url=full.openai_url, api_key="x") as bare,
+    ):
+        with bursar.run("flex", Budget(usd="0.0101")), pytest.raises(BudgetExceeded):
+            while True:
+                bursar.wrap(bare).chat.completions.create(**asked)
+        assert full.billed_nusd <= 10_100_000
+
+
+def test_a_slow_reader_is_charged_what_was_written_meanwhile() -> None:
+    """While the caller is busy the provider goes on writing, and bills it."""
+    reply = Reply(output_tokens=100, chunk_tokens=4, chunk_delay_s=0.02)
+    with (
+        Provider(latency_s=0.0, replies=lambda _: reply) as slow,
+        openai.OpenAI(base_url=slow.openai_url, api_key="x") as bare,
+    ):
+        with bursar.run("slow", Budget(usd="1")) as run:
+            with bursar.wrap(bare).chat.completions.create(**ASKED, stream=True) as stream:
+                next(stream)
+                threading.Event().wait(0.6)
+        slow.wait_idle()
+        assert run.spend.settled.nusd >= slow.billed_nusd

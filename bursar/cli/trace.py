@@ -114,7 +114,7 @@ def _attempt(call: CallRow) -> str:
     if call.queue_us >= 1_000:
         parts.append(f"waited {call.queue_us / 1_000_000:.2f} s")
     if call.tool_calls:
-        parts.append(f"{call.tool_calls} tool calls")
+        parts.append(f"{call.tool_calls} tool call{'s' if call.tool_calls > 1 else ''}")
     if call.status != "ok":
         parts.append(f"{call.status} {safe(call.error_type)}".strip())
     if call.retry_reason:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 KEY: Final = "bursar.watch"
 """Where the watch of a call lies in the extensions of its HTTP response."""
+UNREAD_TOKENS_S: Final = 400
+"""Tokens a second that a provider may write ahead of a slow reader: above what the vendors' own models do today."""
 _USAGES: Final = {"messages": anthropic_usage, "chat": chat_usage, "responses": responses_usage}
 
 
@@ -48,6 +50,8 @@ class Watch:
         self._request_id, self._hide_usage, self._orphan = request_id, hide_usage, orphan
         self._started_us = started_us
         self._ttft_us: int | None = None
+        self._handed_us: int | None = None
+        self._callers_us = 0
         self._body: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
         self._pieces: list[str] = []
@@ -67,11 +71,22 @@ class Watch:
         except Exception:  # noqa: BLE001 - an event of a shape that nobody knows is the caller's to judge
             return True
 
+    def hand_over(self) -> None:
+        """Note that the caller has an event, and time to spend on it."""
+        self._handed_us = self._now_us()
+
+    def take_back(self) -> None:
+        """Note that the caller asks for more."""
+        if self._handed_us is not None:
+            self._callers_us += self._now_us() - self._handed_us
+            self._handed_us = None
+
     def end(self, error: BaseException | None) -> None:
         """Conclude: the stream was read to its end (`error` None), cut, or failed."""
         if self._concluded:
             return
         self._concluded = True
+        self.take_back()
         self._done(self._answer(error))
 
     def closed(self) -> None:
@@ -115,7 +130,9 @@ class Watch:
         # Behind the last chunk comes one that may be as large as the largest so far.
         largest = COUNTER.measure(max(self._pieces, key=len, default="")).tokens
         factor = COLD_FACTOR.get(self._request.provider, 2.0)
-        return ceil(seen * factor) + max(0, ceil(largest * factor) - CHUNK_TOKENS)
+        # And while the caller was busy with what he had, the provider went on writing.
+        unread = self._callers_us * UNREAD_TOKENS_S // 1_000_000
+        return ceil(seen * factor) + max(0, ceil(largest * factor) - CHUNK_TOKENS) + unread
 
     def _say(self, text: Any) -> None:
         if isinstance(text, str) and text:
@@ -240,7 +257,9 @@ def _sync_methods(origin: Any) -> dict[str, Any]:
         try:
             for event in origin.__stream__(self):
                 if watch.see(event):
+                    watch.hand_over()
                     yield event
+                    watch.take_back()
         except BaseException as error:
             watch.end(error)
             raise
@@ -270,7 +289,9 @@ def _async_methods(origin: Any) -> dict[str, Any]:
         try:
             async for event in origin.__stream__(self):
                 if watch.see(event):
+                    watch.hand_over()
                     yield event
+                    watch.take_back()
         except BaseException as error:
             watch.end(error)
             raise

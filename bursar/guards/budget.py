@@ -214,10 +214,7 @@ def _too_much(need: Amounts, have: Amounts) -> int | None:
 
 
 def _plenty(need: Amounts, have: Amounts, times: int) -> bool:
-    for wanted, left in zip(need, have, strict=True):
-        if wanted * times > left:
-            return False
-    return True
+    return all(wanted * times <= left for wanted, left in zip(need, have, strict=True))
 
 
 def _least(rooms: Sequence[Amounts]) -> Amounts:

@@ -111,7 +111,7 @@ class Pricer:
         store, scope = MemoryStore(), Scope("run", "replayed")
         store.define(scope, self._limits)
         for number, (step, cost) in enumerate(zip(steps, costs, strict=True), 1):
-            verdict = decide(_demand(step, card), store.peek((scope,), 1, None), 1, hard=True)
+            verdict = decide(_demand(step, card), store.peek((scope,), frozenset(), None), 1, hard=True)
             if isinstance(verdict, Deny):
                 return number, verdict.unit
             assert isinstance(verdict, Grant)

@@ -33,7 +33,7 @@ class _Account:
         self.settled = [0] * len(NOTHING)
         self.held = [0] * len(NOTHING)
         self.unmeasured = [0] * len(NOTHING)
-        self.holds: dict[str, int] = {}  # call id -> owner
+        self.holds: set[str] = set()
         self.owners: dict[int, int] = {}  # owner -> its calls in flight
         self.queue: deque[Ticket] = deque()
         # How the calls ended whose innermost scope this is: what was charged, or None for a release. Plain tuples: the
@@ -50,6 +50,9 @@ class MemoryStore:
         self._held: dict[str, Held] = {}
         self._seat: dict[Ticket, _Account] = {}
         self._ended: deque[Scope] = deque()
+        self._owner: dict[str, int] = {}  # call id -> who holds it
+        self._holding: dict[int, int] = {}  # owner -> its calls in flight, in all scopes
+        self._stuck: dict[Ticket, int] = {}  # tickets of owners that hold something while they wait
 
     def define(self, scope: Scope, limits: Mapping[str, int]) -> None:
         """Create the scope or change its limits. Raises `InvalidAmount` for a limit outside 0..2**53-1."""
@@ -62,7 +65,7 @@ class MemoryStore:
             self._reap()
             account = self._accounts.setdefault(scope, _Account())
             account.limits = tuple((UNITS.index(unit), limit) for unit, limit in limits.items())
-            woken = _heads([account])
+            woken = self._heads([account])
         _wake(woken)
 
     def drop(self, scope: Scope) -> None:
@@ -90,11 +93,13 @@ class MemoryStore:
                     if settled[i] + held[i] + amounts[i] > limit:
                         return Denied(scope, UNITS[i], limit, settled[i], held[i], amounts[i])
             hold = self._held[call_id] = Held(call_id, path, amounts)
+            self._owner[call_id] = owner
+            self._holding[owner] = self._holding.get(owner, 0) + 1
             for account in accounts:
                 held = account.held
                 for i in _INDEXES:
                     held[i] += amounts[i]
-                account.holds[call_id] = owner
+                account.holds.add(call_id)
                 account.owners[owner] = account.owners.get(owner, 0) + 1
             return hold
 
@@ -123,7 +128,7 @@ class MemoryStore:
                     for i in _INDEXES:
                         account.unmeasured[i] += actual[i]
             accounts[-1].done[call_id] = tuple(actual)
-            woken = _heads(accounts)
+            woken = self._heads(accounts)
         _wake(woken)
 
     def release(self, call_id: str) -> None:
@@ -138,13 +143,14 @@ class MemoryStore:
             self._lift(call_id)
             if accounts:
                 accounts[-1].done[call_id] = None
-            woken = _heads(accounts)
+            woken = self._heads(accounts)
         _wake(woken)
 
-    def peek(self, path: tuple[Scope, ...], owner: int, ticket: Ticket | None) -> tuple[Room, ...]:
+    def peek(self, path: tuple[Scope, ...], line: frozenset[int], ticket: Ticket | None) -> tuple[Room, ...]:
         """What each limited scope of the path has left now, and who is in the way."""
         rooms = []
         with self._lock:
+            useless = line.union(self._stuck.values()) if self._stuck else line
             for scope, account in zip(path, self._path(path), strict=True):
                 if not account.limits:
                     continue
@@ -154,8 +160,8 @@ class MemoryStore:
                     idle[i] = left
                     free[i] = left - account.held[i]
                 holds, queue = len(account.holds), account.queue
-                others = holds - account.owners.get(owner, 0)
-                behind = bool(queue) and queue[0] is not ticket
+                others = holds - sum([account.owners.get(owner, 0) for owner in useless]) if holds else 0
+                behind = bool(queue) and self._next(queue, ticket) is not ticket
                 rooms.append(Room(scope, Amounts(*free), Amounts(*idle), others, holds + len(queue), behind))
         return tuple(rooms)
 
@@ -171,13 +177,15 @@ class MemoryStore:
                 len(account.holds),
             )
 
-    def join(self, scope: Scope, ticket: Ticket) -> None:
+    def join(self, scope: Scope, ticket: Ticket, owner: int) -> None:
         """Queue the ticket on the scope; a ticket that waits elsewhere moves to the end of this line."""
         with self._lock:
             (account,) = self._path((scope,))
             woken = self._unseat(ticket)
             account.queue.append(ticket)
             self._seat[ticket] = account
+            if self._holding.get(owner):
+                self._stuck[ticket] = owner
         _wake(woken)
 
     def leave(self, ticket: Ticket) -> None:
@@ -185,6 +193,21 @@ class MemoryStore:
         with self._lock:
             woken = self._unseat(ticket)
         _wake(woken)
+
+    def _next(self, queue: Iterable[Ticket], ticket: Ticket | None) -> Ticket | None:
+        # Who holds something while he waits is passed: he may be waiting for the very one behind him.
+        return next((other for other in queue if other is ticket or other not in self._stuck), ticket)
+
+    def _heads(self, accounts: Iterable[_Account]) -> list[Ticket]:
+        woken: list[Ticket] = []
+        for account in accounts:
+            if account.queue:
+                head = account.queue[0]
+                woken.append(head)
+                behind = self._next(account.queue, None)
+                if behind is not None and behind is not head:
+                    woken.append(behind)
+        return woken
 
     def _reap(self) -> None:
         while self._ended:
@@ -210,27 +233,30 @@ class MemoryStore:
         hold = self._held.pop(call_id, None)
         if hold is None:
             return
+        owner = self._owner.pop(call_id)
+        _take_one(self._holding, owner)
         for scope in hold.path:
             account = self._accounts.get(scope)
             if account is not None:
                 held = account.held
                 for i in _INDEXES:
                     held[i] -= hold.amounts[i]
-                owner = account.holds.pop(call_id)
-                account.owners[owner] -= 1
-                if not account.owners[owner]:
-                    del account.owners[owner]
+                account.holds.discard(call_id)
+                _take_one(account.owners, owner)
 
     def _unseat(self, ticket: Ticket) -> list[Ticket]:
+        self._stuck.pop(ticket, None)
         account = self._seat.pop(ticket, None)
         if account is None:
             return []
         account.queue.remove(ticket)
-        return _heads([account])
+        return self._heads([account])
 
 
-def _heads(accounts: Iterable[_Account]) -> list[Ticket]:
-    return [account.queue[0] for account in accounts if account.queue]
+def _take_one(counts: dict[int, int], owner: int) -> None:
+    counts[owner] -= 1
+    if not counts[owner]:
+        del counts[owner]
 
 
 def _wake(tickets: list[Ticket]) -> None:

@@ -106,7 +106,7 @@ def test_a_trace_is_a_tree(filled: bursar.Run) -> None:
     assert "(cap 8,000 to " in result.output
     assert "refused · budget: deny no_room" in result.output
     assert "usage_missing" in result.output
-    assert "1 tool calls" in result.output
+    assert "1 tool call" in result.output
     assert "\x1b" not in result.output
     tree = json.loads(cli("trace", "last", "--json").output)
     assert tree["workflow"] == "inner"

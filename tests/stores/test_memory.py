@@ -176,25 +176,25 @@ def test_the_head_of_the_queue_is_woken_when_room_may_have_come(store: MemorySto
     """A settle wakes the first in line; whoever leaves the line wakes the next."""
     store.reserve("c/0", PATH, usd(50), 1)
     one, two = Ticket(), Ticket()
-    store.join(RUN, one)
-    store.join(RUN, two)
-    assert [room.behind for room in store.peek(PATH, 2, None)] == [True, False]
-    assert [room.behind for room in store.peek(PATH, 2, one)] == [False, False]
+    store.join(RUN, one, 9)
+    store.join(RUN, two, 9)
+    assert [room.behind for room in store.peek(PATH, frozenset({2}), None)] == [True, False]
+    assert [room.behind for room in store.peek(PATH, frozenset({2}), one)] == [False, False]
     store.settle("c/0", PATH, usd(1), measured=True)
     assert (one.woken, two.woken) == (1, 0)
     store.leave(one)
     assert (one.woken, two.woken) == (1, 1)
     store.leave(one)
-    store.join(BUDGET, two)
-    assert [room.crowd for room in store.peek(PATH, 2, None)] == [0, 1]
+    store.join(BUDGET, two, 9)
+    assert [room.crowd for room in store.peek(PATH, frozenset({2}), None)] == [0, 1]
 
 
 def test_the_owner_of_a_hold_is_told_apart(store: MemoryStore) -> None:
     """Room counts only the holds of others as worth waiting for."""
     store.reserve("c/0", PATH, usd(10), 1)
     store.reserve("c/1", PATH, usd(10), 2)
-    assert [room.others for room in store.peek(PATH, 1, None)] == [1, 1]
-    assert [room.others for room in store.peek(PATH, 3, None)] == [2, 2]
+    assert [room.others for room in store.peek(PATH, frozenset({1}), None)] == [1, 1]
+    assert [room.others for room in store.peek(PATH, frozenset({3}), None)] == [2, 2]
 
 
 def test_threads_never_admit_more_than_the_limit() -> None:
