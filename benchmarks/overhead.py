@@ -1,8 +1,8 @@
 """How much CPU a guard adds to one model call, without any network, ours beside two others.
 
-    python benchmarks/overhead.py            # tables
-    python benchmarks/overhead.py --quick    # fewer rounds, for a look
-    python benchmarks/overhead.py --json     # for a program
+    python -m benchmarks.overhead            # tables
+    python -m benchmarks.overhead --quick    # fewer rounds, for a look
+    python -m benchmarks.overhead --json     # for a program
 
 Five parts. `flow`: begin, open and close of one call with a request that is measured already, no SDK, in a run
 limited in dollars and tokens. `adapter`: a call of the SDK's own client, wrapped, less the same call bare, over an
@@ -33,9 +33,9 @@ from typing import Any
 import anthropic
 import httpx2
 import openai
-from common import as_json, facts, own_ledger, show_facts, spread, table
 
 import bursar
+from benchmarks.common import as_json, facts, own_ledger, show_facts, spread, table
 from bursar import Budget
 from bursar._events import Answer, ModelRequest, Status, Usage, UsageSource
 from bursar._process import process
@@ -50,7 +50,7 @@ BARS = {
     "flow, committed row": "<= 60 us",
     "bytes a call in flight": "<= 2048",
 }
-PLENTY = {"usd": "1000000", "tokens": 10**14}
+PLENTY = Budget(usd="1000000", tokens=10**14)
 MODELS = {"chat": "gpt-4o", "messages": "claude-3-5-sonnet-20241022"}
 """Models that all three of us have a price for; the others know no newer Claude."""
 PROMPT = "Where is the order of customer 17, and when will it arrive? Answer in one paragraph. "
@@ -141,7 +141,7 @@ def one_call(guard: Guard, request: ModelRequest, answer: Answer) -> None:
 
 def check_flow(guard: Guard, request: ModelRequest, answer: Answer) -> None:
     """One call is charged at its price, holds nothing afterwards, and has its row."""
-    with bursar.run("check", Budget(**PLENTY)) as run:
+    with bursar.run("check", PLENTY) as run:
         one_call(guard, request, answer)
         spend = run.spend
     if spend.settled.nusd != CALL_NUSD or spend.settled.tokens != 1_200 or any(spend.held):
@@ -172,7 +172,7 @@ def flow_round(
 ) -> tuple[float, float, float]:
     """Microseconds a call of one round: this thread's CPU, all threads' CPU, wall clock."""
     n = len(ended)
-    with sink_of(kind), bursar.run("flow", Budget(**PLENTY)):
+    with sink_of(kind), bursar.run("flow", PLENTY):
         for i in range(200):
             one_call(guard, requests[i & 63], ended[i])
         gc.collect()
@@ -250,7 +250,7 @@ def sender(who: str, api: str, client: Any) -> Iterator[tuple[Send, Callable[[],
         wrapped = bursar.wrap(client)
         with (
             sink_of("none" if who.endswith("no row") else "row"),
-            bursar.run(f"adapter-{api}", Budget(**PLENTY)) as run,
+            bursar.run(f"adapter-{api}", PLENTY) as run,
         ):
             yield bare(api, wrapped), lambda: float(run.spend.usd)
     elif who == "shekel":
@@ -358,7 +358,7 @@ async def together(guard: Guard | None, n: int, opened: Callable[[], None]) -> N
 def flight_cpu(guard: Guard | None, n: int) -> float:
     """Microseconds of all threads' CPU a call, tasks included."""
     gc.collect()
-    with bursar.run("flight", Budget(**PLENTY)) if guard else nullcontext():
+    with bursar.run("flight", PLENTY) if guard else nullcontext():
         begun = time.process_time_ns()
         asyncio.run(together(guard, n, lambda: None))
         return (time.process_time_ns() - begun) / n / 1_000
@@ -368,7 +368,7 @@ def flight_bytes(guard: Guard | None, n: int) -> float:
     """Bytes that Python has allocated for each call while all are open (tracemalloc)."""
     gc.collect()
     seen: list[int] = []
-    with bursar.run("flight", Budget(**PLENTY)) if guard else nullcontext():
+    with bursar.run("flight", PLENTY) if guard else nullcontext():
         tracemalloc.start()
         asyncio.run(together(guard, n, lambda: seen.append(tracemalloc.get_traced_memory()[0])))
         tracemalloc.stop()
@@ -394,7 +394,7 @@ def growth_lines(n: int) -> list[Line]:
     """What an open run still keeps of calls that have ended."""
     guard = Guard(make_who(None), [])
     requests, ended = prepared(), answers(n)
-    with sink_of("none"), bursar.run("growth", Budget(**PLENTY)):
+    with sink_of("none"), bursar.run("growth", PLENTY):
         for i in range(2_000):
             one_call(guard, requests[i & 63], ended[i % n])
         gc.collect()
