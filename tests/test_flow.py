@@ -97,7 +97,7 @@ def test_no_schedule_overspends_or_leaks(seed: int) -> None:
     assert run.spend.held == NOTHING
     assert run.spend.settled.tokens >= bill.tokens
     assert bill.tokens <= run._account.limits["tokens"]
-    assert process().store._seat == {}
+    assert process().store._queues._seat == {}
 
 
 def test_first_come_first_served() -> None:

@@ -25,17 +25,20 @@ Rules that hold after every verb, whatever came before:
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from bursar._errors import InvalidAmount
-from bursar._events import NOTHING, UNITS
+from bursar._events import NOTHING, UNITS, Amounts
 from bursar._money import MAX_AMOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bursar._events import Amounts
     from bursar._ports import Balance, Denied, Held, Scope
+
+
+LONGEST_ID: Final = 200
+"""Characters of a call id."""
 
 
 class State(StrEnum):
@@ -104,7 +107,13 @@ class HoldStore(Protocol):
         """Create the scope, or change its limits; what was settled and is held stays, debts included."""
 
     def reserve(
-        self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, owner: int = 0, *, at_least: Amounts | None = None
+        self,
+        call_id: str,
+        path: tuple[Scope, ...],
+        amounts: Amounts,
+        owner: int = 0,
+        *,
+        at_least: Amounts | None = None,
     ) -> Held | Denied:
         """Hold `amounts` on every scope of the path, or on none.
 
@@ -113,7 +122,7 @@ class HoldStore(Protocol):
         """
 
     def settle(self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool) -> Settled:
-        """Charge `actual` in place of the hold; a known call is charged where it was held, `path` is for unknown ones."""
+        """Charge `actual` in place of the hold: where it was held; `path` is for a call that is not known."""
 
     def release(self, call_id: str) -> Released:
         """Free a hold whose call never left."""
@@ -168,4 +177,11 @@ def check_limits(scope: Scope, limits: Mapping[str, int]) -> None:
             raise InvalidAmount(f"{scope}: limit {unit}={limit!r} is not a whole number from 0 to {MAX_AMOUNT}")
 
 
-LONGEST_ID = 200
+def lesser(one: Amounts, other: Amounts) -> Amounts:
+    """The smaller of two amounts, unit by unit."""
+    return Amounts(*map(min, one, other))
+
+
+def enough(at_least: Amounts, free: Amounts) -> Amounts:
+    """What is free, but no less than `at_least` in any unit: a hold that is too small is then refused."""
+    return Amounts(*map(max, at_least, free))

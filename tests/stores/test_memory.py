@@ -283,7 +283,7 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def balances_follow_from_the_records(self) -> None:
         for scope in PATH:
-            if scope in self.store._accounts:
+            if scope in self.store._books.accounts:
                 balance = self.store.balance(scope)
                 assert balance.settled.nusd == self.spent()
                 assert balance.held.nusd == self.held()

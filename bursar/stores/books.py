@@ -1,0 +1,298 @@
+"""The books of one process: accounts, holds in flight, and how calls ended. Plain integers, no lock, no queue.
+
+`MemoryStore` is these books behind a lock; see `base.py` for what each verb promises.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+from bursar._errors import AlreadyCommitted, Conflict, InvalidAmount, UnknownScope
+from bursar._events import NOTHING, UNITS, Amounts
+from bursar._ports import UNLIMITED, Balance, Denied, Held
+from bursar.stores.base import Drift, Expired, HoldRecord, Released, Settled, State, enough, lesser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from bursar._ports import Scope
+
+_INDEXES = range(len(NOTHING))
+_STATES = (State.RELEASED, State.COMMITTED, State.PRESUMED)
+_RELEASED, _COMMITTED, _PRESUMED = range(3)
+
+_Ended = tuple[int, ...]
+"""How a call ended: state, path, whether measured, and what was charged. Nothing but integers: the garbage collector
+soon stops looking at such tuples, and a long run has many."""
+
+
+class Account:
+    """One scope: its limits and three integers for each unit."""
+
+    __slots__ = ("calls", "forgotten", "held", "holds", "limits", "owners", "paths", "settled", "unmeasured")
+
+    def __init__(self) -> None:
+        self.limits: tuple[tuple[int, int], ...] = ()  # (index of the unit, limit)
+        self.settled = [0] * len(NOTHING)
+        self.held = [0] * len(NOTHING)
+        self.unmeasured = [0] * len(NOTHING)
+        self.forgotten = [0] * len(NOTHING)  # settled by calls whose innermost scope is gone, and their records with it
+        self.holds: set[str] = set()
+        self.owners: dict[int, int] = {}  # owner -> its calls in flight
+        self.calls: list[str] = []  # ended calls whose innermost scope this is
+        self.paths: dict[tuple[Scope, ...], int] = {}  # and the numbers of their paths
+
+
+class _Hold(NamedTuple):
+    """A hold in flight: what was asked, what is held, by whom."""
+
+    held: Held
+    asked: Amounts
+    owner: int
+
+
+class Books:
+    """The verbs of a `HoldStore` on plain integers."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[Scope, Account] = {}
+        self.holding: dict[int, int] = {}  # owner -> its calls in flight, in all scopes
+        self._held: dict[str, _Hold] = {}
+        self._ended: dict[str, _Ended] = {}
+        self._path_of: dict[int, tuple[Scope, ...]] = {}
+        self._numbers = itertools.count()
+        self._adjusted: dict[str, tuple[tuple[Scope, ...], dict[int, Amounts]]] = {}
+
+    def define(self, scope: Scope, limits: Mapping[str, int]) -> None:
+        """Create the scope or change its limits."""
+        account = self.accounts.setdefault(scope, Account())
+        account.limits = tuple((UNITS.index(unit), limit) for unit, limit in limits.items())
+
+    def reserve(
+        self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, owner: int, at_least: Amounts | None
+    ) -> Held | Denied:
+        """See `HoldStore`."""
+        accounts = self.path(path)
+        known = self._held.get(call_id)
+        if known is not None or call_id in self._ended:
+            return _again(call_id, path, amounts, known)
+        granted = amounts if at_least is None else lesser(amounts, enough(at_least, _free(accounts)))
+        for scope, account in zip(path, accounts, strict=True):
+            settled, held = account.settled, account.held
+            for i, limit in account.limits:
+                if settled[i] + held[i] + granted[i] > limit:
+                    return Denied(scope, UNITS[i], limit, settled[i], held[i], granted[i])
+        hold = Held(call_id, path, granted)
+        self._held[call_id] = _Hold(hold, amounts, owner)
+        self.holding[owner] = self.holding.get(owner, 0) + 1
+        for account in accounts:
+            held = account.held
+            for i in _INDEXES:
+                held[i] += granted[i]
+            account.holds.add(call_id)
+            account.owners[owner] = account.owners.get(owner, 0) + 1
+        return hold
+
+    def withdraw(self, call_id: str) -> tuple[Scope, ...]:
+        """Undo a hold as if it had not been asked; the scopes that it was on."""
+        return self._lift(call_id).path if call_id in self._held else ()
+
+    def settle(
+        self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool
+    ) -> tuple[Settled, tuple[Scope, ...]]:
+        """See `HoldStore`; also the scopes that it touched."""
+        ended, outcome = self._ended.get(call_id), Settled.UNRESERVED
+        if ended is not None:
+            path = self._path_of[ended[1]]
+            if ended[0] == _COMMITTED:
+                if ended[3:] != actual:
+                    raise Conflict(f"call {call_id} was settled at {Amounts(*ended[3:])}, now at {actual}")
+                return Settled.AGAIN, ()
+            outcome = Settled.LATE
+            self._charge(path, ended[3:], -1, measured=False)
+        elif call_id in self._held:
+            outcome, path = Settled.SETTLED, self._lift(call_id).path
+        self._charge(path, actual, 1, measured=measured)
+        self._end(call_id, path, _COMMITTED, actual, measured=measured)
+        return outcome, path
+
+    def release(self, call_id: str) -> tuple[Released, tuple[Scope, ...]]:
+        """See `HoldStore`; also the scopes that it touched."""
+        ended = self._ended.get(call_id)
+        if ended is not None:
+            if ended[0] == _COMMITTED:
+                raise AlreadyCommitted(f"call {call_id} has been charged; correct it with an adjustment")
+            return Released.AGAIN if ended[0] == _RELEASED else Released.PRESUMED, ()
+        if call_id not in self._held:
+            return Released.UNKNOWN, ()
+        path = self._lift(call_id).path
+        self._end(call_id, path, _RELEASED, NOTHING, measured=True)
+        return Released.RELEASED, path
+
+    def expire(self, call_id: str) -> tuple[Expired, tuple[Scope, ...]]:
+        """See `HoldStore`; also the scopes that it touched."""
+        if call_id not in self._held:
+            return Expired.AGAIN if call_id in self._ended else Expired.UNKNOWN, ()
+        _, path, amounts = self._lift(call_id)
+        self._charge(path, amounts, 1, measured=False)
+        self._end(call_id, path, _PRESUMED, amounts, measured=False)
+        return Expired.PRESUMED, path
+
+    def adjust(self, call_id: str, path: tuple[Scope, ...], delta: Amounts, seq: int) -> tuple[Scope, ...]:
+        """See `HoldStore`; the scopes that it touched, none where it was done before."""
+        if call_id in self._held:
+            raise Conflict(f"call {call_id} is in flight; settle it before it is adjusted")
+        ended = self._ended.get(call_id)
+        where, known = self._adjusted.get(call_id, (path if ended is None else self._path_of[ended[1]], {}))
+        if seq in known:
+            if known[seq] != delta:
+                raise Conflict(f"call {call_id} was adjusted by {known[seq]} as number {seq}, now by {delta}")
+            return ()
+        accounts = self.path(where)
+        for scope, account in zip(where, accounts, strict=True):
+            for i in _INDEXES:
+                if account.settled[i] + delta[i] < 0:
+                    raise InvalidAmount(f"{scope}: {UNITS[i]} would fall to {account.settled[i] + delta[i]}")
+        self._charge(where, delta, 1, measured=True)
+        self._adjusted[call_id] = (where, {**known, seq: delta})
+        if ended is None and not known:
+            self.accounts[where[-1]].calls.append(call_id)
+        return where
+
+    def drop(self, scope: Scope) -> None:
+        """Forget a scope, and the records that it keeps."""
+        account = self.accounts.pop(scope, None)
+        if account is None:
+            return
+        for call_id in account.calls:
+            ended = self._ended.pop(call_id, None)
+            if ended is not None:
+                self._forget(self._path_of[ended[1]], ended[3:])
+            where, deltas = self._adjusted.pop(call_id, ((), {}))
+            for delta in deltas.values():
+                self._forget(where, delta)
+        for number in account.paths.values():
+            del self._path_of[number]
+
+    def balance(self, scope: Scope) -> Balance:
+        """The state of one scope."""
+        (account,) = self.path((scope,))
+        return Balance(
+            {UNITS[i]: limit for i, limit in account.limits},
+            Amounts(*account.settled),
+            Amounts(*account.held),
+            Amounts(*account.unmeasured),
+            len(account.holds),
+        )
+
+    def records(self) -> Iterator[HoldRecord]:
+        """Every hold in flight and every call that ended."""
+        for held, _, _ in self._held.values():
+            yield HoldRecord(held.call_id, held.path, State.HELD, held.amounts, NOTHING, measured=False)
+        for call_id, end in self._ended.items():
+            charged = Amounts(*end[3:])
+            yield HoldRecord(call_id, self._path_of[end[1]], _STATES[end[0]], NOTHING, charged, measured=bool(end[2]))
+
+    def audit(self) -> list[Drift]:
+        """Recompute every balance from the records; what differs."""
+        settled = {scope: list(account.forgotten) for scope, account in self.accounts.items()}
+        held = {scope: [0] * len(NOTHING) for scope in self.accounts}
+        for record in self.records():
+            _add(held, record.path, record.held)
+            _add(settled, record.path, record.charged)
+        for where, deltas in self._adjusted.values():
+            for delta in deltas.values():
+                _add(settled, where, delta)
+        return [
+            Drift(scope, what, Amounts(*kept), Amounts(*derived[scope]))
+            for scope, account in self.accounts.items()
+            for what, kept, derived in (("settled", account.settled, settled), ("held", account.held, held))
+            if kept != derived[scope]
+        ]
+
+    def path(self, path: tuple[Scope, ...]) -> list[Account]:
+        """The accounts of a path. Raises `UnknownScope`."""
+        accounts = []
+        for scope in path:
+            account = self.accounts.get(scope)
+            if account is None:
+                raise UnknownScope(f"{scope} has no account: it was never defined, or its run has ended")
+            accounts.append(account)
+        return accounts
+
+    def _charge(self, path: tuple[Scope, ...], amounts: tuple[int, ...], sign: int, *, measured: bool) -> None:
+        for scope in path:
+            account = self.accounts.get(scope)
+            if account is not None:
+                settled = account.settled
+                for i in _INDEXES:
+                    settled[i] += sign * amounts[i]
+                if not measured:
+                    for i in _INDEXES:
+                        account.unmeasured[i] += sign * amounts[i]
+
+    def _end(self, call_id: str, path: tuple[Scope, ...], state: int, charged: Amounts, *, measured: bool) -> None:
+        keeper = self.accounts.get(path[-1])
+        if keeper is None:
+            # The call has outlived its innermost scope: the next one keeps its record.
+            path = tuple(scope for scope in path if scope in self.accounts)
+            if not path:
+                return
+            keeper = self.accounts[path[-1]]
+        number = keeper.paths.get(path)
+        if number is None:
+            number = keeper.paths[path] = next(self._numbers)
+            self._path_of[number] = path
+        if call_id not in self._ended:
+            keeper.calls.append(call_id)
+        self._ended[call_id] = (state, number, int(measured), *charged)
+
+    def _lift(self, call_id: str) -> Held:
+        held, _, owner = self._held.pop(call_id)
+        _take_one(self.holding, owner)
+        for scope in held.path:
+            account = self.accounts.get(scope)
+            if account is not None:
+                for i in _INDEXES:
+                    account.held[i] -= held.amounts[i]
+                account.holds.discard(call_id)
+                _take_one(account.owners, owner)
+        return held
+
+    def _forget(self, path: tuple[Scope, ...], charged: tuple[int, ...]) -> None:
+        for scope in path:
+            account = self.accounts.get(scope)
+            if account is not None:
+                for i in _INDEXES:
+                    account.forgotten[i] += charged[i]
+
+
+def _again(call_id: str, path: tuple[Scope, ...], amounts: Amounts, known: _Hold | None) -> Held:
+    if known is None:
+        raise Conflict(f"call {call_id} has already ended; a new attempt needs an id of its own")
+    if known.asked != amounts or known.held.path != path:
+        raise Conflict(f"call {call_id} holds {known.asked} on {known.held.path}, now {amounts} on {path} was asked")
+    return known.held
+
+
+def _free(accounts: Iterable[Account]) -> Amounts:
+    free = list(UNLIMITED)
+    for account in accounts:
+        for i, limit in account.limits:
+            free[i] = min(free[i], max(0, limit - account.settled[i] - account.held[i]))
+    return Amounts(*free)
+
+
+def _add(sums: dict[Scope, list[int]], path: Iterable[Scope], amounts: tuple[int, ...]) -> None:
+    for scope in path:
+        total = sums.get(scope)
+        if total is not None:
+            for i in _INDEXES:
+                total[i] += amounts[i]
+
+
+def _take_one(counts: dict[int, int], owner: int) -> None:
+    counts[owner] -= 1
+    if not counts[owner]:
+        del counts[owner]

@@ -1,0 +1,82 @@
+"""Who waits for which scope, first come, first served.
+
+Not locked: the store that has the queues has the lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from bursar._ports import Scope, Ticket
+
+
+class Queues:
+    """The queues of all scopes. Whoever holds something while he waits is passed by those behind him."""
+
+    def __init__(self) -> None:
+        self._lines: dict[Scope, deque[Ticket]] = {}
+        self._seat: dict[Ticket, Scope] = {}
+        self._stuck: dict[Ticket, int] = {}  # tickets of owners that hold something while they wait
+
+    def join(self, scope: Scope, ticket: Ticket, owner: int, *, holding: bool) -> None:
+        """Queue the ticket on the scope, last in line."""
+        self._lines.setdefault(scope, deque()).append(ticket)
+        self._seat[ticket] = scope
+        if holding:
+            self._stuck[ticket] = owner
+
+    def leave(self, ticket: Ticket) -> list[Ticket]:
+        """Take the ticket out of its line; whom to wake."""
+        self._stuck.pop(ticket, None)
+        scope = self._seat.pop(ticket, None)
+        if scope is None:
+            return []
+        line = self._lines[scope]
+        line.remove(ticket)
+        if not line:
+            del self._lines[scope]
+        return self.heads((scope,))
+
+    def heads(self, scopes: Iterable[Scope]) -> list[Ticket]:
+        """Whose turn it may be now: the first in each line, and the first who is not stuck."""
+        if not self._lines:
+            return []
+        woken: list[Ticket] = []
+        for scope in scopes:
+            line = self._lines.get(scope)
+            if line is not None:
+                woken.append(line[0])
+                behind = next(self._free(line), None)
+                if behind is not None and behind is not line[0]:
+                    woken.append(behind)
+        return woken
+
+    def length(self, scope: Scope) -> int:
+        """How many wait for a scope."""
+        line = self._lines.get(scope)
+        return 0 if line is None else len(line)
+
+    def behind(self, scope: Scope, ticket: Ticket | None) -> bool:
+        """Whether somebody else comes first there."""
+        line = self._lines.get(scope)
+        if line is None:
+            return False
+        first = next((other for other in line if other is ticket or other not in self._stuck), ticket)
+        return first is not ticket
+
+    def stuck(self) -> Iterable[int]:
+        """Owners that hold something while they wait: nobody waits for them."""
+        return self._stuck.values()
+
+    def _free(self, line: deque[Ticket]) -> Iterator[Ticket]:
+        return (ticket for ticket in line if ticket not in self._stuck)
+
+
+def wake(tickets: list[Ticket]) -> None:
+    """Let them look again; outside of any lock, since a ticket may call into an event loop."""
+    for ticket in tickets:
+        ticket.wake()
