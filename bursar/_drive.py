@@ -47,7 +47,7 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
                     held = reply.call_id
                     _note(owner)
             elif isinstance(effect, Write):
-                desk.sink.write(effect.record)
+                desk.sink.write(effect.record, effect.posting)
                 reply = None
             elif isinstance(effect, Wait):
                 assert ticket is not None
@@ -86,8 +86,10 @@ async def adrive(
                     held = reply.call_id
                     _note(owner)
             elif isinstance(effect, Write):
-                if not desk.sink.try_write(effect.record):
-                    await asyncio.get_running_loop().run_in_executor(None, desk.sink.write, effect.record)
+                if not desk.sink.try_write(effect.record, effect.posting):
+                    await asyncio.get_running_loop().run_in_executor(
+                        None, desk.sink.write, effect.record, effect.posting
+                    )
                 reply = None
             elif isinstance(effect, Wait):
                 assert ticket is not None

@@ -3,7 +3,8 @@
 BursarError
 ├── Stopped                 a guard ended the run; nothing was sent for the call that raised it
 │   ├── BudgetExceeded      a limit has no room left for the call
-│   └── PriceUnknown        a limit in dollars, and a model without a price
+│   ├── PriceUnknown        a limit in dollars, and a model without a price
+│   └── StoreUnavailable    a shared limit cannot be read or written just now
 ├── StoreError              a store was asked for something impossible; nothing was changed
 │   ├── Conflict            the same call id came with other amounts
 │   ├── UnknownScope        a scope that was never defined
@@ -92,6 +93,15 @@ class PriceUnknown(Stopped):
     def __init__(self, message: str, *, provider: str, model: str, run: Run | None = None) -> None:
         super().__init__(message, run=run)
         self.provider, self.model = provider, model
+
+
+class StoreUnavailable(Stopped):
+    """A shared limit cannot be kept just now: where it lives cannot be read or written. Calls are refused until it can.
+
+    `configure(on_store_error="allow")` lets them go instead, flagged, within the limits of the run.
+    """
+
+    reason = "store_unavailable"
 
 
 class StoreError(BursarError):

@@ -77,6 +77,19 @@ class Balance(NamedTuple):
     holds: int
 
 
+class Busy(Exception):  # noqa: N818 - no error: the answer to one who must not wait
+    """Another process has the store just now, and the caller would not wait."""
+
+
+class Posting(NamedTuple):
+    """What an attempt cost, for limits that several processes share: it is charged with the attempt's row."""
+
+    call_id: str
+    path: tuple[Scope, ...]
+    actual: Amounts
+    measured: bool
+
+
 class Ticket(Protocol):
     """A place in the queue of a scope. The store calls `wake` when its turn may have come."""
 
@@ -95,10 +108,10 @@ class Store(Protocol):
     def reserve(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, owner: int) -> Held | Denied:
         """Hold `amounts` on every scope of the path, or on none."""
 
-    def settle(self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool) -> None:
+    def settle(self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool) -> object:
         """Charge `actual` in place of the hold; never refused, not even above the limit."""
 
-    def release(self, call_id: str) -> None:
+    def release(self, call_id: str) -> object:
         """Free a hold whose call never left. Raises `AlreadyCommitted` after a charge."""
 
     def peek(self, path: tuple[Scope, ...], line: frozenset[int], ticket: Ticket | None) -> tuple[Room, ...]:
@@ -117,10 +130,13 @@ class Store(Protocol):
 class Sink(Protocol):
     """Where records go."""
 
-    def write(self, record: Record) -> None:
-        """Keep the record; when this returns, the death of the process does not lose it. Never raises."""
+    def write(self, record: Record, posting: Posting | None = None) -> None:
+        """Keep the record, and charge the posting with it or not at all.
 
-    def try_write(self, record: Record) -> bool:
+        When this returns, the death of the process does not lose them. Never raises.
+        """
+
+    def try_write(self, record: Record, posting: Posting | None = None) -> bool:
         """As `write`, but give up at once (False) when another process has the file."""
 
 
@@ -182,9 +198,10 @@ class Release(NamedTuple):
 
 
 class Write(NamedTuple):
-    """Commit a record before going on."""
+    """Commit a record before going on, and with it a charge to shared limits."""
 
     record: Record
+    posting: Posting | None = None
 
 
 Effect = Peek | Reserve | Join | Wait | Count | Settle | Release | Write

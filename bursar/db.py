@@ -6,22 +6,31 @@ file is 0600 in a directory 0700, and refused where it is not ours, newer than w
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import threading
+import time
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from bursar._errors import LedgerError
+from bursar.schema import MIGRATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+T = TypeVar("T")
 
 APPLICATION_ID: Final = 0x62757273
 """Marks the file as ours ("burs")."""
 BUSY_MS: Final = 5_000
 CHECKPOINT_ROWS: Final = 1_000
+_PATIENCE_S: Final = 0.002
+"""How long one who must not wait waits for another thread of this process."""
+_NAP_S: Final = (0.0002, 0.001)
+"""Between two looks at a lock that another process has: at first, and at most."""
 _RESTART_MS: Final = 20
 """How long a checkpoint waits for readers and writers before it leaves the log's end for the next time."""
 _CLOSE_WAIT_S: Final = 0.25
@@ -29,50 +38,12 @@ _CLOSE_WAIT_S: Final = 0.25
 _FORK_WAIT_S: Final = 1.0
 """How long a fork waits for a statement that is under way."""
 
-_MIGRATIONS: Final = (
-    """
-    CREATE TABLE dimension (
-        id INTEGER PRIMARY KEY,
-        workflow TEXT NOT NULL, env TEXT, feature TEXT, owner TEXT, tenant TEXT, promise TEXT, release TEXT,
-        prompt_version TEXT, extra TEXT, operation TEXT, provider TEXT, request_model TEXT, response_model TEXT,
-        host TEXT, tier_requested TEXT, tier_served TEXT, speed TEXT, path TEXT
-    );
-    CREATE TABLE ending (
-        id INTEGER PRIMARY KEY,
-        status TEXT NOT NULL, error_type TEXT, http_status INTEGER, finish_reason TEXT, retry_reason TEXT,
-        usage_source TEXT NOT NULL, bound TEXT, flags TEXT NOT NULL, cost_status TEXT NOT NULL, price_version TEXT
-    );
-    -- The call id begins with the time it was made (see _clock.py), so the primary key is the index by time.
-    CREATE TABLE model_call (
-        call_id TEXT PRIMARY KEY,
-        run INTEGER, step INTEGER, dimension INTEGER NOT NULL, ending INTEGER NOT NULL, user_hash TEXT,
-        session_id TEXT, ts_us INTEGER NOT NULL, latency_us INTEGER, ttft_us INTEGER, queue_us INTEGER,
-        response_id TEXT, request_id TEXT,
-        input_tokens INTEGER, output_tokens INTEGER, cache_read_tokens INTEGER, cache_write_5m_tokens INTEGER,
-        cache_write_30m_tokens INTEGER, cache_write_1h_tokens INTEGER, cache_write_12h_tokens INTEGER,
-        reasoning_tokens INTEGER, web_searches INTEGER,
-        tool_calls INTEGER, messages INTEGER, tools_offered INTEGER, max_tokens INTEGER, sent_max_tokens INTEGER,
-        est_input_tokens INTEGER, held_nusd INTEGER, held_tokens INTEGER,
-        cost_nusd INTEGER, cost_input_nusd INTEGER, cost_output_nusd INTEGER, cost_cache_read_nusd INTEGER,
-        cost_cache_write_nusd INTEGER, cost_fees_nusd INTEGER
-    ) WITHOUT ROWID;
-    CREATE INDEX model_call_run ON model_call (run) WHERE run IS NOT NULL;
-    CREATE TABLE run (
-        number INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, parent_run_id TEXT, dimension INTEGER,
-        user_hash TEXT, session_id TEXT, started_us INTEGER, ended_us INTEGER, stop_reason TEXT, steps INTEGER,
-        tool_calls INTEGER, tokens INTEGER, cost_nusd INTEGER, unpriced INTEGER, unmeasured_nusd INTEGER, limits TEXT
-    );
-    CREATE INDEX run_parent ON run (parent_run_id) WHERE parent_run_id IS NOT NULL;
-    CREATE TABLE verdict (
-        id INTEGER PRIMARY KEY, ts_us INTEGER NOT NULL, run_id TEXT, op_id TEXT, guard TEXT, action TEXT,
-        reason TEXT, scope TEXT, unit TEXT, "limit" INTEGER, settled INTEGER, held INTEGER, needed INTEGER,
-        acted INTEGER
-    );
-    CREATE UNIQUE INDEX verdict_once ON verdict (op_id, ts_us, action);
-    CREATE INDEX verdict_run ON verdict (run_id) WHERE run_id IS NOT NULL;
-    CREATE TABLE calibration (key TEXT PRIMARY KEY, value TEXT NOT NULL, updated_us INTEGER NOT NULL) WITHOUT ROWID;
-    """,
-)
+
+class Run(Protocol):
+    """Runs one statement of a transaction."""
+
+    def __call__(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of one statement."""
 
 
 class Database:
@@ -89,6 +60,7 @@ class Database:
         self._read_only = read_only
         self._identity = _identity(self._name)
         self._connection = connection
+        self._turn = -1 if read_only else _open_turn(path)
         self._busy_ms = BUSY_MS
         self._rows = 0
         self._keeper: threading.Thread | None = None
@@ -101,15 +73,57 @@ class Database:
         with self.lock:
             return list((self._connection or self._connect()).execute(sql, values))
 
-    def execute_now(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """As `execute`, but do not wait for another process: apsw.BusyError at once."""
-        with self.lock:
+    def transact(self, work: Callable[[Run], T], *, wait: bool = True) -> T:
+        """Do `work` in one write transaction: all of it is committed, or nothing.
+
+        Writers of all processes take turns at a lock file: SQLite's own waiting lets one of them starve for seconds.
+        apsw.BusyError where another has it for more than five seconds, or at once where `wait` is False.
+        """
+        import apsw
+
+        if not self.lock.acquire(timeout=BUSY_MS / 1_000 if wait else _PATIENCE_S):
+            raise apsw.BusyError(f"another thread has {self.path}")
+        try:
             connection = self._connection or self._connect()
-            self._set_busy(0)
+            self._take_turn(wait=wait)
             try:
-                return list(connection.execute(sql, values))
+                self._set_busy(BUSY_MS if wait else 0)
+                return self._transact(connection, work)
             finally:
-                self._set_busy(BUSY_MS)
+                fcntl.flock(self._turn, fcntl.LOCK_UN)
+        finally:
+            self.lock.release()
+
+    def _transact(self, connection: Any, work: Callable[[Run], T]) -> T:
+        execute = connection.execute
+
+        def run(sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+            return list(execute(sql, values))
+
+        execute("BEGIN IMMEDIATE")
+        try:
+            result = work(run)
+            execute("COMMIT")
+        except BaseException:
+            # Some failures have undone it already.
+            if connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+        return result
+
+    def _take_turn(self, *, wait: bool) -> None:
+        import apsw
+
+        until, nap = time.monotonic() + BUSY_MS / 1_000, _NAP_S[0]
+        while True:
+            try:
+                fcntl.flock(self._turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if not wait or time.monotonic() > until:
+                    raise apsw.BusyError(f"another process has {self.path}") from None
+            time.sleep(nap)
+            nap = min(2 * nap, _NAP_S[1])
 
     def displaced(self) -> bool:
         """Whether another file, or none, is now where this one was: its rows are found by nobody who looks there."""
@@ -151,6 +165,7 @@ class Database:
         if self.displaced():
             raise LedgerError(f"the ledger {self.path} was replaced or deleted while it was in use")
         self._connection = _connect(self.path, read_only=self._read_only)
+        self._turn = -1 if self._read_only else _open_turn(self.path)
         self._busy_ms = BUSY_MS
         return self._connection
 
@@ -158,12 +173,19 @@ class Database:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+        self._close_turn()
+
+    def _close_turn(self) -> None:
+        turn, self._turn = self._turn, -1
+        if turn >= 0:
+            os.close(turn)
 
     def _leave_to_child(self) -> None:
         # In the child: no thread of the parent's lives here, and what they held stays held for ever.
         if self._connection is not None:
             _inherited.append(self._connection)
             self._connection = None
+        self._close_turn()
         self.lock = threading.Lock()
         self._wanted = threading.Event()
         self._keeper = None
@@ -182,6 +204,13 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Database:
     """
     path = Path(path)
     return Database(path, _connect(path, read_only=read_only), read_only=read_only)
+
+
+def _open_turn(path: Path) -> int:
+    try:
+        return os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LedgerError(f"the lock {path}.lock cannot be used ({error.strerror}); remove it") from None
 
 
 def _connect(path: Path, *, read_only: bool) -> Any:
@@ -258,9 +287,9 @@ def _prepare(path: Path, connection: Any, *, read_only: bool) -> None:
     empty = not list(run("SELECT 1 FROM sqlite_schema LIMIT 1"))
     if owner != APPLICATION_ID and not (owner == 0 and empty):
         raise LedgerError(f"{path} is a SQLite file of another program; name another ledger with BURSAR_LEDGER")
-    if found > len(_MIGRATIONS):
+    if found > len(MIGRATIONS):
         raise LedgerError(
-            f"{path} was written by a newer version (schema {found}, this one knows {len(_MIGRATIONS)}); upgrade bursar"
+            f"{path} was written by a newer version (schema {found}, this one knows {len(MIGRATIONS)}); upgrade bursar"
         )
     if read_only:
         if empty:
@@ -269,7 +298,7 @@ def _prepare(path: Path, connection: Any, *, read_only: bool) -> None:
     run("PRAGMA journal_mode=WAL")
     run("PRAGMA synchronous=NORMAL")
     run("PRAGMA wal_autocheckpoint=0")
-    if found < len(_MIGRATIONS):
+    if found < len(MIGRATIONS):
         _migrate(connection)
 
 
@@ -277,7 +306,7 @@ def _migrate(connection: Any) -> None:
     connection.execute("BEGIN IMMEDIATE")
     # Looked at again under the lock: two processes may open a new file at once.
     found = next(connection.execute("PRAGMA user_version"))[0]
-    for number, script in enumerate(_MIGRATIONS[found:], found + 1):
+    for number, script in enumerate(MIGRATIONS[found:], found + 1):
         connection.execute(script)
         connection.execute(f"PRAGMA user_version={number}")
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")

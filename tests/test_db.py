@@ -13,6 +13,7 @@ import apsw
 import pytest
 
 from bursar import LedgerError, db
+from bursar.schema import MIGRATIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,7 +185,7 @@ def test_two_processes_may_make_a_new_file_at_once(ledger: Path) -> None:
     workers = [subprocess.Popen([sys.executable, "-c", code, str(ledger)]) for _ in range(4)]
     assert [worker.wait(20) for worker in workers] == [0, 0, 0, 0]
     database = db.open_ledger(ledger, read_only=True)
-    assert database.execute("PRAGMA user_version") == [(1,)]
+    assert database.execute("PRAGMA user_version") == [(len(MIGRATIONS),)]
     assert database.execute("PRAGMA application_id") == [(db.APPLICATION_ID,)]
     database.close()
 

@@ -154,10 +154,10 @@ class BusySink:
     def __init__(self) -> None:
         self.written: list[Any] = []
 
-    def try_write(self, record: Any) -> bool:
+    def try_write(self, record: Any, posting: Any = None) -> bool:
         return False
 
-    def write(self, record: Any) -> None:
+    def write(self, record: Any, posting: Any = None) -> None:
         self.written.append(record)
 
 
@@ -186,7 +186,7 @@ def test_a_failure_while_being_admitted_leaves_nothing_held(monkeypatch: pytest.
     door = guard()
 
     class Broken(BusySink):
-        def write(self, record: Any) -> None:
+        def write(self, record: Any, posting: Any = None) -> None:
             raise KeyboardInterrupt
 
     with bursar.run("broken", Budget(tokens=400)) as run:

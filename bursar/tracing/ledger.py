@@ -7,41 +7,29 @@ success; writing a record never raises into a call.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import glob
-import hashlib
-import os
-import stat
-import tempfile
 import threading
 import time
 import warnings
 from collections import OrderedDict
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
-from bursar._clock import new_id
-from bursar._errors import BursarWarning, ConfigError, LedgerError
-from bursar._events import CostStatus, RetryReason, Status, Usage, UsageSource
-from bursar._records import ModelCall, RunRecord, Tags, Verdict, Who
+from bursar._errors import BursarWarning, ConfigError, LedgerError, StoreError
+from bursar._records import ModelCall, Verdict
 from bursar.db import Database, open_ledger
+from bursar.tracing.spool import HASHED, Spool, from_spool, spooled
 from bursar.tracing.users import hash_user, load_user_key
+from bursar.tracing.values import LONGEST, clean, fit, plain, safe, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from bursar._records import Record
+    from bursar._ports import Posting
+    from bursar._records import Record, RunRecord, Tags
+    from bursar.db import Run
 
-LONGEST: Final = 200
-"""Characters kept of any text of a record: names, ids and reasons, never content."""
 _MOST_KNOWN: Final = 4_096
-_SPOOLED: Final = "\x1fhashed:"
-"""Marks a user in a spool file as a hash already."""
-_INT_MAX: Final = 2**63 - 1
 _CALL: Final = (
     "call_id, run, step, dimension, ending, user_hash, session_id, ts_us, latency_us, ttft_us, queue_us, response_id, "
     "request_id, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_30m_tokens, "
@@ -98,24 +86,29 @@ def default_ledger_path() -> Path:
 class Ledger:
     """The writer of one ledger file. The file is opened at the first write; safe for threads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, post: Callable[[Run, Posting], object] | None = None) -> None:
         self.path = Path(path)
+        self._post = post
+        self._spool = Spool(self.path)
         self._lock = threading.Lock()
         self._database: Database | None = None
         self._shared: dict[tuple[Any, ...], int] = {}
         self._runs: OrderedDict[str, int] = OrderedDict()
         self._users: OrderedDict[str, str] = OrderedDict()
         self._key: bytes | None = None
-        self._spooled = False
+        self._kept_aside = False
         self._warned = False
 
-    def write(self, record: Record) -> None:
-        """Commit a record. Never raises: what cannot be written is spooled, and a warning says so once."""
-        self._write(record, wait=True)
+    def write(self, record: Record, posting: Posting | None = None) -> None:
+        """Commit a record, and with it what it means for shared limits.
 
-    def try_write(self, record: Record) -> bool:
-        """Commit a record unless another process has the file just now; False then, and nothing was written."""
-        return self._write(record, wait=False)
+        Never raises: what cannot be written is spooled, and a warning says so once.
+        """
+        self._write(record, posting, wait=True)
+
+    def try_write(self, record: Record, posting: Posting | None = None) -> bool:
+        """As `write`, unless another process has the file just now: False then, and nothing was written."""
+        return self._write(record, posting, wait=False)
 
     def save_calibration(self, items: Mapping[str, bytes]) -> None:
         """Keep what was learned, by key."""
@@ -126,7 +119,7 @@ class Ledger:
             database = self._open()
             for key, value in items.items():
                 database.execute(
-                    "INSERT OR REPLACE INTO calibration VALUES (?, ?, ?)", (_clean(key, 600), value.decode(), now_us)
+                    "INSERT OR REPLACE INTO calibration VALUES (?, ?, ?)", (clean(key, 600), value.decode(), now_us)
                 )
         except _failures() as error:
             self._say(f"what was learned could not be kept ({error})")
@@ -148,28 +141,29 @@ class Ledger:
         if database is not None:
             database.close()
 
-    def _write(self, record: Record, *, wait: bool) -> bool:
+    def _write(self, record: Record, posting: Posting | None, *, wait: bool) -> bool:
         try:
             database = self._open()
-            self._insert(database.execute if wait else database.execute_now, record)
+            database.transact(lambda run: self._insert(run, record, posting), wait=wait)
             if database.displaced():
                 # The file was moved, deleted or replaced: the row is where nobody looks. The same id makes it one row.
                 self._forget(database)
                 database = self._open()
-                self._insert(database.execute if wait else database.execute_now, record)
+                database.transact(lambda run: self._insert(run, record, posting), wait=wait)
             database.wrote()
         except _busy():
             if not wait:
                 return False
-            self._keep_aside(record, "another process holds it")
+            self._keep_aside(record, posting, "another process holds it")
         except _failures() as error:
-            self._keep_aside(record, str(error))
+            self._forget_numbers()
+            self._keep_aside(record, posting, str(error))
             current = self._database
             if current is not None and current.displaced():
                 self._forget(current)
         else:
-            if self._spooled and wait:
-                self._spooled = False
+            if self._kept_aside and wait:
+                self._kept_aside = False
                 with self._lock:
                     self._take_back(database)
         return True
@@ -194,19 +188,28 @@ class Ledger:
                     opened.close()
                     raise
                 # Another file may lie here by now: the numbers of the last one's rows are not this one's.
-                self._shared.clear()
-                self._runs.clear()
+                self._forget_numbers()
                 self._take_back(opened)
                 self._database = opened
             return self._database
 
-    def _insert(self, run: Any, record: Record) -> None:
+    def _forget_numbers(self) -> None:
+        # What was numbered in a transaction that was undone has no number.
+        self._shared.clear()
+        self._runs.clear()
+
+    def _insert(self, run: Run, record: Record, posting: Posting | None) -> None:
         if isinstance(record, ModelCall):
             run(_INSERT_CALL, self._call_row(run, record))
         elif isinstance(record, Verdict):
-            run(_INSERT_VERDICT, _safe(tuple(asdict(record).values())))
+            run(_INSERT_VERDICT, safe(tuple(asdict(record).values())))
         else:
             run(_INSERT_RUN, self._run_row(run, record))
+        if posting is not None and self._post is not None:
+            try:
+                self._post(run, posting)
+            except StoreError as error:
+                self._say(f"what call {posting.call_id} cost was not posted to shared limits ({error})")
 
     def _call_row(self, run: Any, call: ModelCall) -> tuple[Any, ...]:
         tags, usage = call.who.tags, call.usage
@@ -227,7 +230,7 @@ class Ledger:
             call.cost_nusd, call.cost_input_nusd, call.cost_output_nusd, call.cost_cache_read_nusd,
             call.cost_cache_write_nusd, call.cost_fees_nusd,
         )  # fmt: skip
-        return _safe(row)
+        return safe(row)
 
     def _run_row(self, run: Any, record: RunRecord) -> tuple[Any, ...]:
         dimension = (*_tag_columns(record.who.tags), *(None,) * 9)
@@ -235,14 +238,14 @@ class Ledger:
             record.run_id, record.parent_run_id, self._number(run, dimension, _DIMENSION_SQL),
             self._user(record.who.user), record.who.session, record.started_us, record.ended_us, record.stop_reason,
             record.steps, record.tool_calls, record.tokens, record.cost_nusd, record.unpriced,
-            record.unmeasured_nusd, _json({_fit(unit): _fit(limit) for unit, limit in record.limits}),
+            record.unmeasured_nusd, to_json({fit(unit): fit(limit) for unit, limit in record.limits}),
         )  # fmt: skip
-        return _safe(row)
+        return safe(row)
 
     def _number(self, run: Any, row: tuple[Any, ...], sql: tuple[str, str]) -> int:
         known = self._shared.get(row)
         if known is None:
-            values, (find, add) = _safe(tuple(_plain(value) for value in row)), sql
+            values, (find, add) = safe(tuple(plain(value) for value in row)), sql
             run(add, values)
             known = int(run(find, values)[0][0])
             if len(self._shared) >= _MOST_KNOWN:
@@ -253,7 +256,7 @@ class Ledger:
     def _run_number(self, run: Any, run_id: str) -> int:
         known = self._runs.get(run_id)
         if known is None:
-            values = _safe((run_id,))
+            values = safe((run_id,))
             run("INSERT OR IGNORE INTO run (run_id) VALUES (?)", values)
             known = self._runs[run_id] = int(run("SELECT number FROM run WHERE run_id = ?", values)[0][0])
             if len(self._runs) > _MOST_KNOWN:
@@ -263,8 +266,8 @@ class Ledger:
     def _user(self, user: str | None) -> str | None:
         if user is None or self._key is None:
             return None
-        if user.startswith(_SPOOLED):
-            return user.removeprefix(_SPOOLED)
+        if user.startswith(HASHED):
+            return user.removeprefix(HASHED)
         known = self._users.get(user)
         if known is None:
             known = self._users[user] = hash_user(user, self._key)
@@ -272,52 +275,26 @@ class Ledger:
                 self._users.popitem(last=False)
         return known
 
-    def _keep_aside(self, record: Record, why: str) -> None:
-        line = b"\n" + orjson.dumps(self._as_json(record), default=str) + b"\n"
-        for path in _spools(self.path):
-            try:
-                kept = _append(path, line)
-            except OSError:
-                continue
-            if kept:
-                self._spooled = True
-                self._say(f"records go to {path} until it can ({why})")
-                return
-        self._say(f"and neither can a spool file beside it or in the temporary directory: records are lost ({why})")
-
-    def _as_json(self, record: Record) -> dict[str, Any]:
-        kept = asdict(record) if isinstance(record, Verdict) else {**asdict(record), "who": None}
-        if not isinstance(record, Verdict):
-            # Never the user himself: where there is no key yet, nobody.
-            who = record.who
-            user = self._user(who.user)
-            marked = None if user is None else _SPOOLED + user
-            kept["who"] = {"tags": who.tags._asdict(), "user": marked, "session": who.session}
-        return {"kind": type(record).__name__, "record": _json_safe(kept)}
+    def _keep_aside(self, record: Record, posting: Posting | None, why: str) -> None:
+        # Never the user himself: where there is no key yet, nobody.
+        user = None if isinstance(record, Verdict) else self._user(record.who.user)
+        kept = self._spool.append(spooled(record, posting, user))
+        if kept is None:
+            self._say(f"and neither can a spool file beside it or in the temporary directory: records are lost ({why})")
+        else:
+            self._kept_aside = True
+            self._say(f"records go to {kept} until it can ({why})")
 
     def _take_back(self, database: Database) -> None:
-        # What goes wrong here is left for the next start: it is no reason not to write what comes now.
-        for path in _spools(self.path):
-            with contextlib.suppress(OSError):
-                if _is_own(path):
-                    # Taken from under its writers first; whatever dies before the end is found again by this name.
-                    path.rename(path.with_name(f"{path.name}.{new_id()}"))
-            for taken in path.parent.glob(f"{glob.escape(path.name)}.*"):
-                with contextlib.suppress(OSError, _apsw_error()):
-                    if _is_own(taken):
-                        self._take_file(database, taken)
+        def insert(line: bytes) -> None:
+            found = from_spool(line)
+            if found is not None:
+                # A line that is JSON but no record of ours is passed over like a torn one.
+                with contextlib.suppress(*_unfit()):
+                    database.transact(lambda run: self._insert(run, *found))
 
-    def _take_file(self, database: Database, taken: Path) -> None:
-        with taken.open("rb") as file:
-            # Whoever opened the file before it was renamed still appends to it, under this lock.
-            fcntl.flock(file, fcntl.LOCK_EX)
-            for line in file:
-                record = _from_spool(line)
-                if record is not None:
-                    # A line that is JSON but no record of ours is passed over like a torn one.
-                    with contextlib.suppress(*_unfit()):
-                        self._insert(database.execute, record)
-            taken.unlink(missing_ok=True)
+        # What goes wrong here is left for the next start: it is no reason not to write what comes now.
+        self._spool.take(insert, _apsw_error())
 
     def _say(self, what: str) -> None:
         if not self._warned:
@@ -327,117 +304,13 @@ class Ledger:
                 warnings.warn(f"the ledger {self.path} cannot be written: {what}", BursarWarning, stacklevel=2)
 
 
-class _Json(str):
-    """Text that is cut nowhere, since half of it could not be read; what is in it was made to fit."""
-
-    __slots__ = ()
-
-
-def _json(items: dict[str, Any]) -> _Json:
-    return _Json(orjson.dumps(items).decode())
-
-
 def _tag_columns(tags: Tags) -> tuple[str | None, ...]:
     # The tags are in the order of the columns; the extra ones are kept as one text.
-    return (*tags[:8], _json(dict(_pairs(tags))) if tags.extra else None)
-
-
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, StrEnum) else value
-
-
-def _spools(ledger: Path) -> list[Path]:
-    # Named after the ledger's place, so that two ledgers never share a spool in the temporary directory.
-    mark = hashlib.sha256(os.fsencode(ledger.absolute())).hexdigest()[:40]
-    return [
-        ledger.with_name(ledger.name + ".spool"),
-        Path(tempfile.gettempdir()) / f"bursar-{os.getuid()}-{mark}.spool",
-    ]
-
-
-def _append(path: Path, line: bytes) -> bool:
-    """Add a line to a spool file; False where it is not ours, or was not written whole."""
-    while True:
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
-                return False
-            if found.st_nlink:
-                return os.write(handle, line) == len(line)
-        finally:
-            os.close(handle)
-        # It was taken back and deleted between our opening and our lock: a new one is made.
-
-
-def _is_own(path: Path) -> bool:
-    # The temporary directory is everybody's: what another user laid there is not taken for our records.
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return False
-    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
-
-
-def _from_spool(line: bytes) -> ModelCall | RunRecord | Verdict | None:
-    try:
-        kept = orjson.loads(line)
-        fields = kept["record"]
-        if kept["kind"] == "Verdict":
-            return Verdict(**fields)
-        tags = fields["who"]["tags"]
-        tags["extra"] = tuple((name, value) for name, value in tags["extra"])
-        fields["who"] = Who(Tags(**tags), fields["who"]["user"], fields["who"]["session"])
-        if kept["kind"] == "RunRecord":
-            fields["limits"] = tuple((unit, limit) for unit, limit in fields["limits"])
-            return RunRecord(**fields)
-        fields["usage"] = Usage(*fields["usage"])
-        fields["flags"] = tuple(fields["flags"])
-        fields["status"] = Status(fields["status"])
-        fields["usage_source"] = UsageSource(fields["usage_source"])
-        fields["cost_status"] = CostStatus(fields["cost_status"])
-        fields["retry_reason"] = None if fields["retry_reason"] is None else RetryReason(fields["retry_reason"])
-        return ModelCall(**fields)
-    except (ValueError, TypeError, KeyError):
-        # A blank line, or one torn by the death of its writer.
-        return None
-
-
-def _safe(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    for value in row:
-        kind = value.__class__
-        if (kind is str and (len(value) > LONGEST or not value.isascii() or "\0" in value)) or (
-            kind is int and not -_INT_MAX <= value <= _INT_MAX
-        ):
-            return tuple(_fit(value) for value in row)
-    return row
-
-
-def _fit(value: Any) -> Any:
-    if isinstance(value, _Json):
-        return value
-    if isinstance(value, str):
-        return _clean(value, LONGEST)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return max(-_INT_MAX, min(_INT_MAX, value))
-    return value
-
-
-def _clean(text: str, longest: int) -> str:
-    return text[:longest].replace("\0", "").encode("utf-8", "replace").decode()
-
-
-def _json_safe(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _json_safe(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_safe(item) for item in value]
-    return _fit(value)
+    return (*tags[:8], to_json(dict(_pairs(tags))) if tags.extra else None)
 
 
 def _pairs(tags: Tags) -> list[tuple[str, str]]:
-    return [(_clean(name, LONGEST), _clean(value, LONGEST)) for name, value in tags.extra]
+    return [(clean(name, LONGEST), clean(value, LONGEST)) for name, value in tags.extra]
 
 
 def _busy() -> tuple[type[Exception], ...]:

@@ -23,8 +23,9 @@ from bursar._clock import first_id, new_id
 from bursar._events import CostStatus, RetryReason, Status, Usage, UsageSource
 from bursar._records import ModelCall, Record, RunRecord, Tags, Verdict, Who
 from bursar.tracing import users
-from bursar.tracing.ledger import Ledger, _spools, default_ledger_path
+from bursar.tracing.ledger import Ledger, default_ledger_path
 from bursar.tracing.queries import Reader
+from bursar.tracing.spool import spools
 
 WHO = Who(Tags("triage", "dev", "inbox", "ana", "acme", "near", "r1", "v3", (("team", "red"),)), "u-17", "s-1")
 
@@ -253,7 +254,7 @@ def test_a_ledger_that_cannot_be_written_spools_and_takes_back(tmp_path: Path, m
 
 def test_where_nothing_can_be_written_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the ledger nor a spool: a warning, and the caller goes on."""
-    monkeypatch.setattr("bursar.tracing.ledger._spools", lambda _: [tmp_path])
+    monkeypatch.setattr("bursar.tracing.spool.spools", lambda _: [tmp_path])
     with pytest.warns(BursarWarning, match="records are lost"):
         Ledger(tmp_path).write(call())
 
@@ -431,7 +432,7 @@ def test_a_spool_is_taken_back_at_the_next_success(ledger: Path) -> None:
     writer = Ledger(ledger)
     writer.write(call())
     with pytest.warns(BursarWarning, match="records go to"):
-        writer._keep_aside(call(), "a test")
+        writer._keep_aside(call(), None, "a test")
     writer.write(call())
     assert count(ledger) == 3
     assert list(ledger.parent.glob("*.spool*")) == []
@@ -442,8 +443,8 @@ def test_a_beginning_that_was_kept_aside_reopens_no_run(ledger: Path) -> None:
     """A run's end is written before its beginning is taken back: the run stays ended."""
     writer = Ledger(ledger)
     with pytest.warns(BursarWarning, match="records go to"):
-        writer._keep_aside(run_record(), "a test")
-    writer._spooled = False
+        writer._keep_aside(run_record(), None, "a test")
+    writer._kept_aside = False
     writer.write(run_record(ended_us=9, stop_reason="done"))
     writer.close()
     again = Ledger(ledger)
@@ -524,7 +525,7 @@ print(reader.execute("SELECT count(*) FROM model_call")[0][0])
     [(False, ["."]), (True, ["."]), (True, ["ledger.db"]), (True, [".", "ledger.db"])],
     ids=["new directory", "directory", "file", "both"],
 )
-def test_a_ledger_that_became_read_only_spools(exists: bool, locked: list[str]) -> None:
+def test_a_ledger_that_became_read_onlyspools(exists: bool, locked: list[str]) -> None:
     """Beside the ledger or in the temporary directory: no record is lost, and each comes back once."""
     # A directory that the process may enter once it is nobody; pytest's own are closed to it.
     with tempfile.TemporaryDirectory() as place:
@@ -542,7 +543,7 @@ def _spool_many(path: str, n: int) -> None:
     writer = Ledger(Path(path))
     writer._warned = True
     for _ in range(n):
-        writer._keep_aside(call(), "a test")
+        writer._keep_aside(call(), None, "a test")
 
 
 def test_a_spool_is_taken_back_under_its_writers(ledger: Path) -> None:
@@ -571,7 +572,7 @@ def test_lines_that_are_no_records_are_passed_over(ledger: Path) -> None:
     """JSON of any other kind, wrong types, binary noise: the good lines between them come back."""
     writer = Ledger(ledger)
     with pytest.warns(BursarWarning, match="records go to"):
-        writer._keep_aside(call(), "a test")
+        writer._keep_aside(call(), None, "a test")
     spool = ledger.with_name("ledger.db.spool")
     good = spool.read_bytes().strip()
     bad = [b"[]", b"7", b'"x"', b"\xff\xfe", b"{}", b'{"kind": "Verdict", "record": {}}', good[:-9]]
@@ -589,13 +590,13 @@ def test_a_spool_of_another_user_is_neither_read_nor_written(tmp_path: Path, mon
     """The temporary directory is everybody's: what somebody else laid there is left alone, and stops nothing."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     path = tmp_path / "ledger.db"
-    beside, shared = _spools(path)
+    beside, shared = spools(path)
     beside.mkdir()
     shared.write_bytes(b'{"kind": "RunRecord"}')
     os.chown(shared, 65534, 65534)
     writer = Ledger(path)
     with pytest.warns(BursarWarning, match="records are lost"):
-        writer._keep_aside(call(), "a test")
+        writer._keep_aside(call(), None, "a test")
     writer.write(call())
     writer.close()
     assert count(path) == 1
@@ -604,7 +605,7 @@ def test_a_spool_of_another_user_is_neither_read_nor_written(tmp_path: Path, mon
 
 def test_no_two_ledgers_share_a_spool() -> None:
     """Places that end alike are told apart."""
-    assert _spools(Path("/srv/a/project/data/ledger.db"))[1] != _spools(Path("/srv/b/project/data/ledger.db"))[1]
+    assert spools(Path("/srv/a/project/data/ledger.db"))[1] != spools(Path("/srv/b/project/data/ledger.db"))[1]
 
 
 def test_a_warning_that_is_an_error_reaches_no_caller(tmp_path: Path) -> None:
@@ -629,9 +630,9 @@ def test_any_record_can_be_written(ledger: Path, text: str) -> None:
     for record in records:
         writer.write(record)
     with pytest.warns(BursarWarning, match="records go to"):
-        writer._keep_aside(records[0], "a test")
+        writer._keep_aside(records[0], None, "a test")
     for record in records:
-        writer._keep_aside(record, "a test")
+        writer._keep_aside(record, None, "a test")
     writer.write(call())
     writer.close()
     assert count(ledger) == 2

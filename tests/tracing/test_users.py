@@ -112,7 +112,7 @@ def test_a_user_is_in_no_file(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for number in range(50):
         writer.write(record(f"R{number}"))
     with pytest.warns(UserWarning, match="records go to"):
-        writer._keep_aside(record("S"), "a test")
+        writer._keep_aside(record("S"), None, "a test")
     monkeypatch.setenv(VARIABLE, "short")
     blocked = Ledger(ledger.parent / "blocked" / "ledger.db")
     with pytest.warns(UserWarning, match="shorter than 16"):

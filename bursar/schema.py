@@ -1,0 +1,85 @@
+"""The tables of the ledger file, one script for each version of the schema; a file is brought up to the newest."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bursar._events import Amounts
+
+
+def amounts(prefix: str) -> tuple[str, ...]:
+    """The columns that hold one amount of every unit."""
+    return tuple(f"{prefix}_{unit}" for unit in Amounts._fields)
+
+
+def _columns(prefix: str) -> str:
+    return ", ".join(f"{name} INTEGER NOT NULL DEFAULT 0" for name in amounts(prefix))
+
+
+_LEDGER: Final = """
+CREATE TABLE dimension (
+    id INTEGER PRIMARY KEY,
+    workflow TEXT NOT NULL, env TEXT, feature TEXT, owner TEXT, tenant TEXT, promise TEXT, release TEXT,
+    prompt_version TEXT, extra TEXT, operation TEXT, provider TEXT, request_model TEXT, response_model TEXT,
+    host TEXT, tier_requested TEXT, tier_served TEXT, speed TEXT, path TEXT
+);
+CREATE TABLE ending (
+    id INTEGER PRIMARY KEY,
+    status TEXT NOT NULL, error_type TEXT, http_status INTEGER, finish_reason TEXT, retry_reason TEXT,
+    usage_source TEXT NOT NULL, bound TEXT, flags TEXT NOT NULL, cost_status TEXT NOT NULL, price_version TEXT
+);
+-- The call id begins with the time it was made (see _clock.py), so the primary key is the index by time.
+CREATE TABLE model_call (
+    call_id TEXT PRIMARY KEY,
+    run INTEGER, step INTEGER, dimension INTEGER NOT NULL, ending INTEGER NOT NULL, user_hash TEXT,
+    session_id TEXT, ts_us INTEGER NOT NULL, latency_us INTEGER, ttft_us INTEGER, queue_us INTEGER,
+    response_id TEXT, request_id TEXT,
+    input_tokens INTEGER, output_tokens INTEGER, cache_read_tokens INTEGER, cache_write_5m_tokens INTEGER,
+    cache_write_30m_tokens INTEGER, cache_write_1h_tokens INTEGER, cache_write_12h_tokens INTEGER,
+    reasoning_tokens INTEGER, web_searches INTEGER,
+    tool_calls INTEGER, messages INTEGER, tools_offered INTEGER, max_tokens INTEGER, sent_max_tokens INTEGER,
+    est_input_tokens INTEGER, held_nusd INTEGER, held_tokens INTEGER,
+    cost_nusd INTEGER, cost_input_nusd INTEGER, cost_output_nusd INTEGER, cost_cache_read_nusd INTEGER,
+    cost_cache_write_nusd INTEGER, cost_fees_nusd INTEGER
+) WITHOUT ROWID;
+CREATE INDEX model_call_run ON model_call (run) WHERE run IS NOT NULL;
+CREATE TABLE run (
+    number INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, parent_run_id TEXT, dimension INTEGER,
+    user_hash TEXT, session_id TEXT, started_us INTEGER, ended_us INTEGER, stop_reason TEXT, steps INTEGER,
+    tool_calls INTEGER, tokens INTEGER, cost_nusd INTEGER, unpriced INTEGER, unmeasured_nusd INTEGER, limits TEXT
+);
+CREATE INDEX run_parent ON run (parent_run_id) WHERE parent_run_id IS NOT NULL;
+CREATE TABLE verdict (
+    id INTEGER PRIMARY KEY, ts_us INTEGER NOT NULL, run_id TEXT, op_id TEXT, guard TEXT, action TEXT,
+    reason TEXT, scope TEXT, unit TEXT, "limit" INTEGER, settled INTEGER, held INTEGER, needed INTEGER,
+    acted INTEGER
+);
+CREATE UNIQUE INDEX verdict_once ON verdict (op_id, ts_us, action);
+CREATE INDEX verdict_run ON verdict (run_id) WHERE run_id IS NOT NULL;
+CREATE TABLE calibration (key TEXT PRIMARY KEY, value TEXT NOT NULL, updated_us INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+_HOLDS: Final = f"""
+CREATE TABLE account (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, window TEXT NOT NULL,
+    limits TEXT NOT NULL, override TEXT, soft INTEGER NOT NULL DEFAULT 0, frozen INTEGER NOT NULL DEFAULT 0,
+    made_us INTEGER NOT NULL, next_us INTEGER NOT NULL DEFAULT 0, holds INTEGER NOT NULL DEFAULT 0,
+    {_columns("settled")}, {_columns("held")}, {_columns("unmeasured")}, {_columns("forgotten")},
+    UNIQUE (kind, name, window)
+);
+-- state: 0 held, 1 committed, 2 released, 3 presumed. path: ids of accounts, outermost first.
+CREATE TABLE hold (
+    call_id TEXT PRIMARY KEY, path TEXT NOT NULL, state INTEGER NOT NULL, owner TEXT, asked TEXT,
+    measured INTEGER NOT NULL DEFAULT 0, made_us INTEGER NOT NULL, ended_us INTEGER,
+    {_columns("held")}, {_columns("charged")}
+) WITHOUT ROWID;
+CREATE INDEX hold_open ON hold (owner) WHERE state = 0;
+CREATE INDEX hold_ended ON hold (ended_us) WHERE state > 0;
+CREATE TABLE adjustment (
+    call_id TEXT NOT NULL, seq INTEGER NOT NULL, path TEXT NOT NULL, evidence TEXT NOT NULL, made_us INTEGER NOT NULL,
+    {_columns("delta")},
+    PRIMARY KEY (call_id, seq)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = (_LEDGER, _HOLDS)

@@ -1,0 +1,189 @@
+"""Holds and accounts as rows of the ledger file: what is done inside one transaction."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import orjson
+
+from bursar._errors import UnknownScope
+from bursar._events import NOTHING, UNITS, Amounts
+from bursar._ports import UNLIMITED, Balance, Scope
+from bursar.schema import amounts
+from bursar.stores.base import HoldRecord, State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bursar.db import Run
+
+HELD, COMMITTED, RELEASED, PRESUMED = range(4)
+STATES: Final = (State.HELD, State.COMMITTED, State.RELEASED, State.PRESUMED)
+_N: Final = len(NOTHING)
+_ACCOUNT: Final = ", ".join(
+    ("id", "kind", "name", "window", "limits", "override", "soft", "frozen", "holds",
+     *amounts("settled"), *amounts("held"), *amounts("unmeasured"))
+)  # fmt: skip
+_HOLD: Final = ", ".join(("path", "state", "asked", "measured", *amounts("held"), *amounts("charged")))
+_INSERT: Final = (
+    f"INSERT INTO hold (call_id, path, state, owner, asked, measured, made_us, ended_us, "
+    f"{', '.join((*amounts('held'), *amounts('charged')))}) VALUES ({', '.join('?' * (8 + 2 * _N))})"
+)
+_END: Final = (
+    "UPDATE hold SET state = ?, measured = ?, ended_us = ?, "
+    + ", ".join(f"{name} = ?" for name in amounts("charged"))
+    + " WHERE call_id = ?"
+)
+
+
+class AccountRow(NamedTuple):
+    """One account as it is in the file. `limits` are those in force: what was set by hand goes before the rest."""
+
+    id: int
+    scope: Scope
+    limits: Mapping[str, int]
+    soft: bool
+    frozen: bool
+    holds: int
+    settled: Amounts
+    held: Amounts
+    unmeasured: Amounts
+
+    def room(self) -> tuple[Amounts, Amounts]:
+        """What is free, and what would be free were every hold released."""
+        free, idle = list(UNLIMITED), list(UNLIMITED)
+        if not self.soft:
+            for unit, limit in self.limits.items():
+                i = UNITS.index(unit)
+                idle[i] = limit - self.settled[i]
+                free[i] = idle[i] - self.held[i]
+        if self.frozen:
+            free = idle = [0] * _N
+        return Amounts(*free), Amounts(*idle)
+
+    def balance(self) -> Balance:
+        """As every store says it."""
+        return Balance(self.limits, self.settled, self.held, self.unmeasured, self.holds)
+
+
+class HoldRow(NamedTuple):
+    """One hold as it is in the file."""
+
+    path: tuple[int, ...]
+    state: int
+    asked: Amounts | None
+    measured: bool
+    held: Amounts
+    charged: Amounts
+
+    def record(self, call_id: str, path: tuple[Scope, ...]) -> HoldRecord:
+        """As every store says it."""
+        held = self.held if self.state == HELD else NOTHING
+        return HoldRecord(call_id, path, STATES[self.state], held, self.charged, measured=self.measured)
+
+
+def accounts(run: Run, ids: Sequence[int]) -> list[AccountRow]:
+    """The accounts with these ids, in that order; those of long ago may be gone."""
+    found = {row[0]: _account(row) for row in run(_select_accounts(len(ids)), ids)}
+    return [found[number] for number in ids if number in found]
+
+
+def every_account(run: Run) -> list[AccountRow]:
+    """All accounts, oldest first."""
+    return [_account(row) for row in run(f"SELECT {_ACCOUNT} FROM account ORDER BY id")]
+
+
+def account_id(run: Run, scope: Scope) -> int:
+    """The id of a scope's account. Raises `UnknownScope`."""
+    found = run("SELECT id FROM account WHERE kind = ? AND name = ? AND window = ?", scope)
+    if not found:
+        raise UnknownScope(f"{scope} has no account: it was never defined")
+    return int(found[0][0])
+
+
+def hold(run: Run, call_id: str) -> HoldRow | None:
+    """The hold of a call."""
+    found = run(f"SELECT {_HOLD} FROM hold WHERE call_id = ?", (call_id,))
+    return _hold(found[0]) if found else None
+
+
+def open_holds(run: Run, owner: str) -> list[str]:
+    """The calls that an owner has in flight."""
+    return [row[0] for row in run("SELECT call_id FROM hold WHERE state = 0 AND owner = ?", (owner,))]
+
+
+def add_hold(
+    run: Run,
+    call_id: str,
+    ids: Sequence[int],
+    state: int,
+    *,
+    owner: str | None,
+    now_us: int,
+    held: Amounts = NOTHING,
+    charged: Amounts = NOTHING,
+    asked: Amounts | None = None,
+    measured: bool = False,
+) -> None:
+    """Write a new hold down."""
+    ended_us = None if state == HELD else now_us
+    text = None if asked is None else orjson.dumps(asked).decode()
+    path = " ".join(map(str, ids))
+    run(_INSERT, (call_id, path, state, owner, text, int(measured), now_us, ended_us, *held, *charged))
+
+
+def end_hold(run: Run, call_id: str, state: int, charged: Amounts, now_us: int, *, measured: bool) -> None:
+    """Write down how a hold ended."""
+    run(_END, (state, int(measured), now_us, *charged, call_id))
+
+
+def move(
+    run: Run, ids: Sequence[int], *, settled: Amounts | None = None, held: Amounts | None = None,
+    unmeasured: Amounts | None = None, holds: int = 0,
+) -> None:  # fmt: skip
+    """Add amounts, which may be negative, to the balances of accounts."""
+    named = (("settled", settled), ("held", held), ("unmeasured", unmeasured))
+    parts = [(column, amount) for column, amount in named if amount is not None]
+    sql = _move(len(ids), tuple(column for column, _ in parts))
+    run(sql, (*(part for _, amount in parts for part in amount), holds, *ids))
+
+
+def path_of(text: str) -> tuple[int, ...]:
+    """Read a path as it is kept."""
+    return tuple(map(int, text.split()))
+
+
+def negative(amount: Amounts) -> Amounts:
+    """The same, taken away."""
+    return Amounts(*(-part for part in amount))
+
+
+@lru_cache(maxsize=64)
+def _move(count: int, columns: tuple[str, ...]) -> str:
+    sets = [f"{name} = {name} + ?" for column in columns for name in amounts(column)]
+    return f"UPDATE account SET {', '.join([*sets, 'holds = holds + ?'])} WHERE id IN ({', '.join('?' * count)})"
+
+
+@lru_cache(maxsize=64)
+def _select_accounts(count: int) -> str:
+    return f"SELECT {_ACCOUNT} FROM account WHERE id IN ({', '.join('?' * count)})"
+
+
+def _account(row: tuple[Any, ...]) -> AccountRow:
+    number, kind, name, window, limits, override, soft, frozen, holds = row[:9]
+    in_force = orjson.loads(limits)
+    if override is not None:
+        in_force.update(orjson.loads(override))
+    return AccountRow(
+        number, Scope(kind, name, window), in_force, bool(soft), bool(frozen), holds,
+        Amounts(*row[9 : 9 + _N]), Amounts(*row[9 + _N : 9 + 2 * _N]), Amounts(*row[9 + 2 * _N :]),
+    )  # fmt: skip
+
+
+def _hold(row: tuple[Any, ...]) -> HoldRow:
+    path, state, asked, measured = row[:4]
+    return HoldRow(
+        path_of(path), state, None if asked is None else Amounts(*orjson.loads(asked)), bool(measured),
+        Amounts(*row[4 : 4 + _N]), Amounts(*row[4 + _N :]),
+    )  # fmt: skip
