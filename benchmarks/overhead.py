@@ -77,10 +77,10 @@ class Line:
 class Drop:
     """A sink that keeps nothing."""
 
-    def write(self, record: Record) -> None:
+    def write(self, record: Record, posting: object = None) -> None:
         """Drop it."""
 
-    def try_write(self, record: Record) -> bool:
+    def try_write(self, record: Record, posting: object = None) -> bool:
         """Drop it."""
         return True
 

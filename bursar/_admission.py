@@ -7,7 +7,7 @@ Learning helps whoever waits: the estimate is made anew at each turn.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from bursar._errors import BudgetExceeded, PriceUnknown
 from bursar._events import UNITS
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from bursar.pricing.estimate import Estimate
     from bursar.pricing.rates import RateCard
 
+LOOK_AGAIN_S: Final = 0.05
+"""Between two looks at a limit that other processes share."""
 _ADVICE = {
     "no_room": "raise the limit, or catch bursar.Stopped and finish with what you have",
     "waited": "raise Budget(max_wait=...) or run fewer calls at once",
@@ -62,7 +64,7 @@ def admit(wish: Admission) -> Generator[Effect, Any, Grant]:
     """Hold what the attempt may cost and say how it is sent. Raises `BudgetExceeded` when it is refused."""
     frame = wish.call.frame
     while True:
-        rooms: tuple[Room, ...] = yield Peek(frame.path, wish.ticket)
+        rooms: tuple[Room, ...] = yield Peek(wish.call.path, wish.ticket)
         wish.crowd = max((room.crowd for room in rooms), default=0) + (wish.ticket is None)
         decision = decide(wish.estimate.demand, rooms, wish.estimate.crowd, hard=frame.hard)
         if frame.observe and not (isinstance(decision, Grant) and decision.shape == "as_asked"):
@@ -77,7 +79,7 @@ def admit(wish: Admission) -> Generator[Effect, Any, Grant]:
                 continue
             yield from _deny(wish, decision)
         assert isinstance(decision, Grant)
-        answer: Held | Denied = yield Reserve(wish.call_id, frame.path, decision.amounts)
+        answer: Held | Denied = yield Reserve(wish.call_id, wish.call.path, decision.amounts)
         if isinstance(answer, Held):
             if decision.shape == "clamped":
                 yield Write(_verdict(wish.call, "clamp", f"output cap {decision.cap}", None, wish.world))
@@ -122,7 +124,8 @@ def _wait_turn(wish: Admission, scope: Scope, rooms: tuple[Room, ...]) -> Genera
             return None
     left_s = wish.left_s()
     if wish.ticket is not None and left_s > 0:
-        yield Wait(wish.ticket, left_s)
+        # Nobody here is told when another process makes room.
+        yield Wait(wish.ticket, min(left_s, LOOK_AGAIN_S) if scope.window else left_s)
         wish.renew()
         return None
     why = "waited" if wish.ticket is not None else "would_deadlock"
@@ -169,7 +172,7 @@ def _deny(wish: Admission, deny: Deny) -> Generator[Effect, Any, NoReturn]:
     if call.frame.run is not None:
         call.frame.run.stop_reason = BudgetExceeded.reason
     room, unit = deny.room, deny.unit
-    free, idle, limit = _of(room.free, unit), _of(room.idle, unit), call.frame.limits[room.scope][unit]
+    free, idle, limit = _of(room.free, unit), _of(room.idle, unit), _limit(room, unit)
     show = show_usd if unit == "usd" else f"{{:,}} {unit}".format
     held = f", {show(idle - free)} held by calls in flight" if idle > free else ""
     raise BudgetExceeded(
@@ -193,9 +196,14 @@ def _verdict(call: Call, action: str, reason: str, deny: Deny | None, world: Wor
     if deny is not None:
         idle, free = _of(deny.room.idle, deny.unit), _of(deny.room.free, deny.unit)
         verdict.scope, verdict.unit, verdict.needed = str(deny.room.scope), deny.unit, deny.needed
-        verdict.limit = call.frame.limits[deny.room.scope][deny.unit]
+        verdict.limit = _limit(deny.room, deny.unit)
         verdict.settled, verdict.held = verdict.limit - idle, idle - free
     return verdict
+
+
+def _limit(room: Room, unit: str) -> int:
+    # A scope that was frozen refuses in every unit, limited or not.
+    return room.limits.get(unit, 0)
 
 
 def _of(amount: Amounts, unit: str) -> int:

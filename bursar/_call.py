@@ -44,7 +44,8 @@ class Call:
     """One operation: the request as asked, and what has become of it so far.
 
     `cap` is the output cap that was put into the request; retries send the same bytes again. `countable`: the
-    provider has a free counting endpoint for it. `step` counts the operations of the run.
+    provider has a free counting endpoint for it. `step` counts the operations of the run. `shared` are the scopes that
+    other processes share, `shares_usd` says whether one of them limits dollars, `reached` whether holds go there too.
     """
 
     op_id: str
@@ -55,6 +56,15 @@ class Call:
     counted: bool = False
     cap: int | None = None
     countable: bool = False
+    shared: tuple[Scope, ...] = ()
+    shares_usd: bool = False
+    reached: bool = True
+    flags: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> tuple[Scope, ...]:
+        """Where an attempt is held, and charged in this process."""
+        return self.shared + self.frame.path if self.shared and self.reached else self.frame.path
 
     def conversation(self) -> int:
         """Tell apart conversations of the same text in different sessions and runs."""

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bursar._errors import ConfigError
 from bursar._money import parse_count, parse_usd
@@ -32,6 +32,9 @@ class Settings:
     release: str | None = None
     default_usd: str = "5"
     default_model_calls: int = 200
+    timezone: str = "UTC"
+    on_store_error: str = "deny"
+    limits: tuple[Any, ...] = ()
 
 
 def read_settings(given: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Settings:
@@ -70,6 +73,8 @@ def _checked(name: str, value: object, shown: str) -> object:
         return parse_count(value, shown)
     if name == "mode" and value not in MODES:
         raise ConfigError(f"{shown}={value!r} is not a mode; the modes are {' and '.join(MODES)}")
+    if name == "limits":
+        return value
     if name == "ledger":
         return _ledger_path(value, shown)
     if not isinstance(value, str) or not value.strip():

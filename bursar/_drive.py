@@ -11,7 +11,7 @@ import contextvars
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from bursar._ports import Held, Join, Peek, Release, Reserve, Settle, Wait, Write
+from bursar._ports import Busy, Held, Join, Peek, Posted, Release, Reserve, Sent, Settle, Wait, Write
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -22,14 +22,18 @@ T = TypeVar("T")
 
 _line: contextvars.ContextVar[frozenset[int]] = contextvars.ContextVar("bursar_line", default=frozenset())
 """The tasks and threads that this context came from and that held something: nobody waits for those."""
-_STORE_VERBS = frozenset({Peek, Reserve, Settle, Release})
+_STORE_VERBS = frozenset({Peek, Reserve, Sent, Settle, Release, Posted})
 
 
 class Desk(NamedTuple):
-    """Who performs what a flow asks: the store for holds, the sink for records."""
+    """Who performs what a flow asks: the store for holds, the sink for records.
+
+    hurried: the store for one who must not wait for other processes: it raises `Busy` instead.
+    """
 
     store: Store
     sink: Sink
+    hurried: Store
 
 
 def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int | None] | None = None) -> T:
@@ -81,7 +85,10 @@ async def adrive(
         while True:
             effect = flow.send(reply)
             if effect.__class__ in _STORE_VERBS:
-                reply = _perform(effect, desk.store, owner)
+                try:
+                    reply = _perform(effect, desk.hurried, owner)
+                except Busy:
+                    reply = await _patiently(effect, desk.store, owner)
                 if reply.__class__ is Held:
                     held = reply.call_id
                     _note(owner)
@@ -159,12 +166,31 @@ def owner_id() -> int:
 def _perform(effect: Effect, store: Store, owner: int) -> Any:
     if isinstance(effect, Peek):
         return store.peek(effect.path, _line.get() | {owner}, effect.ticket)
+    return _do(effect, store, owner)
+
+
+def _do(effect: Effect, store: Store, owner: int) -> Any:
     if isinstance(effect, Reserve):
         return store.reserve(effect.call_id, effect.path, effect.amounts, owner)
     if isinstance(effect, Settle):
         return store.settle(effect.call_id, effect.path, effect.actual, measured=effect.measured)
+    if isinstance(effect, Sent):
+        return store.sent(effect.call_id)
+    if isinstance(effect, Posted):
+        return store.posted(effect.call_id, effect.path)
     assert isinstance(effect, Release)
     return store.release(effect.call_id)
+
+
+async def _patiently(effect: Effect, store: Store, owner: int) -> Any:
+    work = asyncio.get_running_loop().run_in_executor(None, _do, effect, store, owner)
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        if isinstance(effect, Reserve):
+            # The thread goes on without us: what it gets is given back.
+            work.add_done_callback(lambda _: store.release(effect.call_id))
+        raise
 
 
 def _note(owner: int) -> None:

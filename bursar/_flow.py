@@ -15,7 +15,7 @@ from bursar._admission import Admission, admit, estimate_of, refuse_unpriced
 from bursar._call import Attempt
 from bursar._charge import charge, context_of, record_of
 from bursar._events import UsageSource
-from bursar._ports import Release, Settle, Write
+from bursar._ports import Posted, Posting, Release, Sent, Settle, Write
 from bursar._verdicts import Grant
 from bursar.guards.budget import amounts
 
@@ -34,7 +34,7 @@ def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     frame, request, clock = call.frame, call.request, world.clock
     context = context_of(request.service_tier, request.speed)
     card = world.prices.card(request.provider, request.model, context=context, day=clock.today())
-    if card is None and frame.limits_usd and not frame.lenient_usd:
+    if card is None and (call.shares_usd or (frame.limits_usd and not frame.lenient_usd)):
         yield from refuse_unpriced(call, world)
     began_us = clock.monotonic_us()
     if request.service_tier == "flex":
@@ -42,7 +42,9 @@ def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
         standard = context_of(None, request.speed)
         card = world.prices.card(request.provider, request.model, context=standard, day=clock.today())
     wish = Admission(call, f"{call.op_id}/{call.attempts}", card, world, began_us, estimate_of(call, card, world))
-    grant = (yield from admit(wish)) if frame.path else _unheld(wish.estimate)
+    grant = (yield from admit(wish)) if call.path else _unheld(wish.estimate)
+    if call.shared and call.reached and grant.shape not in ("unheld", "observed"):
+        yield Sent(wish.call_id)
     started_us = clock.monotonic_us()
     if grant.cap is not None:
         call.cap = grant.cap
@@ -71,18 +73,23 @@ def close(call: Call, attempt: Attempt, answer: Answer, world: World) -> Generat
     attempt.closed = True
     frame = call.frame
     charged = charge(call, attempt, answer, world)
+    measured = charged.source is UsageSource.PROVIDER
     if answer.charge == "release":
         if attempt.reserved:
             yield Release(attempt.call_id)
     else:
         call.counted = True
-        if frame.path:
-            yield Settle(attempt.call_id, frame.path, charged.amounts, charged.source is UsageSource.PROVIDER)
+        if call.path:
+            yield Settle(attempt.call_id, call.path, charged.amounts, measured)
     record = record_of(call, attempt, answer, charged, world)
     if frame.run is not None:
         frame.run.tally(record)
-    yield Write(record)
-    if charged.source is UsageSource.PROVIDER:
+    if call.shared and answer.charge != "release":
+        yield Write(record, Posting(attempt.call_id, call.shared, charged.amounts, measured))
+        yield Posted(attempt.call_id, call.shared)
+    else:
+        yield Write(record)
+    if measured:
         cut = answer.truncated and attempt.cap is not None
         workflow = frame.who.tags.workflow
         world.estimator.learn(call.request, workflow, call.conversation(), answer, attempt.crowd, cut=cut)

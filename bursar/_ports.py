@@ -38,6 +38,7 @@ class Room(NamedTuple):
     free: limit - settled - held. idle: limit - settled, what would be free were every hold released. others:
     calls in flight for which waiting can help: not those of the asking task and of the tasks that it came from, nor
     of a task that is waiting itself. crowd: calls in flight and in the queue. behind: somebody else is first in line.
+    limits: by unit, as they are now.
     """
 
     scope: Scope
@@ -46,6 +47,7 @@ class Room(NamedTuple):
     others: int
     crowd: int
     behind: bool
+    limits: Mapping[str, int]
 
 
 class Held(NamedTuple):
@@ -77,7 +79,7 @@ class Balance(NamedTuple):
     holds: int
 
 
-class Busy(Exception):  # noqa: N818 - no error: the answer to one who must not wait
+class Busy(Exception):
     """Another process has the store just now, and the caller would not wait."""
 
 
@@ -113,6 +115,12 @@ class Store(Protocol):
 
     def release(self, call_id: str) -> object:
         """Free a hold whose call never left. Raises `AlreadyCommitted` after a charge."""
+
+    def sent(self, call_id: str) -> None:
+        """Note that a call with a hold on a shared scope is about to leave."""
+
+    def posted(self, call_id: str, path: tuple[Scope, ...]) -> None:
+        """Note that what a call cost is charged to the shared scopes of its path."""
 
     def peek(self, path: tuple[Scope, ...], line: frozenset[int], ticket: Ticket | None) -> tuple[Room, ...]:
         """What each limited scope of the path has left now, for a call of this line of owners and this ticket."""
@@ -197,6 +205,19 @@ class Release(NamedTuple):
     call_id: str
 
 
+class Sent(NamedTuple):
+    """Note that an attempt with a hold on a shared scope is about to leave."""
+
+    call_id: str
+
+
+class Posted(NamedTuple):
+    """Note that an attempt's posting is written."""
+
+    call_id: str
+    path: tuple[Scope, ...]
+
+
 class Write(NamedTuple):
     """Commit a record before going on, and with it a charge to shared limits."""
 
@@ -204,4 +225,4 @@ class Write(NamedTuple):
     posting: Posting | None = None
 
 
-Effect = Peek | Reserve | Join | Wait | Count | Settle | Release | Write
+Effect = Peek | Reserve | Join | Wait | Count | Sent | Settle | Release | Write | Posted

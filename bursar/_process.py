@@ -21,10 +21,14 @@ from bursar._drive import Desk
 from bursar.pricing.estimate import Estimator
 from bursar.pricing.rates import PriceList
 from bursar.stores.memory import MemoryStore
+from bursar.stores.sqlite import SqliteStore
+from bursar.stores.tiers import Tiers
 from bursar.tracing.ledger import Ledger, default_ledger_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from bursar._ports import Store
 
 
 class Process:
@@ -32,12 +36,18 @@ class Process:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.store = MemoryStore()
-        self.ledger = Ledger(settings.ledger or default_ledger_path())
+        path = settings.ledger or default_ledger_path()
+        self.memory = MemoryStore(passing=True)
+        self.shared = SqliteStore(path, lambda: self.ledger.database())  # noqa: PLW0108 - the ledger is made after it
+        self.ledger = Ledger(path, self.shared.post)
         estimator = Estimator()
         estimator.load(self.ledger.load_calibration())
         self.world = World(CLOCK, PriceList(), estimator)
-        self.desk = Desk(self.store, self.ledger)
+        self.store: Store = self.memory
+        hurried: Store = self.memory
+        if settings.limits:
+            self.store, hurried = Tiers(self.memory, self.shared), Tiers(self.memory, self.shared, wait=False)
+        self.desk = Desk(self.store, self.ledger, hurried)
         self.forked = self.ended = False
         self.orphans: deque[Callable[[], Any]] = deque()
 
@@ -49,6 +59,7 @@ class Process:
     def close(self) -> None:
         """Keep what was learned and close the ledger."""
         self.adopt()
+        self.shared.close()
         self.ledger.save_calibration(self.world.estimator.dump())
         self.ledger.close()
 

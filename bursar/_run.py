@@ -27,6 +27,7 @@ from bursar._money import show_usd, usd
 from bursar._ports import Balance, Scope
 from bursar._process import Process, process
 from bursar._records import UNATTRIBUTED, RunRecord, Tags, Who
+from bursar._shares import Shares
 from bursar.guards.budget import Budget, Unlimited
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ class _Account:
     """A scope in the store, there as long as anything refers to it: a late settle still finds it."""
 
     def __init__(self, scope: Scope, limits: Mapping[str, int], owner: Process) -> None:
-        self.scope, self.limits, self._store = scope, dict(limits), owner.store
-        owner.store.define(scope, limits)
-        weakref.finalize(self, owner.store.drop, scope).atexit = False
+        self.scope, self.limits, self._store = scope, dict(limits), owner.memory
+        owner.memory.define(scope, limits)
+        weakref.finalize(self, owner.memory.drop, scope).atexit = False
 
     def balance(self) -> Balance:
         return self._store.balance(self.scope)
@@ -90,6 +91,7 @@ class ScopedFrame(Frame):
 
     accounts: tuple[_Account, ...] = ()
     owner: Process = field(default_factory=process)
+    shares: Shares | None = None
 
 
 class Run:
@@ -440,7 +442,7 @@ def check_guards(guards: Sequence[Budget | Unlimited]) -> list[Budget | Unlimite
 def client_frame(who: Who, budgets: Sequence[Budget | Unlimited]) -> ScopedFrame:
     """The frame of a wrapped client outside of any run."""
     owner = process()
-    frame = ScopedFrame(who, observe=owner.settings.mode == "observe", owner=owner)
+    frame = ScopedFrame(who, observe=owner.settings.mode == "observe", owner=owner, shares=_shares(who, owner))
     added = [
         (spec, _Account(Scope("client", new_id()), spec.limits(), owner))
         for spec in budgets
@@ -459,7 +461,7 @@ def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
         inner.who.user or client.who.user,
         inner.who.session or client.who.session,
     )
-    frame = replace(inner, who=who)
+    frame = inner if who == inner.who else replace(inner, who=who, shares=_shares(who, inner.owner))
     if not client.accounts or client.owner is not inner.owner:
         # After `configure` a run that is still open goes on with the parts that it was opened with.
         return frame
@@ -491,8 +493,12 @@ def _run_frame(
         added.append((spec, _Account(Scope("budget", f"{run_id}.{n}"), spec.limits(), owner)))
     base = outer or ScopedFrame(who, owner=owner)
     judged = owner.settings.mode == "observe" if observe is None else observe
-    base = replace(base, who=who, run=opened, observe=judged or base.observe)
+    base = replace(base, who=who, run=opened, shares=_shares(who, owner), observe=judged or base.observe)
     return _narrow(base, added, lenient=default)
+
+
+def _shares(who: Who, owner: Process) -> Shares | None:
+    return Shares(who, owner) if owner.settings.limits else None
 
 
 def _narrow(

@@ -97,7 +97,7 @@ def test_no_schedule_overspends_or_leaks(seed: int) -> None:
     assert run.spend.held == NOTHING
     assert run.spend.settled.tokens >= bill.tokens
     assert bill.tokens <= run._account.limits["tokens"]
-    assert process().store._queues._seat == {}
+    assert process().memory._queues._seat == {}
 
 
 def test_first_come_first_served() -> None:
@@ -167,7 +167,7 @@ def test_a_locked_ledger_is_waited_for_beside_the_loop() -> None:
 
     async def everything() -> None:
         owner = process()
-        desk = Desk(owner.store, sink)
+        desk = Desk(owner.store, sink, owner.store)
         frame = scoped_frame()
         assert frame is not None
         call = Call("OP", request(100), frame, 1)
@@ -196,7 +196,7 @@ def test_a_failure_while_being_admitted_leaves_nothing_held(monkeypatch: pytest.
         for n in range(2):
             # The second is clamped, and the verdict about it is what fails to be written.
             call = Call(f"OP{n}", request(900), frame, n)
-            desk = Desk(owner.store, Broken())
+            desk = Desk(owner.store, Broken(), owner.store)
             with pytest.raises(KeyboardInterrupt):
                 drive(open(call, owner.world), desk)
         assert run.spend.held == NOTHING

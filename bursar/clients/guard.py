@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from bursar._call import Attempt, Call
 from bursar._clock import new_id
 from bursar._drive import adrive, drive
-from bursar._errors import BursarWarning
+from bursar._errors import BursarWarning, StoreUnavailable
 from bursar._flow import close, open
 from bursar._run import ScopedFrame, client_frame, merged_frame, scoped_frame
+from bursar._shares import scopes
 from bursar.clients.receipts import keep
 from bursar.clients.streams import Watch
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bursar._events import Answer, ModelRequest
     from bursar._process import Process
     from bursar._records import Who
+    from bursar._shares import Shares
     from bursar.guards.budget import Budget, Unlimited
 
 
@@ -47,17 +49,28 @@ class Guard:
         frame = self._frame()
         frame.owner.adopt()
         step = frame.run.next_step() if frame.run is not None else 0
-        return Call(new_id(), request, frame, step, countable=countable)
+        call = Call(new_id(), request, frame, step, countable=countable)
+        if frame.shares is not None:
+            _share(call, frame.shares, frame)
+        return call
 
     def open(self, call: Call, count: Callable[[], int | None] | None = None) -> Attempt:
         """Admit the next attempt, waiting for its turn; raises `Stopped`."""
         owner = _owner(call)
-        return drive(open(call, owner.world), owner.desk, count)
+        try:
+            return drive(open(call, owner.world), owner.desk, count)
+        except StoreUnavailable:
+            _go_without(call, owner)
+            return drive(open(call, owner.world), owner.desk, count)
 
     async def aopen(self, call: Call, count: Callable[[], Awaitable[int | None]] | None = None) -> Attempt:
         """Admit the next attempt, awaiting its turn; raises `Stopped`."""
         owner = _owner(call)
-        return await adrive(open(call, owner.world), owner.desk, count)
+        try:
+            return await adrive(open(call, owner.world), owner.desk, count)
+        except StoreUnavailable:
+            _go_without(call, owner)
+            return await adrive(open(call, owner.world), owner.desk, count)
 
     def close(self, call: Call, attempt: Attempt, answer: Answer) -> None:
         """Charge and record an attempt before returning. A defect of ours becomes a warning, not the caller's."""
@@ -105,6 +118,24 @@ class Guard:
             self._own = client_frame(self._who, self._budgets)
             self.over(self._inner)
         return self._own
+
+
+def _share(call: Call, shares: Shares, frame: ScopedFrame) -> None:
+    try:
+        limits = shares.at(frame.owner.world.clock.wall_us())
+    except StoreUnavailable:
+        _go_without(call, frame.owner)
+        return
+    call.shared = scopes(limits)
+    call.shares_usd = any("usd" in limit.limits and limit.over.kind == "deny" for limit in limits)
+
+
+def _go_without(call: Call, owner: Process) -> None:
+    # Raises what is being handled, unless this was said to be bearable.
+    if not call.reached or not (call.frame.observe or owner.settings.on_store_error == "allow"):
+        raise  # noqa: PLE0704 - only called while the error is handled
+    call.reached = False
+    call.flags += ("unreserved",)
 
 
 def _say(attempt: Attempt, error: Exception) -> None:

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, NamedTuple
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar._errors import AlreadyCommitted, Conflict, InvalidAmount, UnknownScope
 from bursar._events import NOTHING, UNITS, Amounts
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from bursar._ports import Scope
 
+MOST_ENDED: Final = 100_000
+"""Ended calls that a scope remembers by id; of older ones it knows the sum."""
 _INDEXES = range(len(NOTHING))
 _STATES = (State.RELEASED, State.COMMITTED, State.PRESUMED)
 _RELEASED, _COMMITTED, _PRESUMED = range(3)
@@ -30,17 +33,31 @@ soon stops looking at such tuples, and a long run has many."""
 class Account:
     """One scope: its limits and three integers for each unit."""
 
-    __slots__ = ("calls", "forgotten", "held", "holds", "limits", "owners", "paths", "settled", "unmeasured")
+    __slots__ = (
+        "calls",
+        "forgotten",
+        "held",
+        "holds",
+        "limits",
+        "named",
+        "owners",
+        "passing",
+        "paths",
+        "settled",
+        "unmeasured",
+    )
 
     def __init__(self) -> None:
         self.limits: tuple[tuple[int, int], ...] = ()  # (index of the unit, limit)
+        self.passing = False  # there only while something is in flight: its limits and its books are kept elsewhere
+        self.named: Mapping[str, int] = {}
         self.settled = [0] * len(NOTHING)
         self.held = [0] * len(NOTHING)
         self.unmeasured = [0] * len(NOTHING)
         self.forgotten = [0] * len(NOTHING)  # settled by calls whose innermost scope is gone, and their records with it
         self.holds: set[str] = set()
         self.owners: dict[int, int] = {}  # owner -> its calls in flight
-        self.calls: list[str] = []  # ended calls whose innermost scope this is
+        self.calls: deque[str] = deque()  # ended calls whose innermost scope this is
         self.paths: dict[tuple[Scope, ...], int] = {}  # and the numbers of their paths
 
 
@@ -53,9 +70,13 @@ class _Hold(NamedTuple):
 
 
 class Books:
-    """The verbs of a `HoldStore` on plain integers."""
+    """The verbs of a `HoldStore` on plain integers.
 
-    def __init__(self) -> None:
+    With `passing`, scopes that have a window are kept elsewhere: they are known here while something is in flight.
+    """
+
+    def __init__(self, *, passing: bool = False) -> None:
+        self.passing = passing
         self.accounts: dict[Scope, Account] = {}
         self.holding: dict[int, int] = {}  # owner -> its calls in flight, in all scopes
         self._held: dict[str, _Hold] = {}
@@ -67,6 +88,8 @@ class Books:
     def define(self, scope: Scope, limits: Mapping[str, int]) -> None:
         """Create the scope or change its limits."""
         account = self.accounts.setdefault(scope, Account())
+        account.passing = False
+        account.named = dict(limits)
         account.limits = tuple((UNITS.index(unit), limit) for unit, limit in limits.items())
 
     def reserve(
@@ -166,12 +189,7 @@ class Books:
         if account is None:
             return
         for call_id in account.calls:
-            ended = self._ended.pop(call_id, None)
-            if ended is not None:
-                self._forget(self._path_of[ended[1]], ended[3:])
-            where, deltas = self._adjusted.pop(call_id, ((), {}))
-            for delta in deltas.values():
-                self._forget(where, delta)
+            self._drop_call(call_id)
         for number in account.paths.values():
             del self._path_of[number]
 
@@ -207,6 +225,7 @@ class Books:
         return [
             Drift(scope, what, Amounts(*kept), Amounts(*derived[scope]))
             for scope, account in self.accounts.items()
+            if not account.passing
             for what, kept, derived in (("settled", account.settled, settled), ("held", account.held, held))
             if kept != derived[scope]
         ]
@@ -216,6 +235,9 @@ class Books:
         accounts = []
         for scope in path:
             account = self.accounts.get(scope)
+            if account is None and scope.window and self.passing:
+                account = self.accounts[scope] = Account()
+                account.passing = True
             if account is None:
                 raise UnknownScope(f"{scope} has no account: it was never defined, or its run has ended")
             accounts.append(account)
@@ -234,9 +256,9 @@ class Books:
 
     def _end(self, call_id: str, path: tuple[Scope, ...], state: int, charged: Amounts, *, measured: bool) -> None:
         keeper = self.accounts.get(path[-1])
-        if keeper is None:
+        if keeper is None or keeper.passing:
             # The call has outlived its innermost scope: the next one keeps its record.
-            path = tuple(scope for scope in path if scope in self.accounts)
+            path = tuple(s for s in path if s in self.accounts and not self.accounts[s].passing)
             if not path:
                 return
             keeper = self.accounts[path[-1]]
@@ -246,6 +268,8 @@ class Books:
             self._path_of[number] = path
         if call_id not in self._ended:
             keeper.calls.append(call_id)
+            if len(keeper.calls) > MOST_ENDED:
+                self._drop_call(keeper.calls.popleft())
         self._ended[call_id] = (state, number, int(measured), *charged)
 
     def _lift(self, call_id: str) -> Held:
@@ -258,7 +282,17 @@ class Books:
                     account.held[i] -= held.amounts[i]
                 account.holds.discard(call_id)
                 _take_one(account.owners, owner)
+                if account.passing and not account.holds:
+                    del self.accounts[scope]
         return held
+
+    def _drop_call(self, call_id: str) -> None:
+        ended = self._ended.pop(call_id, None)
+        if ended is not None:
+            self._forget(self._path_of[ended[1]], ended[3:])
+        where, deltas = self._adjusted.pop(call_id, ((), {}))
+        for delta in deltas.values():
+            self._forget(where, delta)
 
     def _forget(self, path: tuple[Scope, ...], charged: tuple[int, ...]) -> None:
         for scope in path:

@@ -33,11 +33,11 @@ class Crowd(NamedTuple):
 
 
 class MemoryStore:
-    """A `HoldStore` in this process, and a `Store` to wait at."""
+    """A `HoldStore` in this process, and a `Store` to wait at; for `passing` see `Books`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, passing: bool = False) -> None:
         self._lock = threading.Lock()
-        self._books = Books()
+        self._books = Books(passing=passing)
         self._queues = Queues()
         self._dropped: deque[Scope] = deque()
 
@@ -134,13 +134,13 @@ class MemoryStore:
                     idle[i] = left
                     free[i] = left - account.held[i]
                 holds, queued, others, behind = self._crowd(scope, account, line, ticket)
-                rooms.append(Room(scope, Amounts(*free), Amounts(*idle), others, holds + queued, behind))
+                rooms.append(Room(scope, Amounts(*free), Amounts(*idle), others, holds + queued, behind, account.named))
         return tuple(rooms)
 
     def crowd(self, scope: Scope, line: frozenset[int], ticket: Ticket | None) -> Crowd:
         """Who is on a scope, in flight and in the queue."""
         with self._lock:
-            (account,) = self._books.path((scope,))
+            account = self._books.accounts.get(scope) or Account()
             return self._crowd(scope, account, line, ticket)
 
     def balance(self, scope: Scope) -> Balance:
@@ -162,7 +162,8 @@ class MemoryStore:
     def join(self, scope: Scope, ticket: Ticket, owner: int) -> None:
         """Queue the ticket on the scope; a ticket that waits elsewhere moves to the end of this line."""
         with self._lock:
-            self._books.path((scope,))
+            if not (scope.window and self._books.passing):
+                self._books.path((scope,))
             woken = self._queues.leave(ticket)
             self._queues.join(scope, ticket, owner, holding=owner in self._books.holding)
         wake(woken)
@@ -172,6 +173,12 @@ class MemoryStore:
         with self._lock:
             woken = self._queues.leave(ticket)
         wake(woken)
+
+    def sent(self, call_id: str) -> None:
+        """Nothing to note: what this process holds dies with it."""
+
+    def posted(self, call_id: str, path: tuple[Scope, ...]) -> None:
+        """Nothing to note: nothing here is shared."""
 
     def nudge(self, path: tuple[Scope, ...]) -> None:
         """Wake whoever is first in line on these scopes: another store has made room."""

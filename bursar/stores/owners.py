@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 import weakref
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,8 @@ class Owner:
         self.id = new_id()
         self._path = _place(ledger) / self.id
         self._bytes = 0
+        self._lock = threading.Lock()
+        self._in_flight: set[str] = set()
         try:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -47,20 +50,24 @@ class Owner:
         """Note that a call is about to leave. Raises `StoreUnavailable` where that cannot be noted."""
         # A line begins and ends with its own break: one that was torn by a death spoils no other.
         line = f"\n{call_id}\n".encode()
-        try:
-            written = os.write(self._handle, line)
-        except OSError as error:
-            raise StoreUnavailable(f"{self._path} cannot be written ({error.strerror}); nothing was sent") from None
-        if written != len(line):
-            raise StoreUnavailable(f"{self._path} cannot be written (the disk is full); nothing was sent")
-        self._bytes += written
+        with self._lock:
+            try:
+                written = os.write(self._handle, line)
+            except OSError as error:
+                raise StoreUnavailable(f"{self._path} cannot be written ({error.strerror}); nothing was sent") from None
+            if written != len(line):
+                raise StoreUnavailable(f"{self._path} cannot be written (the disk is full); nothing was sent")
+            self._bytes += written
+            self._in_flight.add(call_id)
 
-    def idle(self) -> None:
-        """Begin the journal anew where it has grown long; only to be called while nothing is in flight."""
-        if self._bytes > _LONG:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._handle, 0)
-                self._bytes = 0
+    def done(self, call_id: str) -> None:
+        """Note that a call has ended; with nothing in flight a journal that has grown long is begun anew."""
+        with self._lock:
+            self._in_flight.discard(call_id)
+            if self._bytes > _LONG and not self._in_flight:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._handle, 0)
+                    self._bytes = 0
 
     def close(self, *, empty: bool) -> None:
         """Let go. The journal is left for whoever settles what is still held."""
@@ -73,6 +80,7 @@ class Owner:
     def _leave_to_parent(self) -> None:
         # The lock belongs to the open file, which parent and child share: the child must not keep it alive.
         handle, self._handle = self._handle, -1
+        self._lock = threading.Lock()
         if handle >= 0:
             os.close(handle)
 

@@ -62,13 +62,19 @@ class SqliteStore:
         opened = open_ledger(path)
         return cls(path, lambda: opened)
 
-    def define(self, scope: Scope, limits: Mapping[str, int], *, soft: bool = False, seed: Amounts = NOTHING) -> bool:
-        """Create the scope, with `seed` spent already, or change its limits; whether it is new.
+    def define(
+        self,
+        scope: Scope,
+        limits: Mapping[str, int],
+        *,
+        soft: bool = False,
+        seed: Callable[[Run], Amounts] | None = None,
+    ) -> bool:
+        """Create the scope, with what `seed` finds spent already, or change its limits; whether it is new.
 
         A soft scope counts and refuses nothing. Limits that were set by hand stay in force.
         """
         check_limits(scope, limits)
-        check_amounts(str(scope), seed)
         text = orjson.dumps(dict(limits)).decode()
 
         def work(run: Run) -> bool:
@@ -77,11 +83,12 @@ class SqliteStore:
                 if found[0][1:] != (text, int(soft)):
                     run("UPDATE account SET limits = ?, soft = ? WHERE id = ?", (text, int(soft), found[0][0]))
                 return False
+            before = NOTHING if seed is None else seed(run)
             columns = (*amount_columns("settled"), *amount_columns("forgotten"))
             run(
                 f"INSERT INTO account (kind, name, window, limits, soft, made_us, {', '.join(columns)}) "
                 f"VALUES ({', '.join('?' * (6 + len(columns)))})",
-                (*scope, text, int(soft), now_us(), *seed, *seed),
+                (*scope, text, int(soft), now_us(), *before, *before),
             )
             return True
 
@@ -130,10 +137,10 @@ class SqliteStore:
         assert self._owner is not None
         self._owner.sent(call_id)
 
-    def idle(self) -> None:
-        """Say that this process has nothing in flight."""
+    def done(self, call_id: str) -> None:
+        """Say that a call that was sent has been charged or freed."""
         if self._owner is not None:
-            self._owner.idle()
+            self._owner.done(call_id)
 
     def settle(self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool) -> Settled:
         """Charge `actual` in place of the hold (or without one: an unreserved charge counts all the same)."""

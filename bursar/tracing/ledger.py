@@ -110,6 +110,17 @@ class Ledger:
         """As `write`, unless another process has the file just now: False then, and nothing was written."""
         return self._write(record, posting, wait=False)
 
+    def database(self) -> Database:
+        """The open file, for limits that are kept in it. Raises `LedgerError`."""
+        return self._open()
+
+    def user_hash(self, user: str) -> str:
+        """The keyed hash that a user is kept as. Raises `LedgerError`, `ConfigError`."""
+        self._open()
+        hashed = self._user(user)
+        assert hashed is not None
+        return hashed
+
     def save_calibration(self, items: Mapping[str, bytes]) -> None:
         """Keep what was learned, by key."""
         if not items:

@@ -22,7 +22,7 @@ RATE = Rate(0, 1_000, 10_000)
 def room(*, others: int = 0, crowd: int | None = None, behind: bool = False, held: int = 0, **free: int) -> Room:
     left = UNLIMITED._replace(**free)
     idle = UNLIMITED._replace(**{unit: amount + held for unit, amount in free.items()})
-    return Room(SCOPE, left, idle, others, others if crowd is None else crowd, behind)
+    return Room(SCOPE, left, idle, others, others if crowd is None else crowd, behind, {})
 
 
 def demand(**changes: Any) -> Demand:
@@ -135,6 +135,7 @@ rooms = st.builds(
         others,
         others + waiting,
         behind and waiting > 0,
+        {},
     ),
     st.tuples(*[st.integers(-100, 10**7) | st.just(MAX_AMOUNT)] * len(NOTHING)),
     st.tuples(*[st.integers(0, 10**5)] * len(NOTHING)),

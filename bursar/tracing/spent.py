@@ -1,0 +1,43 @@
+"""What the ledger has on a tag in a period: where a shared limit begins that was added in the middle of its window."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from bursar._clock import first_id
+from bursar._errors import LedgerError
+from bursar._events import Amounts
+
+if TYPE_CHECKING:
+    from bursar.db import Run
+
+_COLUMNS: Final = {
+    "user": "c.user_hash",
+    "session": "c.session_id",
+    **{name: f"d.{name}" for name in ("workflow", "env", "feature", "owner", "tenant", "release", "prompt_version")},
+    "promise": "d.promise",
+}
+_SUMS: Final = """
+    coalesce(sum(c.cost_nusd), 0),
+    coalesce(sum(c.input_tokens + c.output_tokens), 0),
+    coalesce(sum(c.input_tokens + c.output_tokens - c.cache_read_tokens), 0),
+    coalesce(sum(c.input_tokens), 0), coalesce(sum(c.output_tokens), 0),
+    count(DISTINCT CASE WHEN c.input_tokens + c.output_tokens > 0 THEN substr(c.call_id, 1, 26) END),
+    coalesce(sum(c.tool_calls), 0)
+"""
+
+
+def spent(run: Run, tag: str, value: str, since_us: int, until_us: int) -> Amounts:
+    """Sum all attempts with this tag from `since_us` (included) to `until_us` (not). Raises `LedgerError`."""
+    column = _COLUMNS.get(tag)
+    where, values = ("json_extract(d.extra, '$.' || json_quote(?)) = ?", [tag, value])
+    if column is not None:
+        where, values = f"{column} = ?", [value]
+    elif not tag.isidentifier():
+        raise LedgerError(f"{tag!r} is not the name of a tag")
+    (row,) = run(
+        f"SELECT {_SUMS} FROM model_call c JOIN dimension d ON d.id = c.dimension "
+        f"WHERE {where} AND c.call_id >= ? AND c.call_id < ?",
+        [*values, first_id(since_us), first_id(until_us)],
+    )
+    return Amounts(*row)
