@@ -213,7 +213,7 @@ def test_a_damaged_file_is_an_error_that_names_it(ledger: Path, writer: Ledger) 
         writer.write(call(START_US, number))
     writer.close()
     whole = ledger.read_bytes()
-    ledger.write_bytes(whole[: len(whole) // 2] + b"\xff" * (len(whole) - len(whole) // 2))
+    ledger.write_bytes(whole[:-32_768] + b"\xff" * 32_768)
     with Reader(ledger) as reader, pytest.raises(LedgerError, match=r"ledger\.db cannot be read"):
         reader.spend_by("workflow")
 
