@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         RecordingError,
         Stopped,
         StoreError,
+        StoreUnavailable,
         UnknownScope,
     )
     from bursar._process import configure
@@ -53,6 +54,7 @@ __all__ = [
     "Spend",
     "Stopped",
     "StoreError",
+    "StoreUnavailable",
     "UnknownScope",
     "budget",
     "configure",

@@ -1,20 +1,24 @@
-"""Settings of the process: what `configure` was told, else the environment, else the defaults."""
+"""Settings of the process: what `configure` was told, else the environment, else `bursar.toml`, else the defaults."""
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo
 
 from bursar._errors import ConfigError
 from bursar._money import parse_count, parse_usd
+from bursar._toml import File, find_file, read_limits, read_workflows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MODES: Final = ("enforce", "observe")
+    from bursar._limits import LimitSpec
+
+_CHOICES: Final = {"mode": ("enforce", "observe"), "on_store_error": ("deny", "allow")}
 _COUNT = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
@@ -23,7 +27,10 @@ class Settings:
     """What applies to every run of the process.
 
     ledger: the ledger file, None for the user data directory. mode: "enforce", or "observe" where guards judge
-    and record but never act. default_usd, default_model_calls: the budget of a run that names none.
+    and record but never act. default_usd, default_model_calls: the budget of a run that names none. timezone: in
+    which days, weeks and months of limits begin. on_store_error: what a call does while a shared limit cannot be
+    reached, "deny" or "allow". require: tags without which no call is sent. limits: those that runs and processes
+    share; workflows: what the file says of each; both only in `bursar.toml`. config: that file.
     """
 
     ledger: Path | None = None
@@ -34,27 +41,50 @@ class Settings:
     default_model_calls: int = 200
     timezone: str = "UTC"
     on_store_error: str = "deny"
-    limits: tuple[Any, ...] = ()
+    require: tuple[str, ...] = ()
+    limits: tuple[LimitSpec, ...] = ()
+    workflows: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    config: Path | None = None
+
+
+_OF_THE_FILE: Final = {"limits", "workflows"}
+_NAMES: Final = tuple(each.name for each in fields(Settings) if each.name not in _OF_THE_FILE)
+"""What can be given to `configure` and by `BURSAR_*`; all but `config` in the table `[bursar]` too."""
 
 
 def read_settings(given: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Settings:
-    """Merge what was given with `BURSAR_*`, and check it.
+    """Merge what was given with `BURSAR_*` and with `bursar.toml`, and check it all.
 
-    Raises `ConfigError` that names the argument or the variable and its value.
+    Raises `ConfigError` that names the argument, the variable, or the file and its line, and the value.
     """
-    known = {field.name for field in fields(Settings)}
     for name in given:
-        if name not in known:
-            raise ConfigError(f"configure({name}=...) is not a setting; the settings are {', '.join(sorted(known))}")
+        if name not in _NAMES:
+            raise ConfigError(f"configure({name}=...) is not a setting; the settings are {', '.join(sorted(_NAMES))}")
     environ = os.environ if environ is None else environ
-    values: dict[str, object] = {}
-    for name in known:
+    path = _ledger_path(given["config"], "config") if given.get("config") is not None else find_file(environ)
+    values = {} if path is None else _from_file(File(path))
+    for name in _NAMES:
         variable = f"BURSAR_{name.upper()}"
+        if name == "config":
+            continue
         if name in given:
             values[name] = _checked(name, given[name], name)
         elif variable in environ:
             values[name] = _from_text(name, environ[variable], variable)
-    return Settings(**values)  # type: ignore[arg-type]  # each value was checked by its name
+    return Settings(**values)
+
+
+def _from_file(file: File) -> dict[str, Any]:
+    file.check_keys((), file.content, ["bursar", "env", "limit", "workflow"])
+    table = file.table("bursar")
+    file.check_keys(("bursar",), table, [name for name in _NAMES if name != "config"])
+    values: dict[str, Any] = {"config": file.path}
+    for name, value in table.items():
+        values[name] = file.checked(("bursar",), name, value, lambda value, shown: _checked(shown, value, shown))
+    ledger = values.get("ledger")
+    if ledger is not None and not ledger.is_absolute():
+        values["ledger"] = file.path.parent / ledger
+    return {**values, "limits": read_limits(file), "workflows": read_workflows(file)}
 
 
 def _from_text(name: str, text: str, variable: str) -> object:
@@ -62,6 +92,8 @@ def _from_text(name: str, text: str, variable: str) -> object:
         if not _COUNT.fullmatch(text):
             raise ConfigError(f"{variable}={text[:60]!r} is not a whole number; write digits only, as in '200'")
         return _checked(name, int(text), variable)
+    if name == "require":
+        return _checked(name, [part.strip() for part in text.split(",") if part.strip()], variable)
     return _checked(name, text, variable)
 
 
@@ -71,15 +103,34 @@ def _checked(name: str, value: object, shown: str) -> object:
         return str(value)
     if name == "default_model_calls":
         return parse_count(value, shown)
-    if name == "mode" and value not in MODES:
-        raise ConfigError(f"{shown}={value!r} is not a mode; the modes are {' and '.join(MODES)}")
-    if name == "limits":
-        return value
+    choices = _CHOICES.get(name)
+    if choices and value not in choices:
+        raise ConfigError(f"{shown}={value!r} is not a choice of {name}; the choices are {' and '.join(choices)}")
     if name == "ledger":
         return _ledger_path(value, shown)
+    if name == "require":
+        return _tags(value, shown)
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"{shown}={value!r} is empty or no text")
+    if name == "timezone":
+        _check_timezone(value, shown)
     return value
+
+
+def _tags(value: object, shown: str) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, list | tuple):
+        raise ConfigError(f"{shown}={value!r} is a list of the names of tags, as in ['workflow', 'owner']")
+    for tag in value:
+        if not isinstance(tag, str) or not tag.isidentifier():
+            raise ConfigError(f"{shown}: {tag!r} is not the name of a tag")
+    return tuple(value)
+
+
+def _check_timezone(value: str, shown: str) -> None:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        raise ConfigError(f"{shown}={value!r} is no time zone; write a name as in 'Europe/Berlin' or 'UTC'") from None
 
 
 def _ledger_path(value: object, shown: str) -> Path:

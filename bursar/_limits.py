@@ -1,50 +1,122 @@
-"""Draft."""
+"""Limits that several runs and processes share: which of them apply to a call, and under which names they are kept."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+import hashlib
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from bursar._errors import ConfigError
 from bursar._ports import Scope
+from bursar._records import UNATTRIBUTED, Tags
+from bursar._windows import WINDOWS, Window, window_at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from bursar._config import Settings
     from bursar._records import Who
+
+_ORDER: Final = ("env", "workflow", "feature", "tenant", "owner", "user", "session")
+"""Outer scopes first; other tags come last, by name."""
+_PLAIN: Final = re.compile(r"[A-Za-z0-9._/@:+-]{1,128}")
+_RATE: Final = re.compile(r"throttle:([1-9][0-9]{0,8})/(s|min|h|day)")
+_UNIT_US: Final = {"s": 1_000_000, "min": 60_000_000, "h": 3_600_000_000, "day": 86_400_000_000}
 
 
 class Over(NamedTuple):
+    """What happens beyond a limit. kind: "deny", "warn" or "throttle", with `interval_us` from call to call."""
+
     kind: str = "deny"
-    interval_us: int | None = None
+    interval_us: int = 0
+
+    @property
+    def soft(self) -> bool:
+        """Whether calls go on beyond the limit."""
+        return self.kind != "deny"
 
 
 class LimitSpec(NamedTuple):
+    """A limit as it is configured: on each value of the tag `per`, or only on the value `of`, in each window."""
+
     per: str
     window: str
-    limits: Mapping[str, int]
+    limits: tuple[tuple[str, int], ...]
     over: Over = Over()
+    of: str | None = None
 
 
 class SharedLimit(NamedTuple):
+    """A limit as it applies to a call: `tag` and `value` say which rows of the ledger it counts."""
+
     scope: Scope
     limits: Mapping[str, int]
     over: Over
-    span: tuple[int, int]
-    column: str
+    window: Window
+    tag: str
     value: str
 
 
-def shared_limits(settings: Settings, who: Who, user_hash: str | None, at_us: int) -> tuple[SharedLimit, ...]:
-    zone = ZoneInfo(settings.timezone)
-    now = datetime.fromtimestamp(at_us / 1e6, zone)
-    start = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    span = (int(start.timestamp() * 1e6), int((start + timedelta(days=1)).timestamp() * 1e6))
-    found = []
-    for spec in settings.limits:
-        value = user_hash if spec.per == "user" else getattr(who.tags, spec.per)
-        if value is not None:
-            scope = Scope(spec.per, value, f"day:{start:%Y-%m-%d}")
-            found.append(SharedLimit(scope, spec.limits, spec.over, span, spec.per, value))
-    return tuple(found)
+def parse_over(text: str) -> Over:
+    """Read "deny", "warn" or "throttle:6/min" (s, min, h, day). Raises `ConfigError` with the value."""
+    if text in {"deny", "warn"}:
+        return Over(text)
+    found = _RATE.fullmatch(text)
+    if found is None:
+        raise ConfigError(f"over={text!r} is none of 'deny', 'warn', 'throttle:6/min' (s, min, h or day)")
+    return Over("throttle", -(-_UNIT_US[found[2]] // int(found[1])))
+
+
+def shared_limits(
+    specs: Sequence[LimitSpec], who: Who, user_hash: str | None, at_us: int, timezone: str
+) -> tuple[SharedLimit, ...]:
+    """The limits that apply to a call for `who` at a moment, outermost first; several on one scope are made one."""
+    zone = ZoneInfo(timezone)
+    found: dict[Scope, SharedLimit] = {}
+    for spec in specs:
+        value = tag_value(who, user_hash, spec.per)
+        if value is None or spec.of not in (None, who.user if spec.per == "user" else value):
+            continue
+        window = window_at(spec.window, at_us, zone)
+        scope = Scope(spec.per, scope_name(value), window.key)
+        limit = SharedLimit(scope, dict(spec.limits), spec.over, window, spec.per, value)
+        found[scope] = limit if scope not in found else _strictest(found[scope], limit)
+    return tuple(sorted(found.values(), key=_rank))
+
+
+def tag_value(who: Who, user_hash: str | None, tag: str) -> str | None:
+    """What a call carries under a tag; a user only as a hash, and no workflow where nobody named one."""
+    if tag == "user":
+        return user_hash
+    if tag == "session":
+        return who.session
+    if tag in Tags._fields:
+        value: str | None = getattr(who.tags, tag)
+        return None if tag == "workflow" and value == UNATTRIBUTED else value
+    return dict(who.tags.extra).get(tag)
+
+
+def scope_name(value: str) -> str:
+    """The name under which a value is kept: itself where it is plain, else a hash of its bytes."""
+    if _PLAIN.fullmatch(value):
+        return value
+    # Values that differ in case or in their Unicode form are different values.
+    return "h:" + hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _strictest(one: SharedLimit, other: SharedLimit) -> SharedLimit:
+    limits = dict(one.limits)
+    for unit, limit in other.limits.items():
+        limits[unit] = min(limit, limits.get(unit, limit))
+    over = (
+        one.over
+        if not one.over.soft or (other.over.soft and one.over.interval_us >= other.over.interval_us)
+        else other.over
+    )
+    return one._replace(limits=limits, over=over)
+
+
+def _rank(limit: SharedLimit) -> tuple[int, str, int]:
+    kind = limit.scope.kind
+    window = WINDOWS.index(limit.window.key.split(":")[0])
+    return (_ORDER.index(kind) if kind in _ORDER else len(_ORDER), kind, -window)

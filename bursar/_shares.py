@@ -32,13 +32,16 @@ class Shares:
     def _renew(self, now_us: int) -> None:
         owner, who = self._owner, self._who
         user = None if who.user is None else owner.ledger.user_hash(who.user)
-        limits = shared_limits(owner.settings, who, user, now_us)
+        settings = owner.settings
+        limits = shared_limits(settings.limits, who, user, now_us, settings.timezone)
         for limit in limits:
-            seed = partial(spent, tag=limit.column, value=limit.value, since_us=limit.span[0], until_us=limit.span[1])
-            owner.shared.define(limit.scope, limit.limits, soft=limit.over.kind != "deny", seed=seed)
+            seed = partial(
+                spent, tag=limit.tag, value=limit.value, since_us=limit.window.since_us, until_us=limit.window.until_us
+            )
+            owner.shared.define(limit.scope, limit.limits, soft=limit.over.soft, seed=seed)
         self._limits = limits
-        self._since_us = max((limit.span[0] for limit in limits), default=0)
-        self._until_us = min((limit.span[1] for limit in limits), default=2**63)
+        self._since_us = max((limit.window.since_us for limit in limits), default=0)
+        self._until_us = min((limit.window.until_us for limit in limits), default=2**63)
 
 
 def scopes(limits: tuple[SharedLimit, ...]) -> tuple[Scope, ...]:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx2
 import openai
 
 import bursar
@@ -40,6 +41,8 @@ from bursar.testing import Provider, ReceivedRequest, Reply
 PROMPT = "Where is the order of customer 17? Answer in one paragraph. "
 KINDS = ("chat", "messages", "responses")
 MARK = re.compile(r"<(\w+)>")
+FAILURES = (anthropic.APIError, openai.APIError, httpx2.HTTPError)
+"""What an agent takes for a failed call; streams that break raise the transport's own error."""
 FAULTS = (
     (0.03, {"status": 429}), (0.02, {"status": 500}), (0.02, {"status": 529}), (0.02, {"fault": "reset"}),
     (0.02, {"fault": "reset_after_billing"}), (0.02, {"fault": "drop_mid_stream"}),
@@ -146,7 +149,7 @@ class Agent:
                     self.call(run_id)
             except bursar.Stopped:
                 return
-            except (anthropic.APIError, openai.APIError):
+            except FAILURES:
                 continue
 
     async def tasks(self) -> Ended:
@@ -165,7 +168,7 @@ class Agent:
                 await self.acall(run_id)
             except bursar.Stopped:
                 return
-            except (anthropic.APIError, openai.APIError, TimeoutError):
+            except (*FAILURES, TimeoutError):
                 continue
 
 

@@ -127,7 +127,7 @@ def _share(call: Call, shares: Shares, frame: ScopedFrame) -> None:
         _go_without(call, frame.owner)
         return
     call.shared = scopes(limits)
-    call.shares_usd = any("usd" in limit.limits and limit.over.kind == "deny" for limit in limits)
+    call.shares_usd = any("usd" in limit.limits and not limit.over.soft for limit in limits)
 
 
 def _go_without(call: Call, owner: Process) -> None:

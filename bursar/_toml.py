@@ -1,0 +1,186 @@
+"""Read `bursar.toml`: find it, parse it, and check it so that every error names the file, the line and the value."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from bursar._errors import ConfigError
+from bursar._events import UNITS
+from bursar._limits import LimitSpec, Over, parse_over
+from bursar._money import parse_count, parse_usd
+from bursar._windows import WINDOWS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+NAME: Final = "bursar.toml"
+VARIABLE: Final = "BURSAR_CONFIG"
+_LATER: Final = {"tool", "gate", "budget_store"}
+"""In the plan and not in this version: refused, so that nobody relies on a gate that is not there."""
+_WORKFLOW: Final = ("owner", "promise", "usd_per_run")
+_HEADER: Final = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
+_KEY: Final = re.compile(r"""\s*("[^"]+"|'[^']+'|[\w-]+)\s*[.=]""")
+
+
+class File:
+    """A parsed file, and where in it each key stands."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            text = path.read_text(encoding="utf-8")
+            self.content: dict[str, Any] = tomllib.loads(text)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read ({error.strerror}); {VARIABLE} or {NAME} names it") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}") from None
+        self._lines = _lines(text)
+
+    def error(self, table: tuple[str, ...], key: str | None, what: str) -> ConfigError:
+        """A `ConfigError` about a key of a table, or about the table."""
+        line = self._lines.get((*table, key) if key else table) or self._lines.get(table, 1)
+        return ConfigError(f"{self.path}:{line}: {what}")
+
+    def check_keys(self, table: tuple[str, ...], given: Mapping[str, Any], known: Iterable[str]) -> None:
+        """Refuse a key that is not known, and name the one that was meant."""
+        known = list(known)
+        for key in given:
+            if key in known:
+                continue
+            if key in _LATER:
+                raise self.error(table, key, f"{key!r} is not in this version of bursar; nothing would act on it")
+            near = difflib.get_close_matches(key, known, 1)
+            meant = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+            raise self.error(table, key, f"{key!r} is not a setting of {'.'.join(table) or 'the file'}; {meant}")
+
+    def table(self, name: str) -> dict[str, Any]:
+        """A table of the file; empty where it has none."""
+        found = self.content.get(name, {})
+        if not isinstance(found, dict):
+            raise self.error((), name, f"{name} is a table: write [{name}]")
+        return found
+
+    def tables(self, name: str) -> Iterable[tuple[tuple[str, ...], str, dict[str, Any]]]:
+        """The tables `[name.x]`, with their paths."""
+        for key, found in self.table(name).items():
+            if not isinstance(found, dict):
+                raise self.error((name,), key, f"[{name}] has tables: write [{name}.{key}]")
+            yield (name, key), key, found
+
+    def checked(self, table: tuple[str, ...], key: str, value: object, check: Callable[[object, str], Any]) -> Any:
+        """What a check makes of a value; its error with file and line."""
+        try:
+            return check(value, key)
+        except (ConfigError, TypeError) as error:
+            raise self.error(table, key, str(error)) from None
+
+
+def find_file(environ: Mapping[str, str], start: Path | None = None) -> Path | None:
+    """The file that `BURSAR_CONFIG` names (empty: none), else the nearest `bursar.toml` from `start` upwards."""
+    named = environ.get(VARIABLE)
+    if named is not None:
+        return Path(named) if named else None
+    try:
+        start = (start or Path.cwd()).resolve()
+    except OSError:
+        # The working directory is gone.
+        return None
+    return next((path for place in (start, *start.parents) if os.path.isfile(path := place / NAME)), None)  # noqa: PTH113
+
+
+def read_limits(file: File) -> tuple[LimitSpec, ...]:
+    """All limits that several runs share: of `[env.x]`, `[workflow.x]` and `[[limit]]`."""
+    found: list[LimitSpec] = []
+    for kind, extra in (("env", ()), ("workflow", _WORKFLOW)):
+        for path, name, table in file.tables(kind):
+            found += _per_window(file, path, kind, name, table, extra)
+    limits = file.content.get("limit", [])
+    if not isinstance(limits, list):
+        raise file.error((), "limit", "limits are a list: write [[limit]]")
+    for number, table in enumerate(limits):
+        found.append(_limit(file, ("limit", str(number)), table))
+    return tuple(found)
+
+
+def read_workflows(file: File) -> dict[str, dict[str, str]]:
+    """What `[workflow.x]` says beside limits: owner, promise, usd_per_run."""
+    found = {}
+    for path, name, table in file.tables("workflow"):
+        kept: dict[str, Any] = {key: table[key] for key in _WORKFLOW if key in table}
+        for key in ("owner", "promise"):
+            if key in kept and not (isinstance(kept[key], str) and kept[key].strip()):
+                raise file.error(path, key, f"{key} = {kept[key]!r} is a text that is not empty")
+        if "usd_per_run" in kept:
+            file.checked(path, "usd_per_run", kept["usd_per_run"], parse_usd)
+            kept["usd_per_run"] = str(kept["usd_per_run"])
+        found[name] = kept
+    return found
+
+
+def _per_window(
+    file: File, path: tuple[str, ...], per: str, of: str, table: Mapping[str, Any], extra: Iterable[str]
+) -> list[LimitSpec]:
+    keys = {f"{unit}_per_{window}": (unit, window) for unit in UNITS for window in WINDOWS}
+    file.check_keys(path, table, [*keys, "over", *extra])
+    over = _over(file, path, table)
+    windows: dict[str, list[tuple[str, int]]] = {}
+    for key, value in table.items():
+        if key in keys:
+            unit, window = keys[key]
+            windows.setdefault(window, []).append((unit, _amount(file, path, key, unit, value)))
+    return [LimitSpec(per, window, tuple(limits), over, of) for window, limits in windows.items()]
+
+
+def _limit(file: File, path: tuple[str, ...], table: object) -> LimitSpec:
+    if not isinstance(table, dict):
+        raise file.error(path, None, "a limit is a table: write [[limit]]")
+    file.check_keys(path, table, ["per", "of", "window", "over", *UNITS])
+    per, window, of = table.get("per"), table.get("window"), table.get("of")
+    if not isinstance(per, str) or not per.isidentifier():
+        raise file.error(path, "per", f'per = {per!r} is not the name of a tag, as in per = "user"')
+    if window not in WINDOWS:
+        raise file.error(path, "window", f"window = {window!r} is none of {', '.join(WINDOWS)}")
+    if of is not None and (not isinstance(of, str) or not of):
+        raise file.error(path, "of", f"of = {of!r} is a text: the one value of the tag that this limit is on")
+    limits = tuple((unit, _amount(file, path, unit, unit, table[unit])) for unit in UNITS if unit in table)
+    if not limits:
+        raise file.error(path, None, f"a limit limits something: one of {', '.join(UNITS)}")
+    return LimitSpec(per, window, limits, _over(file, path, table), of)
+
+
+def _amount(file: File, path: tuple[str, ...], key: str, unit: str, value: object) -> int:
+    check: Callable[[object, str], int] = parse_usd if unit == "usd" else parse_count
+    return int(file.checked(path, key, value, check))
+
+
+def _over(file: File, path: tuple[str, ...], table: Mapping[str, Any]) -> Over:
+    over = table.get("over", "deny")
+    if not isinstance(over, str):
+        raise file.error(path, "over", f'over = {over!r} is a text, as in over = "throttle:6/min"')
+    found: Over = file.checked(path, "over", over, lambda value, _: parse_over(str(value)))
+    return found
+
+
+def _lines(text: str) -> dict[tuple[str, ...], int]:
+    """Where each table and each key begins; of what stands there twice, the first."""
+    found: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    counts: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        header = _HEADER.match(line)
+        if header:
+            table = tuple(part.strip(" \"'") for part in header[2].split("."))
+            if header[1] == "[[":
+                counts[header[2]] = counts.get(header[2], -1) + 1
+                table = (*table, str(counts[header[2]]))
+            found.setdefault(table, number)
+            continue
+        key = _KEY.match(line)
+        if key:
+            found.setdefault((*table, key[1].strip("\"'")), number)
+    return found
