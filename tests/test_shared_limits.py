@@ -47,8 +47,14 @@ def account(kind: str) -> AccountRow:
 
 
 @pytest.fixture
-def provider() -> Any:
-    with Provider(latency_s=0.02, replies=lambda _: Reply(output_tokens=200)) as provider:
+def script() -> list[Reply]:
+    """The last of these is what the provider answers."""
+    return [Reply(output_tokens=200)]
+
+
+@pytest.fixture
+def provider(script: list[Reply]) -> Any:
+    with Provider(latency_s=0.02, replies=lambda _: script[-1]) as provider:
         yield provider
 
 
@@ -210,14 +216,16 @@ def test_a_limit_lowered_below_what_is_spent_forgives_nothing(tmp_path: Path, pr
     assert ask(client)
 
 
-def test_retries_and_failures_free_what_they_held(tmp_path: Path, client: Any, provider: Provider) -> None:
+def test_retries_and_failures_free_what_they_held(
+    tmp_path: Path, client: Any, provider: Provider, script: list[Reply]
+) -> None:
     """A refused call releases its shared hold, a call without usage is charged at its bound."""
     write(tmp_path, '[env.development]\nusd_per_day = "1"\n')
-    provider._desk._replies = lambda _: Reply(status=429)
+    script.append(Reply(status=429))
     with pytest.raises(openai.RateLimitError):
         client.chat.completions.create(**REQUEST)
     assert account("env").settled.nusd == account("env").held.nusd == account("env").holds == 0
-    provider._desk._replies = lambda _: Reply(fault="no_usage")
+    script.append(Reply(fault="no_usage"))
     client.chat.completions.create(**REQUEST)
     row = account("env")
     assert row.settled.nusd == row.unmeasured.nusd >= provider.billed_nusd > 0
@@ -325,10 +333,12 @@ def test_a_task_cancelled_while_the_file_is_busy_holds_nothing(
     assert account("env").holds == 0
 
 
-def test_what_a_dead_process_held_is_settled(tmp_path: Path, ledger: Path, provider: Provider, client: Any) -> None:
+def test_what_a_dead_process_held_is_settled(
+    tmp_path: Path, ledger: Path, provider: Provider, client: Any, script: list[Reply]
+) -> None:
     """A process killed in the middle of a call: its hold is charged, and whoever needs the room finds it settled."""
     config = write(tmp_path, '[[limit]]\nper = "env"\nwindow = "day"\nmodel_calls = 2\n')
-    provider._desk._latency_s = 30.0
+    script.append(Reply(latency_s=30.0))
     code = WORKER.replace("range(20)", "range(1)")
     worker = subprocess.Popen(
         [sys.executable, "-c", code, str(config), str(ledger), provider.openai_url],
@@ -344,7 +354,7 @@ def test_what_a_dead_process_held_is_settled(tmp_path: Path, ledger: Path, provi
         time.sleep(0.02)
     worker.kill()
     worker.communicate()
-    provider._desk._latency_s = 0.02
+    script.pop()
     assert account("env").holds == 1
     assert [ask(client), ask(client)] == [True, False]
     row = account("env")
