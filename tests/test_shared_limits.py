@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_fifty_threads_and_two_limits(tmp_path: Path, provider: Provider, client
     """Fifty calls at once under a day's limit for about ten and a run's for twenty: ten, to the last cent."""
     write(tmp_path, f'[env.development]\nusd_per_day = "{ONE * 10.5 / 1e9:.6f}"\n')
     with bursar.run("w", Budget(usd=f"{ONE * 20 / 1e9:.6f}")) as run, ThreadPoolExecutor(50) as pool:
-        served = sum(pool.map(run.bind(lambda n: ask(client, n)), range(50)))
+        served = sum(pool.map(run.bind(partial(ask, client)), range(50)))
     assert served == 10
     assert account("env").settled.nusd == provider.billed_nusd
     assert account("env").holds == 0
