@@ -103,7 +103,7 @@ class HoldStore(Protocol):
     cannot be reached raises `StoreUnavailable`.
     """
 
-    def define(self, scope: Scope, limits: Mapping[str, int]) -> None:
+    def define(self, scope: Scope, limits: Mapping[str, int]) -> object:
         """Create the scope, or change its limits; what was settled and is held stays, debts included."""
 
     def reserve(

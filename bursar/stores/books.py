@@ -83,7 +83,7 @@ class Books:
         self._ended: dict[str, _Ended] = {}
         self._path_of: dict[int, tuple[Scope, ...]] = {}
         self._numbers = itertools.count()
-        self._adjusted: dict[str, tuple[tuple[Scope, ...], dict[int, Amounts]]] = {}
+        self._adjusted: dict[str, dict[int, tuple[tuple[Scope, ...], Amounts]]] = {}
 
     def define(self, scope: Scope, limits: Mapping[str, int]) -> None:
         """Create the scope or change its limits."""
@@ -167,18 +167,19 @@ class Books:
         if call_id in self._held:
             raise Conflict(f"call {call_id} is in flight; settle it before it is adjusted")
         ended = self._ended.get(call_id)
-        where, known = self._adjusted.get(call_id, (path if ended is None else self._path_of[ended[1]], {}))
+        known = self._adjusted.get(call_id, {})
         if seq in known:
-            if known[seq] != delta:
-                raise Conflict(f"call {call_id} was adjusted by {known[seq]} as number {seq}, now by {delta}")
+            if known[seq][1] != delta:
+                raise Conflict(f"call {call_id} was adjusted by {known[seq][1]} as number {seq}, now by {delta}")
             return ()
+        where = self._path_of[ended[1]] if ended is not None else next(iter(known.values()))[0] if known else path
         accounts = self.path(where)
         for scope, account in zip(where, accounts, strict=True):
             for i in _INDEXES:
                 if account.settled[i] + delta[i] < 0:
                     raise InvalidAmount(f"{scope}: {UNITS[i]} would fall to {account.settled[i] + delta[i]}")
         self._charge(where, delta, 1, measured=True)
-        self._adjusted[call_id] = (where, {**known, seq: delta})
+        self._adjusted[call_id] = {**known, seq: (where, delta)}
         if ended is None and not known:
             self.accounts[where[-1]].calls.append(call_id)
         return where
@@ -219,8 +220,8 @@ class Books:
         for record in self.records():
             _add(held, record.path, record.held)
             _add(settled, record.path, record.charged)
-        for where, deltas in self._adjusted.values():
-            for delta in deltas.values():
+        for deltas in self._adjusted.values():
+            for where, delta in deltas.values():
                 _add(settled, where, delta)
         return [
             Drift(scope, what, Amounts(*kept), Amounts(*derived[scope]))
@@ -290,8 +291,7 @@ class Books:
         ended = self._ended.pop(call_id, None)
         if ended is not None:
             self._forget(self._path_of[ended[1]], ended[3:])
-        where, deltas = self._adjusted.pop(call_id, ((), {}))
-        for delta in deltas.values():
+        for where, delta in self._adjusted.pop(call_id, {}).values():
             self._forget(where, delta)
 
     def _forget(self, path: tuple[Scope, ...], charged: tuple[int, ...]) -> None:

@@ -128,7 +128,7 @@ def add_hold(
 ) -> None:
     """Write a new hold down."""
     ended_us = None if state == HELD else now_us
-    text = None if asked is None else orjson.dumps(asked).decode()
+    text = None if asked is None else orjson.dumps(tuple(asked)).decode()
     path = " ".join(map(str, ids))
     run(_INSERT, (call_id, path, state, owner, text, int(measured), now_us, ended_us, *held, *charged))
 
