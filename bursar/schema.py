@@ -73,6 +73,7 @@ CREATE TABLE hold (
     measured INTEGER NOT NULL DEFAULT 0, made_us INTEGER NOT NULL, ended_us INTEGER,
     {_columns("held")}, {_columns("charged")}
 ) WITHOUT ROWID;
+CREATE INDEX account_made ON account (made_us) WHERE holds = 0 AND window <> 'total';
 CREATE INDEX hold_open ON hold (owner) WHERE state = 0;
 CREATE INDEX hold_ended ON hold (ended_us) WHERE state > 0;
 CREATE TABLE adjustment (

@@ -8,6 +8,7 @@ settled by whoever next finds no room, and at every start: see `owners.py`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from functools import partial
@@ -38,6 +39,8 @@ T = TypeVar("T")
 
 _RECOVER_EVERY_S: Final = 0.25
 """Between two looks for dead owners, where calls are refused."""
+SWEEP_EVERY: Final = 64
+"""Reserves after which old holds are looked for."""
 _KEEP_US: Final = 48 * 3_600 * 1_000_000
 """How long an ended hold answers to its id."""
 _KEEP_ACCOUNTS_US: Final = 62 * 24 * 3_600 * 1_000_000
@@ -55,6 +58,7 @@ class SqliteStore:
         self._ids: dict[Scope, int] = {}
         self._owner: Owner | None = None
         self._recovered_s = float("-inf")
+        self._reserves = itertools.count(1)
 
     @classmethod
     def at(cls, path: Path) -> SqliteStore:
@@ -130,6 +134,10 @@ class SqliteStore:
         answer = self._write(work, wait=wait)
         if isinstance(answer, Denied) and self.recovery_is_due() and self.recover(wait=wait):
             answer = self._write(work, wait=wait)
+        if next(self._reserves) % SWEEP_EVERY == 0:
+            # A little now and then, so that it is never much. Whoever has no time leaves it to the next one.
+            with contextlib.suppress(Busy, StoreUnavailable):
+                self.sweep(2 * SWEEP_EVERY, wait=False)
         return answer
 
     def sent(self, call_id: str) -> None:
@@ -229,21 +237,22 @@ class SqliteStore:
         """Recompute every balance from the records; what differs."""
         return self._write(postings.audit)
 
-    def sweep(self) -> None:
+    def sweep(self, most: int = 1_000_000, *, wait: bool = True) -> None:
         """Forget holds that ended more than 48 hours ago, and accounts of windows of more than two months ago."""
         now = now_us()
 
-        def work(run: Run) -> int:
-            old = run("SELECT call_id FROM hold WHERE state > 0 AND ended_us < ? LIMIT 500", (now - _KEEP_US,))
-            for (call_id,) in old:
+        def work(run: Run) -> None:
+            old = "SELECT call_id FROM hold WHERE state > 0 AND ended_us < ? LIMIT ?"
+            for (call_id,) in run(old, (now - _KEEP_US, most)):
                 postings.forget(run, call_id)
-            return len(old)
+            old = "SELECT id FROM account WHERE made_us < ? AND holds = 0 AND window <> 'total' LIMIT ?"
+            gone = [number for (number,) in run(old, (now - _KEEP_ACCOUNTS_US, most))]
+            for number in gone:
+                run("DELETE FROM account WHERE id = ?", (number,))
+            if gone:
+                self._ids.clear()
 
-        while self._write(work):
-            pass
-        old = "DELETE FROM account WHERE made_us < ? AND holds = 0 AND window <> 'total'"
-        self._write(lambda run: run(old, (now - _KEEP_ACCOUNTS_US,)))
-        self._ids.clear()
+        self._write(work, wait=wait)
 
     def close(self) -> None:
         """Let go of what proves that this process is alive."""
