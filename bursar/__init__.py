@@ -27,10 +27,12 @@ if TYPE_CHECKING:
         RecordingError,
         Stopped,
         StoreError,
+        Unattributed,
         UnknownScope,
     )
     from bursar._process import configure
     from bursar._run import BudgetScope, Run, Spend, budget, current_run, run
+    from bursar._terms import BudgetNotice
     from bursar.clients.receipts import Receipt, cost
     from bursar.clients.wrap import wrap
     from bursar.guards.budget import Budget
@@ -39,6 +41,7 @@ __all__ = [
     "AlreadyCommitted",
     "Budget",
     "BudgetExceeded",
+    "BudgetNotice",
     "BudgetScope",
     "BursarError",
     "BursarWarning",
@@ -53,6 +56,7 @@ __all__ = [
     "Spend",
     "Stopped",
     "StoreError",
+    "Unattributed",
     "UnknownScope",
     "budget",
     "configure",
@@ -70,6 +74,7 @@ _HOMES = {
     "budget": "bursar._run",
     "current_run": "bursar._run",
     "run": "bursar._run",
+    "BudgetNotice": "bursar._terms",
     "Receipt": "bursar.clients.receipts",
     "cost": "bursar.clients.receipts",
     "wrap": "bursar.clients.wrap",

@@ -109,7 +109,7 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
         held_nusd=attempt.hold.nusd if attempt.card is not None else None,
         held_tokens=attempt.hold.tokens,
         bound=attempt.bound,
-        flags=charged.flags + shape,
+        flags=charged.flags + shape + call.flags,
         cost_nusd=cost.nusd,
         cost_status=cost.status,
         cost_input_nusd=cost.input_nusd,

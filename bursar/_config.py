@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MODES: Final = ("enforce", "observe")
+LOST_CONTEXT: Final = ("allow", "deny")
 _COUNT = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
@@ -23,7 +24,9 @@ class Settings:
     """What applies to every run of the process.
 
     ledger: the ledger file, None for the user data directory. mode: "enforce", or "observe" where guards judge
-    and record but never act. default_usd, default_model_calls: the budget of a run that names none.
+    and record but never act. default_usd, default_model_calls: the budget of a run that names none. require: the
+    tags that every call must have, else it raises `Unattributed`. lost_context: "allow" or "deny" for a call on a
+    thread that has lost the context of an open run.
     """
 
     ledger: Path | None = None
@@ -32,6 +35,8 @@ class Settings:
     release: str | None = None
     default_usd: str = "5"
     default_model_calls: int = 200
+    require: tuple[str, ...] = ()
+    lost_context: str = "allow"
 
 
 def read_settings(given: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Settings:
@@ -70,11 +75,22 @@ def _checked(name: str, value: object, shown: str) -> object:
         return parse_count(value, shown)
     if name == "mode" and value not in MODES:
         raise ConfigError(f"{shown}={value!r} is not a mode; the modes are {' and '.join(MODES)}")
+    if name == "lost_context" and value not in LOST_CONTEXT:
+        raise ConfigError(f"{shown}={value!r} is neither {' nor '.join(LOST_CONTEXT)}")
+    if name == "require":
+        return _tag_names(value, shown)
     if name == "ledger":
         return _ledger_path(value, shown)
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"{shown}={value!r} is empty or no text")
     return value
+
+
+def _tag_names(value: object, shown: str) -> tuple[str, ...]:
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name.isidentifier() for name in names):
+        raise ConfigError(f"{shown}={value!r} is no list of tags, as in ['workflow', 'owner']")
+    return tuple(dict.fromkeys(names))
 
 
 def _ledger_path(value: object, shown: str) -> Path:

@@ -1,7 +1,7 @@
 """The two drivers: they perform what a flow yields, one by waiting, one by awaiting.
 
-Everything that a flow may ask is either quick (a lock, a few integers, one commit) or one of three that can
-take time: waiting for one's turn, counting tokens at the provider, and a ledger that another process has locked.
+Everything that a flow may ask is either quick (a lock, a few integers, one commit) or one of four that can take
+time: waiting for one's turn, a throttle, counting tokens at the provider, and a ledger that another process has locked.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from bursar._ports import Held, Join, Peek, Release, Reserve, Settle, Wait, Write
+from bursar._ports import Held, Join, Limit, Look, Peek, Release, Reserve, Settle, Sleep, Wait, Write
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 _line: contextvars.ContextVar[frozenset[int]] = contextvars.ContextVar("bursar_line", default=frozenset())
 """The tasks and threads that this context came from and that held something: nobody waits for those."""
-_STORE_VERBS = frozenset({Peek, Reserve, Settle, Release})
+_STORE_VERBS = frozenset({Peek, Look, Limit, Reserve, Settle, Release})
 
 
 class Desk(NamedTuple):
@@ -59,6 +60,9 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
                 else:
                     reply = ticket = ticket or ThreadTicket()
                     desk.store.join(effect.scope, ticket, owner)
+            elif isinstance(effect, Sleep):
+                time.sleep(effect.seconds)
+                reply = None
             else:
                 reply = count() if count else None
     except StopIteration as end:
@@ -96,6 +100,9 @@ async def adrive(
             elif isinstance(effect, Join):
                 reply = ticket = ticket or TaskTicket()
                 desk.store.join(effect.scope, ticket, owner)
+            elif isinstance(effect, Sleep):
+                await asyncio.sleep(effect.seconds)
+                reply = None
             else:
                 reply = await count() if count else None
     except StopIteration as end:
@@ -161,6 +168,10 @@ def _perform(effect: Effect, store: Store, owner: int) -> Any:
         return store.reserve(effect.call_id, effect.path, effect.amounts, owner)
     if isinstance(effect, Settle):
         return store.settle(effect.call_id, effect.path, effect.actual, measured=effect.measured)
+    if isinstance(effect, Look):
+        return store.balance(effect.scope)
+    if isinstance(effect, Limit):
+        return store.define(effect.scope, effect.limits)
     assert isinstance(effect, Release)
     return store.release(effect.call_id)
 

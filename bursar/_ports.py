@@ -166,6 +166,25 @@ class Count(NamedTuple):
     """Ask the provider's free counting endpoint. Answer: input tokens, or None where there is none."""
 
 
+class Look(NamedTuple):
+    """Ask for the `Balance` of one scope."""
+
+    scope: Scope
+
+
+class Limit(NamedTuple):
+    """Change the limits of a scope; what was settled and is held stays."""
+
+    scope: Scope
+    limits: Mapping[str, int]
+
+
+class Sleep(NamedTuple):
+    """Let `seconds` pass."""
+
+    seconds: float
+
+
 class Settle(NamedTuple):
     """Charge an attempt."""
 
@@ -187,4 +206,4 @@ class Write(NamedTuple):
     record: Record
 
 
-Effect = Peek | Reserve | Join | Wait | Count | Settle | Release | Write
+Effect = Peek | Look | Limit | Reserve | Join | Wait | Sleep | Count | Settle | Release | Write

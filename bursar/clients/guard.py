@@ -14,9 +14,10 @@ from bursar._clock import new_id
 from bursar._drive import adrive, drive
 from bursar._errors import BursarWarning
 from bursar._flow import close, open
-from bursar._run import ScopedFrame, client_frame, merged_frame, scoped_frame
+from bursar._run import ScopedFrame, client_frame, has_lost_run, merged_frame, scoped_frame
 from bursar.clients.receipts import keep
 from bursar.clients.streams import Watch
+from bursar.guards.attribution import missing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -47,7 +48,15 @@ class Guard:
         frame = self._frame()
         frame.owner.adopt()
         step = frame.run.next_step() if frame.run is not None else 0
-        return Call(new_id(), request, frame, step, countable=countable)
+        call = Call(new_id(), request, frame, step, countable=countable)
+        settings = frame.owner.settings
+        if settings.require:
+            call.required, call.missing = settings.require, missing(frame.who, settings.require)
+        if frame.run is None and has_lost_run(settings.lost_context):
+            call.flags = ("lost_context",)
+            if settings.lost_context == "deny":
+                call.missing = ("run", *call.missing)
+        return call
 
     def open(self, call: Call, count: Callable[[], int | None] | None = None) -> Attempt:
         """Admit the next attempt, waiting for its turn; raises `Stopped`."""
@@ -64,6 +73,9 @@ class Guard:
         owner = _owner(call)
         try:
             keep(drive(close(call, attempt, answer, owner.world), owner.desk))
+        except BursarWarning:
+            # Said by the budget after all was charged; the caller has asked for warnings to be errors.
+            raise
         except Exception as error:  # noqa: BLE001 - the answer is paid for: it must reach the caller
             _say(attempt, error)
 
@@ -72,6 +84,9 @@ class Guard:
         owner = _owner(call)
         try:
             keep(await adrive(close(call, attempt, answer, owner.world), owner.desk))
+        except BursarWarning:
+            # Said by the budget after all was charged; the caller has asked for warnings to be errors.
+            raise
         except Exception as error:  # noqa: BLE001 - as above
             _say(attempt, error)
 

@@ -104,7 +104,13 @@ class HoldStore(Protocol):
         """Create the scope, or change its limits; what was settled and is held stays, debts included."""
 
     def reserve(
-        self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, owner: int = 0, *, at_least: Amounts | None = None
+        self,
+        call_id: str,
+        path: tuple[Scope, ...],
+        amounts: Amounts,
+        owner: int = 0,
+        *,
+        at_least: Amounts | None = None,
     ) -> Held | Denied:
         """Hold `amounts` on every scope of the path, or on none.
 
