@@ -52,6 +52,7 @@ def speak(call: Call, world: World) -> Generator[Effect, Any, None]:
                 "limit": notice.limit,
                 "settled": notice.settled,
                 "held": balance.held[UNITS.index(notice.unit)],
+                "acted": True,
             }
             yield note(call, world, "warn", f"{shown(notice.unit, notice.warn_at)} reached", numbers)
             term.tell(notice)
@@ -59,6 +60,8 @@ def speak(call: Call, world: World) -> Generator[Effect, Any, None]:
 
 def _warn(call: Call, term: Term, over: Beyond, world: World) -> Generator[Effect, Any, None]:
     yield note(call, world, "over", "no_room", _numbers(term, over))
+    if call.frame.observe:
+        return
     term.once(
         f"over {over.unit}",
         f"{term.scope} goes beyond {shown(over.unit, over.limit)}: over='warn' refuses nothing, and this is said once",
@@ -67,15 +70,14 @@ def _warn(call: Call, term: Term, over: Beyond, world: World) -> Generator[Effec
 
 def _slow_down(call: Call, term: Term, over: Beyond, world: World) -> Generator[Effect, Any, None]:
     assert term.pace is not None
-    clock, began_us = world.clock, world.clock.monotonic_us()
+    clock = world.clock
+    # Before the wait: between its turn and its sending nothing stands.
+    yield note(call, world, "throttle", f"one call each {term.pace.interval_us / 1_000_000:g} s", _numbers(term, over))
     while not call.frame.observe and (wait_us := term.pace.take(clock.monotonic_us())):
         deadline = call.frame.deadline
         left_us = wait_us if deadline is None else deadline.ends_us - clock.monotonic_us()
         yield Sleep(max(0, min(wait_us, left_us)) / 1_000_000)
         yield from refuse_late(call, world)
-    waited_s = (clock.monotonic_us() - began_us) / 1_000_000
-    reason = f"one call each {term.pace.interval_us / 1_000_000:g} s, waited {waited_s:.1f} s"
-    yield note(call, world, "throttle", reason, _numbers(term, over))
 
 
 def _numbers(term: Term, over: Beyond) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from decimal import ROUND_CEILING, Decimal
-from math import isfinite
+from math import ceil, isfinite
 from typing import TYPE_CHECKING, Final
 
 from bursar._errors import ConfigError
@@ -24,7 +24,7 @@ def parse_seconds(value: object) -> int:
         raise TypeError(f"seconds={value!r} is a number of seconds")
     if not (isfinite(value) and 0 < value <= LONGEST_S):
         raise ConfigError(f"seconds={value!r}: a deadline lies between 0 and {LONGEST_S:,} seconds")
-    return int(-(-Decimal(value) * 1_000_000 // 1))
+    return ceil(Decimal(value) * 1_000_000)
 
 
 def parse_warn_at(value: object, limits: Mapping[str, int]) -> dict[str, int]:
