@@ -28,10 +28,12 @@ if TYPE_CHECKING:
         Stopped,
         StoreError,
         StoreUnavailable,
+        Unattributed,
         UnknownScope,
     )
     from bursar._process import configure
     from bursar._run import BudgetScope, Run, Spend, budget, current_run, run
+    from bursar._terms import BudgetNotice
     from bursar.clients.receipts import Receipt, cost
     from bursar.clients.wrap import wrap
     from bursar.guards.budget import Budget
@@ -40,6 +42,7 @@ __all__ = [
     "AlreadyCommitted",
     "Budget",
     "BudgetExceeded",
+    "BudgetNotice",
     "BudgetScope",
     "BursarError",
     "BursarWarning",
@@ -55,6 +58,7 @@ __all__ = [
     "Stopped",
     "StoreError",
     "StoreUnavailable",
+    "Unattributed",
     "UnknownScope",
     "budget",
     "configure",
@@ -72,6 +76,7 @@ _HOMES = {
     "budget": "bursar._run",
     "current_run": "bursar._run",
     "run": "bursar._run",
+    "BudgetNotice": "bursar._terms",
     "Receipt": "bursar.clients.receipts",
     "cost": "bursar.clients.receipts",
     "wrap": "bursar.clients.wrap",

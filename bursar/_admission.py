@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from bursar._errors import BudgetExceeded, PriceUnknown
 from bursar._events import UNITS
-from bursar._money import show_usd
 from bursar._ports import Count, Held, Join, Peek, Reserve, Wait, Write
 from bursar._records import Verdict
+from bursar._refusals import refuse_late
+from bursar._terms import RESERVED, shown
 from bursar._verdicts import Deny, Grant, Queue
 from bursar.guards.budget import alone, amounts, decide
 
@@ -32,6 +33,7 @@ _ADVICE = {
     "no_room": "raise the limit, or catch bursar.Stopped and finish with what you have",
     "waited": "raise Budget(max_wait=...) or run fewer calls at once",
     "would_deadlock": "close the stream that this task has open, or call from a thread that may wait",
+    "reserved": "catch bursar.Stopped and make one last call inside final(): the rest is set aside for that",
 }
 
 
@@ -56,14 +58,17 @@ class Admission:
 
     def left_s(self) -> float:
         """Seconds that this attempt may still wait."""
-        waited_us = self.world.clock.monotonic_us() - self.began_us
-        return self.call.frame.max_wait - waited_us / 1_000_000
+        now_us, deadline = self.world.clock.monotonic_us(), self.call.frame.deadline
+        left_s = self.call.frame.max_wait - (now_us - self.began_us) / 1_000_000
+        return left_s if deadline is None else min(left_s, (deadline.ends_us - now_us) / 1_000_000)
 
 
 def admit(wish: Admission) -> Generator[Effect, Any, Grant]:
     """Hold what the attempt may cost and say how it is sent. Raises `BudgetExceeded` when it is refused."""
     frame = wish.call.frame
     while True:
+        if frame.deadline is not None:
+            yield from refuse_late(wish.call, wish.world)
         rooms: tuple[Room, ...] = yield Peek(wish.call.path, wish.ticket)
         wish.crowd = max((room.crowd for room in rooms), default=0) + (wish.ticket is None)
         decision = decide(wish.estimate.demand, rooms, wish.estimate.crowd, hard=frame.hard)
@@ -168,16 +173,17 @@ def _observe(wish: Admission, decision: Grant | Queue | Deny) -> Generator[Effec
 
 def _deny(wish: Admission, deny: Deny) -> Generator[Effect, Any, NoReturn]:
     call = wish.call
+    if deny.room.scope.name.endswith(RESERVED):
+        deny = deny._replace(why="reserved")
     yield Write(_verdict(call, "deny", deny.why, deny, wish.world))
     if call.frame.run is not None:
         call.frame.run.stop_reason = BudgetExceeded.reason
     room, unit = deny.room, deny.unit
     free, idle, limit = _of(room.free, unit), _of(room.idle, unit), _limit(room, unit)
-    show = show_usd if unit == "usd" else f"{{:,}} {unit}".format
-    held = f", {show(idle - free)} held by calls in flight" if idle > free else ""
+    held = f", {shown(unit, idle - free)} held by calls in flight" if idle > free else ""
     raise BudgetExceeded(
-        f"{room.scope}: the next call may use up to {show(deny.needed)}, and {show(max(0, free))} of {show(limit)} is "
-        f"left{held}. Nothing was sent. To go on: {_ADVICE[deny.why]}.",
+        f"{room.scope}: the next call may use up to {shown(unit, deny.needed)}, and {shown(unit, max(0, free))} of "
+        f"{shown(unit, limit)} is left{held}. Nothing was sent. To go on: {_ADVICE[deny.why]}.",
         scope=str(room.scope),
         unit=unit,
         limit=limit,

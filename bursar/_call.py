@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bursar._ports import Clock, Scope
     from bursar._records import Who
     from bursar._run import Run
+    from bursar._terms import Deadline, Reserve, Term
     from bursar.pricing.estimate import Estimate, Estimator
     from bursar.pricing.rates import PriceList, RateCard
 
@@ -26,7 +27,10 @@ class World(NamedTuple):
 
 @dataclass(slots=True)
 class Frame:
-    """Where a call happens: the budget path, the tags, and how its guards behave. Made once for a run or budget."""
+    """Where a call happens: the budget path, the tags, and how its guards behave. Made once for a run or budget.
+
+    `reserves` are set aside from the calls of this frame; `final` are those that the last call may draw on.
+    """
 
     who: Who
     path: tuple[Scope, ...] = ()
@@ -37,6 +41,10 @@ class Frame:
     max_wait: float = 60.0
     observe: bool = False
     limits: Mapping[Scope, Mapping[str, int]] = field(default_factory=dict)
+    deadline: Deadline | None = None
+    terms: tuple[Term, ...] = ()
+    reserves: tuple[Reserve, ...] = ()
+    final: tuple[Reserve, ...] = ()
 
 
 @dataclass(slots=True)
@@ -45,7 +53,9 @@ class Call:
 
     `cap` is the output cap that was put into the request; retries send the same bytes again. `countable`: the
     provider has a free counting endpoint for it. `step` counts the operations of the run. `shared` are the scopes that
-    other processes share, `shares_usd` says whether one of them limits dollars, `reached` whether holds go there too.
+    other processes share, `terms` those of them that refuse nothing, `shares_usd` says whether one limits dollars,
+    `reached` whether holds go there too. `missing`: which of the `required` tags it lacks. `flags` go on the rows of
+    its attempts.
     """
 
     op_id: str
@@ -57,8 +67,11 @@ class Call:
     cap: int | None = None
     countable: bool = False
     shared: tuple[Scope, ...] = ()
+    terms: tuple[Term, ...] = ()
     shares_usd: bool = False
     reached: bool = True
+    required: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
 
     @property
@@ -77,6 +90,7 @@ class Attempt:
     """One admitted send of a call. `cap` is the output cap to put into the request, None to leave it alone.
 
     `hold` is what it may cost at most, reserved where `reserved` says so; `estimate` what the bound was made of.
+    `last`: the answer that ends a run; it must not ask for tools.
     """
 
     call_id: str
@@ -92,4 +106,5 @@ class Attempt:
     card: RateCard | None
     crowd: int = 1
     queue_us: int = 0
+    last: bool = False
     closed: bool = False

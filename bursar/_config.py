@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
     from bursar._limits import LimitSpec
 
-_CHOICES: Final = {"mode": ("enforce", "observe"), "on_store_error": ("deny", "allow")}
+_CHOICES: Final = {
+    "mode": ("enforce", "observe"),
+    "on_store_error": ("deny", "allow"),
+    "lost_context": ("allow", "deny"),
+}
 _COUNT = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
@@ -29,8 +33,9 @@ class Settings:
     ledger: the ledger file, None for the user data directory. mode: "enforce", or "observe" where guards judge
     and record but never act. default_usd, default_model_calls: the budget of a run that names none. timezone: in
     which days, weeks and months of limits begin. on_store_error: what a call does while a shared limit cannot be
-    reached, "deny" or "allow". require: tags without which no call is sent. limits: those that runs and processes
-    share; workflows: what the file says of each; both only in `bursar.toml`. config: that file.
+    reached, "deny" or "allow". require: the tags that every call must have, else it raises `Unattributed`.
+    lost_context: "allow" or "deny" for a call on a thread that has lost the context of an open run. limits: those that
+    runs and processes share; workflows: what the file says of each; both only in `bursar.toml`. config: that file.
     """
 
     ledger: Path | None = None
@@ -42,6 +47,7 @@ class Settings:
     timezone: str = "UTC"
     on_store_error: str = "deny"
     require: tuple[str, ...] = ()
+    lost_context: str = "allow"
     limits: tuple[LimitSpec, ...] = ()
     workflows: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     config: Path | None = None
@@ -92,8 +98,6 @@ def _from_text(name: str, text: str, variable: str) -> object:
         if not _COUNT.fullmatch(text):
             raise ConfigError(f"{variable}={text[:60]!r} is not a whole number; write digits only, as in '200'")
         return _checked(name, int(text), variable)
-    if name == "require":
-        return _checked(name, [part.strip() for part in text.split(",") if part.strip()], variable)
     return _checked(name, text, variable)
 
 
@@ -118,12 +122,10 @@ def _checked(name: str, value: object, shown: str) -> object:
 
 
 def _tags(value: object, shown: str) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, list | tuple):
-        raise ConfigError(f"{shown}={value!r} is a list of the names of tags, as in ['workflow', 'owner']")
-    for tag in value:
-        if not isinstance(tag, str) or not tag.isidentifier():
-            raise ConfigError(f"{shown}: {tag!r} is not the name of a tag")
-    return tuple(value)
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name.isidentifier() for name in names):
+        raise ConfigError(f"{shown}={value!r} is no list of tags, as in ['workflow', 'owner']")
+    return tuple(dict.fromkeys(names))
 
 
 def _check_timezone(value: str, shown: str) -> None:

@@ -1,7 +1,7 @@
 """The two drivers: they perform what a flow yields, one by waiting, one by awaiting.
 
-Everything that a flow may ask is either quick (a lock, a few integers, one commit) or one of three that can
-take time: waiting for one's turn, counting tokens at the provider, and a ledger that another process has locked.
+Everything that a flow may ask is either quick (a lock, a few integers, one commit) or one of four that can take
+time: waiting for one's turn, a throttle, counting tokens at the provider, and a ledger that another process has locked.
 """
 
 from __future__ import annotations
@@ -9,9 +9,26 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from bursar._ports import Busy, Held, Join, Peek, Posted, Release, Reserve, Sent, Settle, Wait, Write
+from bursar._ports import (
+    Busy,
+    Held,
+    Join,
+    Limit,
+    Look,
+    Peek,
+    Posted,
+    Release,
+    Reserve,
+    Sent,
+    Settle,
+    Sleep,
+    Turn,
+    Wait,
+    Write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -22,7 +39,17 @@ T = TypeVar("T")
 
 _line: contextvars.ContextVar[frozenset[int]] = contextvars.ContextVar("bursar_line", default=frozenset())
 """The tasks and threads that this context came from and that held something: nobody waits for those."""
-_STORE_VERBS = frozenset({Peek, Reserve, Sent, Settle, Release, Posted})
+_VERBS: dict[type[Any], Callable[[Store, Any, int], Any]] = {
+    Reserve: lambda store, effect, owner: store.reserve(effect.call_id, effect.path, effect.amounts, owner),
+    Settle: lambda store, effect, _: store.settle(effect.call_id, effect.path, effect.actual, measured=effect.measured),
+    Release: lambda store, effect, _: store.release(effect.call_id),
+    Sent: lambda store, effect, _: store.sent(effect.call_id),
+    Posted: lambda store, effect, _: store.posted(effect.call_id, effect.path),
+    Look: lambda store, effect, _: store.balance(effect.scope),
+    Limit: lambda store, effect, _: store.define(effect.scope, effect.limits),
+    Turn: lambda store, effect, _: store.turn(effect.scope, effect.interval_us, effect.now_us),
+}
+_STORE_VERBS = frozenset({Peek, *_VERBS})
 
 
 class Desk(NamedTuple):
@@ -63,6 +90,9 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
                 else:
                     reply = ticket = ticket or ThreadTicket()
                     desk.store.join(effect.scope, ticket, owner)
+            elif isinstance(effect, Sleep):
+                time.sleep(effect.seconds)
+                reply = None
             else:
                 reply = count() if count else None
     except StopIteration as end:
@@ -73,7 +103,7 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
         _clear(desk, ticket, held)
 
 
-async def adrive(
+async def adrive(  # noqa: C901 - a branch for each kind of effect
     flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], Awaitable[int | None]] | None = None
 ) -> T:
     """Run a flow, awaiting where it waits; cancelled, it leaves no hold and no place in a queue behind."""
@@ -105,6 +135,9 @@ async def adrive(
             elif isinstance(effect, Join):
                 reply = ticket = ticket or TaskTicket()
                 desk.store.join(effect.scope, ticket, owner)
+            elif isinstance(effect, Sleep):
+                await asyncio.sleep(effect.seconds)
+                reply = None
             else:
                 reply = await count() if count else None
     except StopIteration as end:
@@ -170,16 +203,7 @@ def _perform(effect: Effect, store: Store, owner: int) -> Any:
 
 
 def _do(effect: Effect, store: Store, owner: int) -> Any:
-    if isinstance(effect, Reserve):
-        return store.reserve(effect.call_id, effect.path, effect.amounts, owner)
-    if isinstance(effect, Settle):
-        return store.settle(effect.call_id, effect.path, effect.actual, measured=effect.measured)
-    if isinstance(effect, Sent):
-        return store.sent(effect.call_id)
-    if isinstance(effect, Posted):
-        return store.posted(effect.call_id, effect.path)
-    assert isinstance(effect, Release)
-    return store.release(effect.call_id)
+    return _VERBS[effect.__class__](store, effect, owner)
 
 
 async def _patiently(effect: Effect, store: Store, owner: int) -> Any:

@@ -4,6 +4,7 @@ BursarError
 ├── Stopped                 a guard ended the run; nothing was sent for the call that raised it
 │   ├── BudgetExceeded      a limit has no room left for the call
 │   ├── PriceUnknown        a limit in dollars, and a model without a price
+│   ├── Unattributed        a call without a tag that is required, or on a thread that lost its run
 │   └── StoreUnavailable    a shared limit cannot be read or written just now
 ├── StoreError              a store was asked for something impossible; nothing was changed
 │   ├── Conflict            the same call id came with other amounts
@@ -56,8 +57,10 @@ class Stopped(BursarError):
 class BudgetExceeded(Stopped):
     """A limit has no room for the call.
 
-    Attributes, in nano-dollars for `usd`, else in the unit itself: `scope`, `unit`, `limit`, `settled`,
-    `held`, `needed`; `remaining` is `limit - settled - held`; `why` says which rule refused.
+    Attributes, in nano-dollars for `usd`, microseconds for `seconds`, else in the unit itself: `scope`, `unit`,
+    `limit`, `settled`, `held`, `needed`; `remaining` is `limit - settled - held`. `why` says which rule refused:
+    "no_room", "waited", "would_deadlock", "deadline", "reserved" (what is left is set aside for `final()`) or
+    "final_used" (it has been used).
     """
 
     reason = "budget"
@@ -102,6 +105,16 @@ class StoreUnavailable(Stopped):
     """
 
     reason = "store_unavailable"
+
+
+class Unattributed(Stopped):
+    """A call lacks what says whom it is for. Attribute: `missing`, the tags, or "run" on a thread that lost it."""
+
+    reason = "unattributed"
+
+    def __init__(self, message: str, *, missing: tuple[str, ...], run: Run | None = None) -> None:
+        super().__init__(message, run=run)
+        self.missing = missing
 
 
 class StoreError(BursarError):

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from bursar._admission import Admission, admit, estimate_of, refuse_unpriced
 from bursar._call import Attempt
 from bursar._charge import charge, context_of, record_of
-from bursar._events import UsageSource
-from bursar._ports import Posted, Posting, Release, Sent, Settle, Write
+from bursar._events import NOTHING, UsageSource
+from bursar._notices import pass_soft_limits, speak
+from bursar._ports import Limit, Posted, Posting, Release, Sent, Settle, Write
+from bursar._refusals import claim_last, give_back, refuse_unattributed
 from bursar._verdicts import Grant
 from bursar.guards.budget import amounts
 
@@ -31,6 +33,19 @@ if TYPE_CHECKING:
 
 def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     """Admit the next attempt of a call, or raise `Stopped` before anything is sent."""
+    if call.missing:
+        yield from refuse_unattributed(call, world)
+    if not call.frame.final:
+        return (yield from _open(call, world))
+    try:
+        yield from claim_last(call, world)
+        return (yield from _open(call, world))
+    except BaseException:
+        give_back(call)
+        raise
+
+
+def _open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     frame, request, clock = call.frame, call.request, world.clock
     context = context_of(request.service_tier, request.speed)
     card = world.prices.card(request.provider, request.model, context=context, day=clock.today())
@@ -42,7 +57,14 @@ def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
         standard = context_of(None, request.speed)
         card = world.prices.card(request.provider, request.model, context=standard, day=clock.today())
     wish = Admission(call, f"{call.op_id}/{call.attempts}", card, world, began_us, estimate_of(call, card, world))
+    for reserve in () if frame.observe else frame.reserves:
+        limits = reserve.resize(wish.estimate.demand, hard=frame.hard)
+        if limits is not None:
+            yield Limit(reserve.inner, limits)
     grant = (yield from admit(wish)) if call.path else _unheld(wish.estimate)
+    if frame.terms or call.terms:
+        own = NOTHING if grant.shape == "observed" else grant.amounts
+        yield from pass_soft_limits(call, wish.estimate.demand, own, world)
     if call.shared and call.reached and grant.shape not in ("unheld", "observed"):
         yield Sent(wish.call_id)
     started_us = clock.monotonic_us()
@@ -63,6 +85,7 @@ def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
         card=card,
         crowd=wish.crowd,
         queue_us=started_us - began_us,
+        last=bool(frame.final) and not frame.observe,
     )
 
 
@@ -77,6 +100,7 @@ def close(call: Call, attempt: Attempt, answer: Answer, world: World) -> Generat
     if answer.charge == "release":
         if attempt.reserved:
             yield Release(attempt.call_id)
+        give_back(call)
     else:
         call.counted = True
         if call.path:
@@ -93,6 +117,8 @@ def close(call: Call, attempt: Attempt, answer: Answer, world: World) -> Generat
         cut = answer.truncated and attempt.cap is not None
         workflow = frame.who.tags.workflow
         world.estimator.learn(call.request, workflow, call.conversation(), answer, attempt.crowd, cut=cut)
+    if frame.terms:
+        yield from speak(call, world)
     return record
 
 

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
-from bursar._errors import ConfigError
+from bursar._over import Over
 from bursar._ports import Scope
 from bursar._records import UNATTRIBUTED, Tags
 from bursar._windows import WINDOWS, Window, window_at
@@ -20,20 +20,9 @@ if TYPE_CHECKING:
 _ORDER: Final = ("env", "workflow", "feature", "tenant", "owner", "user", "session")
 """Outer scopes first; other tags come last, by name."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._/@:+-]{1,128}")
-_RATE: Final = re.compile(r"throttle:([1-9][0-9]{0,8})/(s|min|h|day)")
-_UNIT_US: Final = {"s": 1_000_000, "min": 60_000_000, "h": 3_600_000_000, "day": 86_400_000_000}
 
 
-class Over(NamedTuple):
-    """What happens beyond a limit. kind: "deny", "warn" or "throttle", with `interval_us` from call to call."""
-
-    kind: str = "deny"
-    interval_us: int = 0
-
-    @property
-    def soft(self) -> bool:
-        """Whether calls go on beyond the limit."""
-        return self.kind != "deny"
+DENY: Final = Over("deny")
 
 
 class LimitSpec(NamedTuple):
@@ -42,7 +31,7 @@ class LimitSpec(NamedTuple):
     per: str
     window: str
     limits: tuple[tuple[str, int], ...]
-    over: Over = Over()
+    over: Over = DENY
     of: str | None = None
 
 
@@ -55,16 +44,6 @@ class SharedLimit(NamedTuple):
     window: Window
     tag: str
     value: str
-
-
-def parse_over(text: str) -> Over:
-    """Read "deny", "warn" or "throttle:6/min" (s, min, h, day). Raises `ConfigError` with the value."""
-    if text in {"deny", "warn"}:
-        return Over(text)
-    found = _RATE.fullmatch(text)
-    if found is None:
-        raise ConfigError(f"over={text!r} is none of 'deny', 'warn', 'throttle:6/min' (s, min, h or day)")
-    return Over("throttle", -(-_UNIT_US[found[2]] // int(found[1])))
 
 
 def shared_limits(
@@ -108,12 +87,11 @@ def _strictest(one: SharedLimit, other: SharedLimit) -> SharedLimit:
     limits = dict(one.limits)
     for unit, limit in other.limits.items():
         limits[unit] = min(limit, limits.get(unit, limit))
-    over = (
-        one.over
-        if not one.over.soft or (other.over.soft and one.over.interval_us >= other.over.interval_us)
-        else other.over
-    )
-    return one._replace(limits=limits, over=over)
+    return one._replace(limits=limits, over=max(one.over, other.over, key=_strictness))
+
+
+def _strictness(over: Over) -> tuple[int, int]:
+    return ("warn", "throttle", "deny").index(over.kind), over.interval_us or 0
 
 
 def _rank(limit: SharedLimit) -> tuple[int, str, int]:

@@ -116,6 +116,9 @@ class Store(Protocol):
     def release(self, call_id: str) -> object:
         """Free a hold whose call never left. Raises `AlreadyCommitted` after a charge."""
 
+    def turn(self, scope: Scope, interval_us: int, now_us: int) -> int:
+        """Take the turn (0), or say in how many microseconds to ask again."""
+
     def sent(self, call_id: str) -> None:
         """Note that a call with a hold on a shared scope is about to leave."""
 
@@ -190,6 +193,33 @@ class Count(NamedTuple):
     """Ask the provider's free counting endpoint. Answer: input tokens, or None where there is none."""
 
 
+class Look(NamedTuple):
+    """Ask for the `Balance` of one scope."""
+
+    scope: Scope
+
+
+class Limit(NamedTuple):
+    """Change the limits of a scope; what was settled and is held stays."""
+
+    scope: Scope
+    limits: Mapping[str, int]
+
+
+class Turn(NamedTuple):
+    """Take the next turn where calls go `interval_us` apart. Answer: 0, or microseconds until one may ask again."""
+
+    scope: Scope
+    interval_us: int
+    now_us: int
+
+
+class Sleep(NamedTuple):
+    """Let `seconds` pass."""
+
+    seconds: float
+
+
 class Settle(NamedTuple):
     """Charge an attempt."""
 
@@ -225,4 +255,4 @@ class Write(NamedTuple):
     posting: Posting | None = None
 
 
-Effect = Peek | Reserve | Join | Wait | Count | Sent | Settle | Release | Write | Posted
+Effect = Peek | Look | Limit | Turn | Reserve | Join | Wait | Sleep | Count | Sent | Settle | Release | Write | Posted

@@ -11,15 +11,17 @@ import contextlib
 import contextvars
 import functools
 import inspect
+import os
 import sys
 import threading
 import warnings
 import weakref
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from bursar._call import Frame
-from bursar._clock import new_id
+from bursar._clock import CLOCK, new_id
 from bursar._drive import owner_id
 from bursar._errors import BursarWarning, ConfigError, Stopped
 from bursar._events import UNITS, Amounts, CostStatus
@@ -28,11 +30,11 @@ from bursar._ports import Balance, Scope
 from bursar._process import Process, process
 from bursar._records import UNATTRIBUTED, RunRecord, Tags, Who
 from bursar._shares import Shares
+from bursar._terms import Deadline, Reserve, Term
 from bursar.guards.budget import Budget, Unlimited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from decimal import Decimal
     from types import TracebackType
 
     from bursar._records import ModelCall
@@ -44,6 +46,9 @@ _frame: contextvars.ContextVar[ScopedFrame | None] = contextvars.ContextVar("bur
 _NAMED_TAGS = frozenset(Tags._fields) - {"workflow", "extra"}
 _SDKS = ("anthropic", "openai", "langchain_core")
 _said: set[str] = set()
+_open_runs: set[str] = set()
+"""Ids of the runs that are open in this process, in whatever context. A forked child has none of its parent's."""
+os.register_at_fork(after_in_child=_open_runs.clear)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +68,18 @@ class Spend:
 class _Account:
     """A scope in the store, there as long as anything refers to it: a late settle still finds it."""
 
-    def __init__(self, scope: Scope, limits: Mapping[str, int], owner: Process) -> None:
-        self.scope, self.limits, self._store = scope, dict(limits), owner.memory
-        owner.memory.define(scope, limits)
+    def __init__(
+        self, scope: Scope, spec: Budget | None, owner: Process, limits: Mapping[str, int] | None = None
+    ) -> None:
+        self.scope, self._store = scope, owner.memory
+        self.limits = dict(limits) if limits is not None else spec.limits() if spec is not None else {}
+        # A limit that refuses nothing is not the store's business: the flow looks at what is spent.
+        soft = spec is not None and spec.over_limit().soft
+        owner.memory.define(scope, {} if soft else self.limits)
+        wait_us = spec.deadline_us() if spec is not None else None
+        self.deadline = None if wait_us is None else Deadline(scope, wait_us, CLOCK.monotonic_us() + wait_us)
+        self.stated = self.limits if wait_us is None else {**self.limits, "seconds": wait_us}
+        self.reserves: tuple[Reserve, ...] = ()
         weakref.finalize(self, owner.memory.drop, scope).atexit = False
 
     def balance(self) -> Balance:
@@ -77,11 +91,13 @@ class _Account:
 
     def remaining(self) -> dict[str, Decimal | int]:
         balance = self.balance()
-        left = {}
+        left: dict[str, Decimal | int] = {}
         for unit, limit in self.limits.items():
             i = UNITS.index(unit)
             amount = limit - balance.settled[i] - balance.held[i]
             left[unit] = usd(amount) if unit == "usd" else amount
+        if self.deadline is not None:
+            left["seconds"] = Decimal(max(0, self.deadline.ends_us - CLOCK.monotonic_us())).scaleb(-6)
         return left
 
 
@@ -120,7 +136,10 @@ class Run:
 
     @property
     def remaining(self) -> dict[str, Decimal | int]:
-        """What each limit of this run still has: limit - settled - held, below zero after an overrun."""
+        """What each limit of this run still has: limit - settled - held, below zero after an overrun.
+
+        What is set aside for `final` is part of it; "seconds" is what is left until the deadline.
+        """
         return self._account.remaining()
 
     @property
@@ -143,6 +162,15 @@ class Run:
             return context.copy().run(fn, *args, **kwargs)
 
         return bound
+
+    def final(self) -> FinalOpener:
+        """Let one last call draw on what `Budget(reserve_final=...)` set aside: `with run.final(): ...`.
+
+        Works after `Stopped` was caught inside the run. Its output is clamped to what fits, and it cannot ask for
+        tools. A second call raises `BudgetExceeded` (`why="final_used"`); one that was refused or never left does
+        not count. Raises `ConfigError` where nothing was set aside, or outside of the run.
+        """
+        return FinalOpener(self._account)
 
     def summary(self) -> str:
         """One line: how the run ended, what it used, what it cost, how sure that is."""
@@ -192,15 +220,17 @@ class Run:
             cost_nusd=balance.settled.nusd,
             unpriced=self._unpriced,
             unmeasured_nusd=balance.unmeasured.nusd,
-            limits=tuple(self._account.limits.items()),
+            limits=tuple(self._account.stated.items()),
         )
 
     def open(self) -> None:
         """Write the run down."""
+        _open_runs.add(self.id)
         self._owner.ledger.write(self.record(None))
 
     def end(self, error: BaseException | None) -> None:
         """Write down how the run ended."""
+        _open_runs.discard(self.id)
         if isinstance(error, Stopped):
             self.stop_reason = error.reason
         elif error is not None:
@@ -229,8 +259,12 @@ class BudgetScope:
 
     @property
     def remaining(self) -> dict[str, Decimal | int]:
-        """What each limit still has: limit - settled - held."""
+        """What each limit still has: limit - settled - held; "seconds" until the deadline."""
         return self._account.remaining()
+
+    def final(self) -> FinalOpener:
+        """Let one last call draw on what `reserve_final` set aside; see `Run.final`."""
+        return FinalOpener(self._account)
 
 
 class _Opener:
@@ -348,12 +382,44 @@ class BudgetOpener(_Opener):
             opened.open()
         run = outer.run
         assert run is not None
-        account = _Account(Scope("budget", f"{run.id}.{new_id()[-6:]}"), self._spec.limits(), owner)
+        account = _Account(Scope("budget", f"{run.id}.{new_id()[-6:]}"), self._spec, owner)
         self._push(_narrow(outer, [(self._spec, account)]), opened)
         return BudgetScope(run, account)
 
     def _again(self) -> BudgetOpener:
         return BudgetOpener(self._spec)
+
+
+class FinalOpener(_Opener):
+    """What `Run.final` and `BudgetScope.final` return."""
+
+    def __init__(self, account: _Account) -> None:
+        super().__init__()
+        self._account = account
+        if not account.reserves:
+            raise ConfigError(
+                f"final() on {account.scope}, where nothing is set aside: open it with Budget(reserve_final='auto')"
+            )
+
+    def _enter(self) -> None:
+        frame, reserves = scoped_frame(), self._account.reserves
+        inner = {reserve.inner for reserve in reserves}
+        if frame is None or not inner.issubset(frame.path):
+            raise ConfigError(
+                f"final() on {self._account.scope} is for inside of it, once: here it is not open, or its final() is"
+            )
+        self._push(
+            replace(
+                frame,
+                path=tuple(scope for scope in frame.path if scope not in inner),
+                reserves=tuple(reserve for reserve in frame.reserves if reserve not in reserves),
+                final=frame.final + reserves,
+            ),
+            None,
+        )
+
+    def _again(self) -> FinalOpener:
+        return FinalOpener(self._account)
 
 
 def run(
@@ -412,6 +478,25 @@ def scoped_frame() -> ScopedFrame | None:
     return None if frame is None or frame.owner.forked else frame
 
 
+def has_lost_run(policy: str) -> bool:
+    """Whether a call that is outside of any run is so because its thread has lost the context of an open one.
+
+    A guess that names no run: other threads have runs open, and this one, which is not the main one, has none. Where
+    the policy lets such calls go, it is said once.
+    """
+    if not _open_runs or threading.current_thread() is threading.main_thread():
+        return False
+    if policy == "allow" and "lost_context" not in _said:
+        _said.add("lost_context")
+        warnings.warn(
+            "a call on a thread outside of any run while a run is open: it is recorded as unattributed and not limited "
+            "by the run. Start the thread as Thread(target=run.bind(work)), or set lost_context='deny'.",
+            BursarWarning,
+            stacklevel=5,
+        )
+    return True
+
+
 def make_who(workflow: str | None, *, user: str | None = None, session: str | None = None, **tags: str | None) -> Who:
     """Check tags and put them in their places. Raises `ConfigError` that names the tag and its value."""
     named = {"user": user, "session": session, "workflow": workflow, **tags}
@@ -441,13 +526,16 @@ def check_guards(guards: Sequence[Budget | Unlimited]) -> list[Budget | Unlimite
 
 def client_frame(who: Who, budgets: Sequence[Budget | Unlimited]) -> ScopedFrame:
     """The frame of a wrapped client outside of any run."""
+    for spec in budgets:
+        for name in ("seconds", "reserve_final"):
+            if getattr(spec, name, None) is not None:
+                raise ConfigError(
+                    f"{name}={getattr(spec, name)!r} is for what ends, and a wrapped client does not: give it to "
+                    "bursar.run(...) or bursar.budget(...)"
+                )
     owner = process()
     frame = ScopedFrame(who, observe=owner.settings.mode == "observe", owner=owner, shares=_shares(who, owner))
-    added = [
-        (spec, _Account(Scope("client", new_id()), spec.limits(), owner))
-        for spec in budgets
-        if isinstance(spec, Budget)
-    ]
+    added = [(spec, _Account(Scope("client", new_id()), spec, owner)) for spec in budgets if isinstance(spec, Budget)]
     return _narrow(frame, added) if added else frame
 
 
@@ -470,6 +558,7 @@ def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
         path=client.path + inner.path,
         accounts=client.accounts + inner.accounts,
         limits={**client.limits, **inner.limits},
+        terms=client.terms + inner.terms,
         limits_usd=client.limits_usd or inner.limits_usd,
         lenient_usd=(client.lenient_usd or not client.limits_usd) and inner.lenient_usd,
         hard=client.hard or inner.hard,
@@ -485,16 +574,19 @@ def _run_frame(
     if default:
         specs = [_default_budget(owner, who)]
     run_id = new_id()
-    first = _Account(Scope("run", run_id), specs[0].limits() if specs else {}, owner)
+    first = _Account(Scope("run", run_id), specs[0] if specs else None, owner)
     parent = outer.run if outer else None
     opened = Run(who, first, parent, owner, default=default)
     added: list[tuple[Budget | None, _Account]] = [(specs[0] if specs else None, first)]
     for n, spec in enumerate(specs[1:], 2):
-        added.append((spec, _Account(Scope("budget", f"{run_id}.{n}"), spec.limits(), owner)))
+        added.append((spec, _Account(Scope("budget", f"{run_id}.{n}"), spec, owner)))
     base = outer or ScopedFrame(who, owner=owner)
     judged = owner.settings.mode == "observe" if observe is None else observe
     base = replace(base, who=who, run=opened, shares=_shares(who, owner), observe=judged or base.observe)
-    return _narrow(base, added, lenient=default)
+    frame = _narrow(base, added, lenient=default)
+    # The run's own `final` draws on whatever any of its budgets has set aside.
+    first.reserves = tuple(reserve for _, account in added for reserve in account.reserves)
+    return frame
 
 
 def _shares(who: Who, owner: Process) -> Shares | None:
@@ -505,13 +597,31 @@ def _narrow(
     frame: ScopedFrame, added: Sequence[tuple[Budget | None, _Account]], *, lenient: bool = False
 ) -> ScopedFrame:
     specs = [spec for spec, _ in added if spec is not None]
-    limits_usd = any("usd" in account.limits for _, account in added)
+    limits_usd = any(spec.usd is not None and spec.over != "warn" for spec in specs)
     strict_before = frame.limits_usd and not frame.lenient_usd
+    accounts, deadlines, terms, reserves = [], [frame.deadline], list(frame.terms), list(frame.reserves)
+    for spec, account in added:
+        accounts.append(account)
+        deadlines.append(account.deadline)
+        if spec is None:
+            continue
+        over, marks, kept = spec.over_limit(), spec.marks(), spec.kept()
+        if marks or over.kind != "deny":
+            terms.append(Term(account.scope, account.limits, over, marks, spec.on_warn))
+        if kept is not None:
+            reserve = Reserve(account.scope, account.limits, kept, auto=spec.reserve_final == "auto")
+            account.reserves = (reserve,)
+            reserves.append(reserve)
+            accounts.append(_Account(reserve.inner, None, frame.owner, reserve.kept))
+    stated = {account.scope: account.stated for account in accounts if account.stated}
     return replace(
         frame,
-        path=frame.path + tuple(account.scope for _, account in added),
-        accounts=frame.accounts + tuple(account for _, account in added),
-        limits={**frame.limits, **{account.scope: account.limits for _, account in added if account.limits}},
+        path=frame.path + tuple(account.scope for account in accounts),
+        accounts=frame.accounts + tuple(accounts),
+        limits={**frame.limits, **stated, **{reserve.inner: reserve.kept for reserve in reserves}},
+        deadline=min((found for found in deadlines if found is not None), key=lambda at: at.ends_us, default=None),
+        terms=tuple(terms),
+        reserves=tuple(reserves),
         limits_usd=frame.limits_usd or limits_usd,
         lenient_usd=not strict_before and (lenient or (frame.lenient_usd and not limits_usd)),
         hard=frame.hard or any(spec.bound == "hard" for spec in specs),

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bursar._limits import shared_limits
+from bursar._terms import Term
 from bursar.tracing.spent import spent
 
 if TYPE_CHECKING:
-    from bursar._limits import SharedLimit
     from bursar._ports import Scope
     from bursar._process import Process
     from bursar._records import Who
+
+
+class Applied(NamedTuple):
+    """Where a call is held, which of these refuse nothing, and whether one of the others limits dollars."""
+
+    scopes: tuple[Scope, ...]
+    terms: tuple[Term, ...]
+    usd: bool
 
 
 class Shares:
@@ -21,13 +29,13 @@ class Shares:
     def __init__(self, who: Who, owner: Process) -> None:
         self._who, self._owner = who, owner
         self._since_us = self._until_us = 0
-        self._limits: tuple[SharedLimit, ...] = ()
+        self._applied = Applied((), (), usd=False)
 
-    def at(self, now_us: int) -> tuple[SharedLimit, ...]:
+    def at(self, now_us: int) -> Applied:
         """The limits in force at a moment, known to the stores. Raises `StoreUnavailable`."""
         if not self._since_us <= now_us < self._until_us:
             self._renew(now_us)
-        return self._limits
+        return self._applied
 
     def _renew(self, now_us: int) -> None:
         owner, who = self._owner, self._who
@@ -39,11 +47,10 @@ class Shares:
                 spent, tag=limit.tag, value=limit.value, since_us=limit.window.since_us, until_us=limit.window.until_us
             )
             owner.shared.define(limit.scope, limit.limits, soft=limit.over.soft, seed=seed)
-        self._limits = limits
+        self._applied = Applied(
+            tuple(limit.scope for limit in limits),
+            tuple(Term(limit.scope, limit.limits, limit.over, {}, None) for limit in limits if limit.over.soft),
+            usd=any("usd" in limit.limits and not limit.over.soft for limit in limits),
+        )
         self._since_us = max((limit.window.since_us for limit in limits), default=0)
         self._until_us = min((limit.window.until_us for limit in limits), default=2**63)
-
-
-def scopes(limits: tuple[SharedLimit, ...]) -> tuple[Scope, ...]:
-    """Where a call under these limits is held."""
-    return tuple(limit.scope for limit in limits)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bursar._errors import ConfigError
 from bursar._events import UNITS
-from bursar._limits import LimitSpec, Over, parse_over
+from bursar._limits import LimitSpec
 from bursar._money import parse_count, parse_usd
+from bursar._over import Over, parse_over
 from bursar._windows import WINDOWS
 
 if TYPE_CHECKING:

@@ -92,8 +92,9 @@ def _operation(branch: Tree, operation: Operation, number: int) -> None:
 
 def _run_line(run: RunRow) -> str:
     from bursar._money import show_usd
+    from bursar._terms import shown
 
-    limits = ", ".join(show_usd(limit) if unit == "usd" else f"{limit:,} {unit}" for unit, limit in run.limits)
+    limits = ", ".join(shown(unit, limit) for unit, limit in run.limits)
     took = "" if run.ended_us is None else f" · {(run.ended_us - run.started_us) / 1_000_000:.1f} s"
     state = safe(run.stop_reason) if run.stop_reason else "open, or died"
     of = f" of {limits}" if limits else ""
@@ -132,11 +133,13 @@ def _cap(call: CallRow) -> str:
 
 
 def _verdict(verdict: VerdictRow) -> str:
-    from bursar._money import show_usd
+    from bursar._terms import shown
 
     text = f"{verdict.guard}: {verdict.action} {safe(verdict.reason)}"
     if verdict.needed is not None and verdict.limit is not None:
-        show = show_usd if verdict.unit == "usd" else "{:,}".format
+        unit = verdict.unit or ""
         left = verdict.limit - (verdict.settled or 0) - (verdict.held or 0)
-        text += f", needed {show(verdict.needed)}, left {show(max(0, left))} of {show(verdict.limit)}"
+        text += (
+            f", needed {shown(unit, verdict.needed)}, left {shown(unit, max(0, left))} of {shown(unit, verdict.limit)}"
+        )
     return text if verdict.acted else text + " (observed only)"

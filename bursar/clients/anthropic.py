@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import anthropic
 
 from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status, of_unread
-from bursar.clients.requests import api_of, read, with_cap
+from bursar.clients.requests import api_of, read, with_cap, without_tool_use
 from bursar.clients.streams import attach, tapped
 from bursar.clients.usage import believable, get
 
@@ -143,11 +143,13 @@ def _counted(response: Any) -> int | None:
 
 
 def _rewritten(request: APIRequest, attempt: Attempt) -> APIRequest:
-    if attempt.cap is None and not request.stream:
+    if attempt.cap is None and not request.stream and not attempt.last:
         return request
     options = request.options.model_copy()
     if attempt.cap is not None:
         options.json_data = with_cap("messages", _body(request), attempt.cap)
+    if attempt.last and isinstance(options.json_data, dict):
+        options.json_data = without_tool_use("messages", options.json_data)
     stream_cls: Any = request.stream_cls
     return anthropic.APIRequest(
         options=options,

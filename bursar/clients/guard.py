@@ -14,10 +14,10 @@ from bursar._clock import new_id
 from bursar._drive import adrive, drive
 from bursar._errors import BursarWarning, StoreUnavailable
 from bursar._flow import close, open
-from bursar._run import ScopedFrame, client_frame, merged_frame, scoped_frame
-from bursar._shares import scopes
+from bursar._run import ScopedFrame, client_frame, has_lost_run, merged_frame, scoped_frame
 from bursar.clients.receipts import keep
 from bursar.clients.streams import Watch
+from bursar.guards.attribution import missing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -50,6 +50,13 @@ class Guard:
         frame.owner.adopt()
         step = frame.run.next_step() if frame.run is not None else 0
         call = Call(new_id(), request, frame, step, countable=countable)
+        settings = frame.owner.settings
+        if settings.require:
+            call.required, call.missing = settings.require, missing(frame.who, settings.require)
+        if frame.run is None and has_lost_run(settings.lost_context):
+            call.flags = ("lost_context",)
+            if settings.lost_context == "deny":
+                call.missing = ("run", *call.missing)
         if frame.shares is not None:
             _share(call, frame.shares, frame)
         return call
@@ -77,6 +84,9 @@ class Guard:
         owner = _owner(call)
         try:
             keep(drive(close(call, attempt, answer, owner.world), owner.desk))
+        except BursarWarning:
+            # Said by the budget after all was charged; the caller has asked for warnings to be errors.
+            raise
         except Exception as error:  # noqa: BLE001 - the answer is paid for: it must reach the caller
             _say(attempt, error)
 
@@ -85,6 +95,9 @@ class Guard:
         owner = _owner(call)
         try:
             keep(await adrive(close(call, attempt, answer, owner.world), owner.desk))
+        except BursarWarning:
+            # Said by the budget after all was charged; the caller has asked for warnings to be errors.
+            raise
         except Exception as error:  # noqa: BLE001 - as above
             _say(attempt, error)
 
@@ -122,19 +135,18 @@ class Guard:
 
 def _share(call: Call, shares: Shares, frame: ScopedFrame) -> None:
     try:
-        limits = shares.at(frame.owner.world.clock.wall_us())
+        applied = shares.at(frame.owner.world.clock.wall_us())
     except StoreUnavailable:
         _go_without(call, frame.owner)
         return
-    call.shared = scopes(limits)
-    call.shares_usd = any("usd" in limit.limits and not limit.over.soft for limit in limits)
+    call.shared, call.terms, call.shares_usd = applied
 
 
 def _go_without(call: Call, owner: Process) -> None:
     # Raises what is being handled, unless this was said to be bearable.
     if not call.reached or not (call.frame.observe or owner.settings.on_store_error == "allow"):
         raise  # noqa: PLE0704 - only called while the error is handled
-    call.reached = False
+    call.reached, call.terms = False, ()
     call.flags += ("unreserved",)
 
 

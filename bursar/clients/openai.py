@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import openai
 
 from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status, of_unread
-from bursar.clients.requests import api_of, read, with_cap
+from bursar.clients.requests import api_of, read, with_cap, without_tool_use
 from bursar.clients.streams import attach, tapped
 from bursar.clients.usage import believable, get
 
@@ -224,6 +224,8 @@ def _rewritten(options: Any, operation: _Operation) -> Any:
         return options
     if attempt.cap is not None:
         body = with_cap(request.api, body, attempt.cap)
+    if attempt.last:
+        body = without_tool_use(request.api, body)
     if request.api == "chat" and request.stream and not _asks_usage(body):
         # Without this a chat stream never says what it used; the extra chunk is kept from the caller.
         asked = body.get("stream_options")

@@ -159,6 +159,13 @@ def with_cap(api: str, body: Mapping[str, Any], cap: int | None) -> dict[str, An
     return {**body, **dict.fromkeys(given or _CHAT_CAPS[:1], cap)}
 
 
+def without_tool_use(api: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Forbid the use of tools in a copy of the body, and keep them: leaving them out would change the cached prefix."""
+    if not _list(body.get("tools")):
+        return dict(body)
+    return {**body, "tool_choice": {"type": "none"} if api == "messages" else "none"}
+
+
 def _cap(value: Any) -> int | None:
     # What the provider will refuse anyway (a text, a float, a negative) is left for it to refuse.
     return min(value, _MOST_TOKENS) if value.__class__ is int and value > 0 else None

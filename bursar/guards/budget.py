@@ -17,19 +17,24 @@ Everything here is arithmetic on the numbers given.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING
 
 from bursar._errors import ConfigError
 from bursar._events import UNITS, Amounts
 from bursar._money import MAX_AMOUNT, PICO_PER_NANO, parse_count, parse_usd
+from bursar._over import parse_over
 from bursar._verdicts import Decision, Deny, Grant, Queue
+from bursar.guards.options import parse_reserve, parse_seconds, parse_warn_at
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from decimal import Decimal
 
     from bursar._demand import Demand
+    from bursar._over import Over
     from bursar._ports import Room
+    from bursar._terms import BudgetNotice
 
 SHARE_MIN = 4
 """A call leaves room for this many calls like it, before it is known how many usually come at once."""
@@ -45,12 +50,27 @@ class Budget:
 
     `usd` is dollars as a str, an int or a Decimal ("0.50"), never a float. `tokens` counts input, cached input
     included, plus output; `uncached_tokens` the same without cache reads; `model_calls` counts operations, not
-    their retries. `max_wait` is how many seconds a call may queue for the holds of others. `bound` chooses what
-    a call holds for its input: "practical", what calls like it were seen to stay under, or "hard", what the
-    bytes of the request cannot exceed.
+    their retries. `seconds` is a deadline on the monotonic clock, from when the run or budget opens: a call that has
+    not begun by then is refused, one in flight ends as it would have.
 
-    Raises `TypeError` for a float or another wrong type, `ConfigError` for zero, negative, NaN and limits that
-    contradict each other, or when there is no limit at all.
+    `max_wait` is how many seconds a call may queue for the holds of others. `bound` chooses what a call holds for
+    its input: "practical", what calls like it were seen to stay under, or "hard", what the bytes of the request
+    cannot exceed.
+
+    `over` says what happens to a call that does not fit: "deny" refuses it. "warn" lets it go with a verdict and one
+    `BursarWarning`. "throttle:6/min" lets such calls go at most so often (s, min or h); each waits for its turn, a
+    sync one in its thread. With the last two what is settled may pass the limit, without bound.
+
+    `warn_at` is a share of every limit ("80%") or dollars ("0.40"). Once for each unit, when what is settled reaches
+    it, `on_warn` is called with a `BudgetNotice`, in the thread or task of the call that reached it and after that
+    call is charged and recorded; without `on_warn` there is a `BursarWarning`. What `on_warn` raises becomes one.
+
+    `reserve_final` sets a part aside for one last call inside `run.final()`: dollars ("0.05", with the same share of
+    every other limit and one model call), or "auto", what one call costs on the context of the call at hand. Ordinary
+    calls have the rest; both together never have more than the limit.
+
+    Raises `TypeError` for a float or another wrong type, `ConfigError` for zero, negative, NaN and limits or options
+    that contradict each other, or when there is no limit at all.
     """
 
     usd: str | int | Decimal | None = None
@@ -60,12 +80,17 @@ class Budget:
     output_tokens: int | None = None
     model_calls: int | None = None
     tool_calls: int | None = None
+    seconds: float | None = None
     max_wait: float = 60.0
     bound: str = "practical"
+    over: str = "deny"
+    warn_at: str | int | Decimal | None = None
+    on_warn: Callable[[BudgetNotice], object] | None = None
+    reserve_final: str | int | Decimal | None = None
 
     def __post_init__(self) -> None:
         limits = self.limits()
-        if not limits:
+        if not limits and self.seconds is None:
             raise ConfigError("Budget() without a limit: name one, as in Budget(usd='0.50'), or Budget.unlimited()")
         total = limits.get("tokens")
         for part in ("uncached_tokens", "input_tokens", "output_tokens"):
@@ -77,6 +102,25 @@ class Budget:
             raise ConfigError(f"max_wait={self.max_wait!r}: seconds to wait are finite and not negative")
         if self.bound not in ("practical", "hard"):
             raise ConfigError(f"bound={self.bound!r} is neither 'practical' nor 'hard'")
+        self._check_options()
+
+    def _check_options(self) -> None:
+        over = self.over_limit()
+        self.deadline_us(), self.marks(), self.kept()
+        if over.kind != "deny":
+            for name in ("seconds", "reserve_final"):
+                if getattr(self, name) is not None:
+                    raise ConfigError(
+                        f"{name}={getattr(self, name)!r} with over={self.over!r}: a limit that refuses nothing has no "
+                        "deadline and nothing set aside; give that in a second Budget(...)"
+                    )
+        if self.on_warn is None:
+            return
+        given: object = self.on_warn
+        if not callable(given) or iscoroutinefunction(given):
+            raise TypeError(f"on_warn={self.on_warn!r} is a plain function of one BudgetNotice")
+        if self.warn_at is None:
+            raise ConfigError("on_warn without warn_at is never called: name warn_at='80%'")
 
     @staticmethod
     def unlimited() -> Unlimited:
@@ -91,6 +135,22 @@ class Budget:
             if value is not None:
                 limits[unit] = parse_count(value, unit)
         return limits
+
+    def over_limit(self) -> Over:
+        """What happens beyond a limit."""
+        return parse_over(self.over)
+
+    def deadline_us(self) -> int | None:
+        """The deadline in microseconds from the opening."""
+        return None if self.seconds is None else parse_seconds(self.seconds)
+
+    def marks(self) -> dict[str, int]:
+        """The amounts to speak at, by unit."""
+        return {} if self.warn_at is None else parse_warn_at(self.warn_at, self.limits())
+
+    def kept(self) -> dict[str, int] | None:
+        """What ordinary calls may use of each limit, None where nothing is set aside."""
+        return None if self.reserve_final is None else parse_reserve(self.reserve_final, self.limits())
 
     def __enter__(self) -> None:
         raise TypeError("a Budget describes a limit; to open one write: with bursar.budget(usd='0.50'): ...")
@@ -120,7 +180,7 @@ def decide(demand: Demand, rooms: Sequence[Room], crowd: int, *, hard: bool) -> 
         most = fit(demand, free, demand.input_hard if hard else demand.input_practical, hard=hard)
         if min(cap, most) >= tight:
             return _grant(demand, min(cap, most), free, tight, crowd, hard=hard)
-    least = amounts(demand, demand.input_hard if hard else demand.input_practical, _floor(demand), hard=hard)
+    least = amounts(demand, demand.input_hard if hard else demand.input_practical, least_output(demand), hard=hard)
     for room in rooms:
         unit = _too_much(least, room.idle)
         if unit is not None:
@@ -137,7 +197,7 @@ def alone(demand: Demand, rooms: Sequence[Room], *, hard: bool, why: str = "no_r
     free = _least([room.free for room in rooms])
     tokens = demand.input_hard if hard else demand.input_practical
     most = fit(demand, free, tokens, hard=hard)
-    floor = _floor(demand)
+    floor = least_output(demand)
     if min(most, demand.cap) >= floor:
         return _grant(demand, min(most, demand.cap), free, _tight(demand), PLENTY, hard=hard)
     least = amounts(demand, tokens, floor, hard=hard)
@@ -202,7 +262,8 @@ def _tight(demand: Demand) -> int:
     return min(demand.cap, max(demand.learned, demand.least))
 
 
-def _floor(demand: Demand) -> int:
+def least_output(demand: Demand) -> int:
+    """The smallest output cap that is worth sending for this call."""
     return min(demand.cap, demand.floor) if demand.clampable else demand.cap
 
 

@@ -40,6 +40,7 @@ class Account:
         "holds",
         "limits",
         "named",
+        "next_us",
         "owners",
         "passing",
         "paths",
@@ -51,6 +52,7 @@ class Account:
         self.limits: tuple[tuple[int, int], ...] = ()  # (index of the unit, limit)
         self.passing = False  # there only while something is in flight: its limits and its books are kept elsewhere
         self.named: Mapping[str, int] = {}
+        self.next_us = 0  # when the next turn is, where calls go one after another
         self.settled = [0] * len(NOTHING)
         self.held = [0] * len(NOTHING)
         self.unmeasured = [0] * len(NOTHING)

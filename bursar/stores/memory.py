@@ -174,6 +174,15 @@ class MemoryStore:
             woken = self._queues.leave(ticket)
         wake(woken)
 
+    def turn(self, scope: Scope, interval_us: int, now_us: int) -> int:
+        """Take the turn (0), or say in how many microseconds to ask again; `now_us` is of the monotonic clock."""
+        with self._lock:
+            (account,) = self._books.path((scope,))
+            if now_us < account.next_us:
+                return account.next_us - now_us
+            account.next_us = now_us + interval_us
+            return 0
+
     def sent(self, call_id: str) -> None:
         """Nothing to note: what this process holds dies with it."""
 

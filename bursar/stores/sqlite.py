@@ -202,15 +202,18 @@ class SqliteStore:
             lambda run: postings.adjust(run, call_id, lambda: self._numbers(run, path), delta, seq, evidence)
         )
 
-    def slot(self, scope: Scope, interval_us: int, *, wait: bool = True) -> int:
-        """Take the next place in a scope's line of calls `interval_us` apart: microseconds until it comes."""
+    def turn(self, scope: Scope, interval_us: int, *, wait: bool = True) -> int:
+        """Take the next turn of a scope where calls go `interval_us` apart: 0, or microseconds until one may ask."""
 
         def work(run: Run) -> int:
             (number,) = self._numbers(run, (scope,))
             now = now_us()
-            at_us = max(now, int(run("SELECT next_us FROM account WHERE id = ?", (number,))[0][0]))
-            run("UPDATE account SET next_us = ? WHERE id = ?", (at_us + interval_us, number))
-            return at_us - now
+            left_us = int(run("SELECT next_us FROM account WHERE id = ?", (number,))[0][0]) - now
+            # The clock may have been set back: nobody waits for longer than an interval.
+            if 0 < left_us <= interval_us:
+                return left_us
+            run("UPDATE account SET next_us = ? WHERE id = ?", (now + interval_us, number))
+            return 0
 
         return self._write(work, wait=wait)
 

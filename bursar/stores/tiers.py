@@ -64,6 +64,12 @@ class Tiers:
             return other
         return answer
 
+    def turn(self, scope: Scope, interval_us: int, now_us: int) -> int:
+        """Take the turn (0), or say in how many microseconds to ask again."""
+        if scope.window:
+            return self._shared.turn(scope, interval_us, wait=self._wait)
+        return self._local.turn(scope, interval_us, now_us)
+
     def sent(self, call_id: str) -> None:
         """Note that a call is about to leave: should this process die, its hold is charged."""
         self._shared.sent(call_id)

@@ -64,7 +64,7 @@ def test_a_step_has_its_tokens_cost_time_and_flags(filled: Path) -> None:
     assert "of $1.000, 5,000 tokens" in root
     for part in ("gpt-4o", "in 1,000 (cache 300)", "out 20", "$0.01", "1.25 s", "waited 2.50 s", "(cap none to 70)"):
         assert part in lines[0]
-    assert "refused · budget: deny no_room, needed 2,000, left 1,000 of 5,000" in lines[1]
+    assert "refused · budget: deny no_room, needed 2,000 tokens, left 1,000 tokens of 5,000 tokens" in lines[1]
     assert "unknown" in lines[2]
     assert "inner AB2" in lines[3]
     assert "gpt-4o" in lines[4]

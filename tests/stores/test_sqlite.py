@@ -190,12 +190,13 @@ def test_accounts_of_long_ago_are_removed(path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_throttled_scope_gives_out_places_one_after_another(path: Path) -> None:
-    """Each place is an interval after the last, whoever asks."""
+    """Each turn is an interval after the last, whoever asks."""
     one, other = SqliteStore.at(path), SqliteStore.at(path)
-    waits = [store.slot(DAY, 1_000_000) for store in (one, other, one)]
-    assert waits[0] == 0
-    assert 900_000 < waits[1] <= 1_000_000
-    assert 1_900_000 < waits[2] <= 2_000_000
+    assert one.turn(DAY, 300_000) == 0
+    assert 0 < other.turn(DAY, 300_000) <= 300_000
+    time.sleep(0.31)
+    assert other.turn(DAY, 300_000) == 0
+    assert one.turn(DAY, 300_000) > 0
 
 
 def test_two_define_at_once(tmp_path: Path) -> None:

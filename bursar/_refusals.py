@@ -1,0 +1,114 @@
+"""Refusals that need no arithmetic: too late, nobody's, the last call made already. And the verdict each leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bursar._errors import BudgetExceeded, Unattributed
+from bursar._ports import Write
+from bursar._records import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from bursar._call import Call, World
+    from bursar._ports import Effect
+    from bursar._terms import Reserve
+
+
+def note(
+    call: Call, world: World, action: str, reason: str, numbers: Mapping[str, Any] | None = None, guard: str = "budget"
+) -> Write:
+    """A verdict on this call; `numbers` are the fields of `Verdict` that say how much."""
+    run = call.frame.run
+    verdict = Verdict(world.clock.wall_us(), run.id if run else None, call.op_id, guard, action, reason)
+    verdict.acted = not call.frame.observe
+    for name, value in (numbers or {}).items():
+        setattr(verdict, name, value)
+    return Write(verdict)
+
+
+def refuse_late(call: Call, world: World) -> Generator[Effect, Any, None]:
+    """Refuse a call that has not begun by its deadline. Raises `BudgetExceeded` in microseconds."""
+    frame, deadline = call.frame, call.frame.deadline
+    if deadline is None:
+        return
+    late_us = world.clock.monotonic_us() - deadline.ends_us
+    if late_us < 0:
+        return
+    numbers: dict[str, Any] = {
+        "scope": str(deadline.scope),
+        "unit": "seconds",
+        "limit": deadline.limit_us,
+        "settled": deadline.limit_us + late_us,
+        "held": 0,
+        "needed": 1,
+    }
+    yield note(call, world, "deny", "deadline", numbers)
+    if frame.observe:
+        return
+    _stop(call, BudgetExceeded.reason)
+    raise BudgetExceeded(
+        f"{deadline.scope}: its {deadline.limit_us / 1_000_000:g} seconds are over (since {late_us / 1_000_000:.1f} s) "
+        "and a call that has not begun by then is not made. Nothing was sent. To go on: raise Budget(seconds=...), or "
+        "catch bursar.Stopped and finish with what you have.",
+        **numbers,
+        why="deadline",
+        run=frame.run,
+    )
+
+
+def refuse_unattributed(call: Call, world: World) -> Generator[Effect, Any, None]:
+    """Refuse a call that lacks a tag, or the run that its thread has lost. Raises `Unattributed`."""
+    missing = call.missing
+    lost = "run" in missing
+    yield note(call, world, "deny", "lost_context" if lost else "missing " + ", ".join(missing), guard="attribution")
+    if call.frame.observe:
+        return
+    _stop(call, Unattributed.reason)
+    if lost:
+        what = (
+            "this thread has lost the context of the run that it was started in, and lost_context='deny' is set. "
+            "Nothing was sent. To go on: start it as Thread(target=run.bind(work))."
+        )
+    else:
+        what = (
+            f"the call has no {' and no '.join(missing)}, and require={list(call.required)} is set. Nothing was sent. "
+            "To go on: name it where the run is opened, as in bursar.run('triage', owner='support'), or in wrap(...)."
+        )
+    raise Unattributed(what, missing=missing, run=call.frame.run)
+
+
+def claim_last(call: Call, world: World) -> Generator[Effect, Any, None]:
+    """Draw on what was set aside for one last operation. Raises `BudgetExceeded` for a second one."""
+    for reserve in call.frame.final:
+        if not reserve.claim(call.op_id):
+            numbers = {"scope": str(reserve.scope), "unit": "model_calls", "limit": 1, "settled": 1, "held": 0}
+            yield from _refuse_second(call, reserve, {**numbers, "needed": 1}, world)
+
+
+def give_back(call: Call) -> None:
+    """Undo the claim of a call that was refused or never left, unless an attempt of it was charged."""
+    if call.counted:
+        return
+    for reserve in call.frame.final:
+        reserve.give_back(call.op_id)
+
+
+def _refuse_second(call: Call, reserve: Reserve, numbers: dict[str, Any], world: World) -> Generator[Effect, Any, None]:
+    yield note(call, world, "deny", "final_used", numbers)
+    if call.frame.observe:
+        return
+    _stop(call, BudgetExceeded.reason)
+    raise BudgetExceeded(
+        f"{reserve.scope}: what was set aside is for one last call, and that was made. Nothing was sent. To go on: "
+        "finish with what you have, or raise the limit.",
+        **numbers,
+        why="final_used",
+        run=call.frame.run,
+    )
+
+
+def _stop(call: Call, reason: str) -> None:
+    if call.frame.run is not None:
+        call.frame.run.stop_reason = reason
