@@ -507,6 +507,10 @@ def make_who(workflow: str | None, *, user: str | None = None, session: str | No
     known = {name: value for name, value in given.items() if name in _NAMED_TAGS}
     extra = tuple(sorted((name, value) for name, value in given.items() if name not in _NAMED_TAGS))
     settings = process().settings
+    declared = settings.workflows.get(workflow or "", {})
+    for name in ("owner", "promise"):
+        if name in declared:
+            known.setdefault(name, declared[name])
     known.setdefault("env", settings.env)
     if settings.release is not None:
         known.setdefault("release", settings.release)
@@ -570,7 +574,10 @@ def _run_frame(
     who: Who, budgets: Sequence[Budget | Unlimited], outer: ScopedFrame | None, owner: Process, *, observe: bool | None
 ) -> ScopedFrame:
     specs = [spec for spec in budgets if isinstance(spec, Budget)]
-    default = not budgets and (outer is None or not outer.limits)
+    declared = owner.settings.workflows.get(who.tags.workflow, {})
+    if "usd_per_run" in declared:
+        specs.append(Budget(usd=declared["usd_per_run"]))
+    default = not budgets and not specs and (outer is None or not outer.limits)
     if default:
         specs = [_default_budget(owner, who)]
     run_id = new_id()

@@ -468,3 +468,62 @@ def test_a_connection_that_forgets_its_turn_is_waited_for(tmp_path: Path, ledger
     assert ask(client, 1)
     timer.join()
     other.close()
+
+
+def test_a_workflow_has_its_budget_owner_and_promise_from_the_file(
+    tmp_path: Path, provider: Provider, client: Any
+) -> None:
+    """What the file says of a workflow applies to each of its runs, beside what the code says."""
+    write(tmp_path, '[workflow.w]\nusd_per_run = "0.005"\nowner = "support"\npromise = "near"\n')
+    with bursar.run("w", Budget(model_calls=50)) as run:
+        assert [ask(client, n) for n in range(4)] == [True, True, False, False]
+    assert (run.who.tags.owner, run.who.tags.promise) == ("support", "near")
+    with bursar.run("w", Budget.unlimited(), owner="mine") as run:
+        assert [ask(client, n) for n in range(4)] == [True, True, False, False]
+    assert run.who.tags.owner == "mine"
+    with bursar.run("other", Budget(model_calls=3)):
+        assert [ask(client, n) for n in range(4)] == [True, True, True, False]
+
+
+def test_tags_may_be_required_in_the_file(tmp_path: Path, provider: Provider, client: Any) -> None:
+    """A call without a required tag is refused before anything is sent."""
+    write(tmp_path, '[bursar]\nrequire = ["workflow", "feature"]\n')
+    with bursar.run("w", Budget(usd="1")), pytest.raises(bursar.Unattributed, match="no feature"):
+        ask(client)
+    with bursar.run("w", Budget(usd="1"), feature="inbox"):
+        assert ask(client)
+    assert len(provider.requests) == 1
+
+
+def test_a_shared_limit_may_only_warn(tmp_path: Path, provider: Provider, client: Any) -> None:
+    """Beyond it calls go on, once with a warning and each with a verdict."""
+    write(tmp_path, '[env.development]\nmodel_calls_per_day = 1\nover = "warn"\n')
+    assert ask(client)
+    with pytest.warns(BursarWarning, match="over='warn'"):
+        assert ask(client, 1)
+    assert ask(client, 2)
+    assert account("env").settled.model_calls == 3
+    verdicts = process().ledger.database().execute("SELECT action, scope FROM verdict")
+    assert [action for action, _ in verdicts] == ["over", "over"]
+
+
+def test_a_shared_limit_may_slow_down(tmp_path: Path, ledger: Path, provider: Provider, client: Any) -> None:
+    """Beyond it calls of all processes go at the stated rate."""
+    config = write(tmp_path, '[env.development]\nmodel_calls_per_day = 1\nover = "throttle:4/s"\n')
+    assert ask(client)
+    began = time.monotonic()
+    code = WORKER.replace("range(20)", "range(3)")
+    worker = subprocess.Popen(
+        [sys.executable, "-c", code, str(config), str(ledger), provider.openai_url],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert worker.stdout is not None
+    worker.stdout.readline()
+    began = time.monotonic()
+    thread = threading.Thread(target=lambda: [ask(client, n) for n in range(3)])
+    thread.start()
+    assert worker.communicate("go\n", timeout=60)[0] == "3\n"
+    thread.join()
+    assert time.monotonic() - began > 5 * 0.25 - 0.05
+    assert account("env").settled.model_calls == 7
+    assert process().shared.audit() == []

@@ -7,6 +7,7 @@ import copy
 import os
 import pickle
 import threading
+import warnings
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,7 +121,7 @@ def test_tasks_and_threads_of_asyncio_belong_to_their_run(provider: Provider) ->
 def test_a_thread_without_bind_is_outside(gpt: openai.OpenAI) -> None:
     """Without bind a raw thread's call is nobody's, and it is recorded all the same."""
     client = bursar.wrap(gpt, workflow="lost")
-    with bursar.run("bound", Budget(usd="1")) as run:
+    with warnings.catch_warnings(action="ignore"), bursar.run("bound", Budget(usd="1")) as run:
         for target in (call, run.bind(call)):
             thread = threading.Thread(target=target, args=(client,))
             thread.start()
