@@ -7,8 +7,8 @@ import copy
 import os
 import pickle
 import threading
-import warnings
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
