@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -24,6 +25,7 @@ VARIABLE: Final = "BURSAR_CONFIG"
 _LATER: Final = {"tool", "gate", "budget_store"}
 """In the plan and not in this version: refused, so that nobody relies on a gate that is not there."""
 _WORKFLOW: Final = ("owner", "promise", "usd_per_run")
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER: Final = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
 _KEY: Final = re.compile(r"""\s*("[^"]+"|'[^']+'|[\w-]+)\s*[.=]""")
 
@@ -121,6 +123,11 @@ def read_workflows(file: File) -> dict[str, dict[str, str]]:
             kept["usd_per_run"] = str(kept["usd_per_run"])
         found[name] = kept
     return found
+
+
+def quoted(name: str) -> str:
+    """A name as a key of a table."""
+    return name if _BARE.fullmatch(name) else json.dumps(name)
 
 
 def _per_window(

@@ -96,7 +96,7 @@ class SqliteStore:
             )
             return True
 
-        return self._write(work)
+        return self.write(work)
 
     def reserve(
         self,
@@ -131,14 +131,19 @@ class SqliteStore:
             rows.move(run, ids, held=granted, holds=1)
             return Held(call_id, path, granted)
 
-        answer = self._write(work, wait=wait)
+        answer = self.write(work, wait=wait)
         if isinstance(answer, Denied) and self.recovery_is_due() and self.recover(wait=wait):
-            answer = self._write(work, wait=wait)
+            answer = self.write(work, wait=wait)
         if next(self._reserves) % SWEEP_EVERY == 0:
             # A little now and then, so that it is never much. Whoever has no time leaves it to the next one.
             with contextlib.suppress(Busy, StoreUnavailable):
                 self.sweep(2 * SWEEP_EVERY, wait=False)
         return answer
+
+    @property
+    def owner_id(self) -> str | None:
+        """Who this process is to others; None while it has held nothing."""
+        return None if self._owner is None else self._owner.id
 
     def sent(self, call_id: str) -> None:
         """Note that a held call is about to leave: should this process die, it is charged. `StoreUnavailable`."""
@@ -155,7 +160,7 @@ class SqliteStore:
         check_path(path)
         check_call_id(call_id)
         check_amounts(call_id, actual)
-        return self._write(
+        return self.write(
             lambda run: postings.settle(run, call_id, lambda: self._numbers(run, path), actual, measured=measured)
         )
 
@@ -167,11 +172,11 @@ class SqliteStore:
 
     def release(self, call_id: str, *, wait: bool = True) -> Released:
         """Free a hold whose call never left; a second release changes nothing."""
-        return self._write(lambda run: postings.release(run, call_id), wait=wait)
+        return self.write(lambda run: postings.release(run, call_id), wait=wait)
 
     def expire(self, call_id: str) -> Expired:
         """Charge a hold at its amount."""
-        return self._write(lambda run: postings.expire(run, call_id))
+        return self.write(lambda run: postings.expire(run, call_id))
 
     def recover(self, *, wait: bool = True) -> int:
         """Settle what dead owners held: never sent is free, perhaps sent is charged. How many holds there were."""
@@ -183,7 +188,7 @@ class SqliteStore:
                 continue
             with estate(self.path, owner) as left:
                 if left is not None:
-                    ended += self._write(partial(_inherit, owner=owner, left=left), wait=wait)
+                    ended += self.write(partial(_inherit, owner=owner, left=left), wait=wait)
                     left.clear()
         return ended
 
@@ -198,7 +203,7 @@ class SqliteStore:
         check_amounts(call_id, Amounts(*(abs(part) if part.__class__ is int else part for part in delta)))
         if not evidence.strip():
             raise InvalidAmount(f"call {call_id}: an adjustment names its evidence")
-        return self._write(
+        return self.write(
             lambda run: postings.adjust(run, call_id, lambda: self._numbers(run, path), delta, seq, evidence)
         )
 
@@ -215,7 +220,7 @@ class SqliteStore:
             run("UPDATE account SET next_us = ? WHERE id = ?", (now + interval_us, number))
             return 0
 
-        return self._write(work, wait=wait)
+        return self.write(work, wait=wait)
 
     def accounts(self, path: tuple[Scope, ...]) -> list[AccountRow]:
         """The accounts of a path as they are now."""
@@ -234,11 +239,11 @@ class SqliteStore:
 
     def scan(self) -> Iterator[HoldRecord]:
         """Every hold in flight, and every call that ended in the last 48 hours."""
-        return iter(self._write(postings.records))
+        return iter(self.write(postings.records))
 
     def audit(self) -> list[Drift]:
         """Recompute every balance from the records; what differs."""
-        return self._write(postings.audit)
+        return self.write(postings.audit)
 
     def sweep(self, most: int = 1_000_000, *, wait: bool = True) -> None:
         """Forget holds that ended more than 48 hours ago, and accounts of windows of more than two months ago."""
@@ -255,7 +260,7 @@ class SqliteStore:
             if gone:
                 self._ids.clear()
 
-        self._write(work, wait=wait)
+        self.write(work, wait=wait)
 
     def close(self) -> None:
         """Let go of what proves that this process is alive."""
@@ -290,7 +295,8 @@ class SqliteStore:
             self._ids.clear()
         return database
 
-    def _write(self, work: Callable[[Run], T], *, wait: bool = True) -> T:
+    def write(self, work: Callable[[Run], T], *, wait: bool = True) -> T:
+        """Do something in one transaction of the ledger file. `StoreUnavailable`; `Busy` where `wait` is False."""
         with self._reached(wait=wait):
             return self._opened().transact(work, wait=wait)
 

@@ -37,6 +37,13 @@ _WRITES: Final = (
 )
 
 
+def _grouped(rows: list[tuple[Any, ...]]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for key, cost in rows:
+        found.setdefault(key, []).append(cost)
+    return found
+
+
 class Reader:
     """A read-only view of a ledger file. Raises `LedgerError` where there is none, or none of ours."""
 
@@ -64,6 +71,24 @@ class Reader:
             SpendRow._make((key, *row[:10], reasons.get(key), *latencies.get(key, (None, None)), *row[10:]))
             for key, *row in rows
         ]
+
+    def run_costs(self, since_us: int) -> dict[str, list[int]]:
+        """What each run of a workflow cost, in nano-dollars, for runs that began since then and have ended."""
+        rows = self._ask(
+            """SELECT d.workflow, r.cost_nusd FROM run r JOIN dimension d ON d.id = r.dimension
+            WHERE r.run_id >= ? AND r.ended_us IS NOT NULL AND r.cost_nusd IS NOT NULL""",
+            (first_id(since_us),),
+        )
+        return _grouped(rows)
+
+    def daily_costs(self, by: str, since_us: int) -> dict[str, list[int]]:
+        """What each value of a tag cost on each day (of UTC) on which it cost anything, in nano-dollars."""
+        rows = self._ask(
+            f"""SELECT {BY[by]}, sum(c.cost_nusd) FROM {_JOINED}
+            WHERE c.call_id >= ? AND {BY[by]} IS NOT NULL GROUP BY {BY[by]}, c.ts_us / 86400000000""",
+            (first_id(since_us),),
+        )
+        return _grouped([(key, cost) for key, cost in rows if cost])
 
     def runs(self, limit: int = 20) -> list[RunRow]:
         """The newest runs first."""

@@ -26,7 +26,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     def sqlite() -> HoldStore:
         # One file, emptied: a new one for each of hundreds of histories would be all that is measured.
         if next(numbers):
-            opened._write(lambda run: [run(f"DELETE FROM {table}") for table in ("hold", "adjustment", "account")])
+            opened.write(lambda run: [run(f"DELETE FROM {table}") for table in ("hold", "adjustment", "account")])
             opened._ids.clear()
         return opened
 
