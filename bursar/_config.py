@@ -58,6 +58,11 @@ _NAMES: Final = tuple(each.name for each in fields(Settings) if each.name not in
 """What can be given to `configure` and by `BURSAR_*`; all but `config` in the table `[bursar]` too."""
 
 
+def setting_names() -> tuple[str, ...]:
+    """The names of all settings."""
+    return _NAMES
+
+
 def read_settings(given: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Settings:
     """Merge what was given with `BURSAR_*` and with `bursar.toml`, and check it all.
 

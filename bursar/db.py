@@ -85,7 +85,7 @@ class Database:
             raise apsw.BusyError(f"another thread has {self.path}")
         try:
             connection = self._connection or self._connect()
-            self._take_turn(wait=wait)
+            _take_turn(self._turn, self.path, wait=wait)
             try:
                 self._set_busy(BUSY_MS if wait else 0)
                 return self._transact(connection, work)
@@ -110,20 +110,6 @@ class Database:
                 execute("ROLLBACK")
             raise
         return result
-
-    def _take_turn(self, *, wait: bool) -> None:
-        import apsw
-
-        until, nap = time.monotonic() + BUSY_MS / 1_000, _NAP_S[0]
-        while True:
-            try:
-                fcntl.flock(self._turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if not wait or time.monotonic() > until:
-                    raise apsw.BusyError(f"another process has {self.path}") from None
-            time.sleep(nap)
-            nap = min(2 * nap, _NAP_S[1])
 
     def displaced(self) -> bool:
         """Whether another file, or none, is now where this one was: its rows are found by nobody who looks there."""
@@ -206,6 +192,21 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Database:
     return Database(path, _connect(path, read_only=read_only), read_only=read_only)
 
 
+def _take_turn(turn: int, path: Path, *, wait: bool) -> None:
+    import apsw
+
+    until, nap = time.monotonic() + BUSY_MS / 1_000, _NAP_S[0]
+    while True:
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not wait or time.monotonic() > until:
+                raise apsw.BusyError(f"another process has {path}") from None
+        time.sleep(nap)
+        nap = min(2 * nap, _NAP_S[1])
+
+
 def _open_turn(path: Path) -> int:
     try:
         return os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -222,7 +223,10 @@ def _connect(path: Path, *, read_only: bool) -> Any:
         connection = apsw.Connection(str(path), flags=flags)
         connection.set_busy_timeout(BUSY_MS)
         try:
-            _prepare(path, connection, read_only=read_only)
+            if read_only:
+                _check_schema(path, connection, read_only=True)
+            else:
+                _prepare(path, connection)
         except BaseException:
             connection.close()
             raise
@@ -280,10 +284,29 @@ def _make_writable(companion: Path) -> None:
         return
 
 
-def _prepare(path: Path, connection: Any, *, read_only: bool) -> None:
+def _prepare(path: Path, connection: Any) -> None:
+    # Beside a file that is not ours not even a lock is laid.
+    _check_schema(path, connection, read_only=False)
+    # One at a time: of two that turn a new file to WAL at once SQLite refuses one, without waiting.
+    turn = _open_turn(path)
+    try:
+        _take_turn(turn, path, wait=True)
+        found = _check_schema(path, connection, read_only=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        if found < len(MIGRATIONS):
+            if found:
+                _back_up(path, connection, found)
+            _migrate(connection)
+    finally:
+        os.close(turn)
+
+
+def _check_schema(path: Path, connection: Any, *, read_only: bool) -> int:
     run = connection.execute
     owner = next(run("PRAGMA application_id"))[0]
-    found = next(run("PRAGMA user_version"))[0]
+    found: int = next(run("PRAGMA user_version"))[0]
     empty = not list(run("SELECT 1 FROM sqlite_schema LIMIT 1"))
     if owner != APPLICATION_ID and not (owner == 0 and empty):
         raise LedgerError(f"{path} is a SQLite file of another program; name another ledger with BURSAR_LEDGER")
@@ -291,15 +314,23 @@ def _prepare(path: Path, connection: Any, *, read_only: bool) -> None:
         raise LedgerError(
             f"{path} was written by a newer version (schema {found}, this one knows {len(MIGRATIONS)}); upgrade bursar"
         )
-    if read_only:
-        if empty:
-            raise LedgerError(f"the ledger {path} is empty; run something under bursar.run(...), or `bursar demo`")
+    if read_only and empty:
+        raise LedgerError(f"the ledger {path} is empty; run something under bursar.run(...), or `bursar demo`")
+    return found
+
+
+def _back_up(path: Path, connection: Any, version: int) -> None:
+    copy = f"{path}.v{version}.bak"
+    try:
+        os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        # A process was at it and died: what it has saved is not written over.
         return
-    run("PRAGMA journal_mode=WAL")
-    run("PRAGMA synchronous=NORMAL")
-    run("PRAGMA wal_autocheckpoint=0")
-    if found < len(MIGRATIONS):
-        _migrate(connection)
+    except OSError as error:
+        raise LedgerError(
+            f"no backup {copy} can be made before {path} is brought up to date ({error.strerror})"
+        ) from None
+    connection.execute("VACUUM INTO ?", (copy,))
 
 
 def _migrate(connection: Any) -> None:

@@ -212,3 +212,66 @@ def test_a_foreign_file_is_left_as_it_was(tmp_path: Path) -> None:
             with pytest.raises(LedgerError, match=path.name):
                 db.open_ledger(path, read_only=read_only)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_an_older_file_is_backed_up_and_brought_up_to_date(tmp_path: Path) -> None:
+    """Its rows are there afterwards, in the file and in the copy of what it was."""
+    path = tmp_path / "ledger.db"
+    old = apsw.Connection(str(path))
+    old.execute("PRAGMA journal_mode=WAL")
+    old.execute(MIGRATIONS[0])
+    old.execute(f"PRAGMA user_version=1; PRAGMA application_id={db.APPLICATION_ID}")
+    old.execute(ADD, ("kept",))
+    old.close()
+    database = db.open_ledger(path)
+    assert database.execute("PRAGMA user_version") == [(len(MIGRATIONS),)]
+    assert database.execute("SELECT key FROM calibration") == [("kept",)]
+    assert database.execute("SELECT count(*) FROM account") == [(0,)]
+    database.close()
+    copy = tmp_path / "ledger.db.v1.bak"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    saved = apsw.Connection(str(copy))
+    assert list(saved.execute("PRAGMA user_version")) == [(1,)]
+    assert list(saved.execute("SELECT key FROM calibration")) == [("kept",)]
+    saved.close()
+    db.open_ledger(path).close()
+
+
+def test_transactions_are_all_or_nothing(tmp_path: Path) -> None:
+    """What raises in the middle leaves no row, and the next one goes."""
+    database = db.open_ledger(tmp_path / "ledger.db")
+
+    def half(run: db.Run) -> None:
+        run(ADD, ("half",))
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        database.transact(half)
+    assert database.execute(COUNT) == [(0,)]
+    database.transact(lambda run: run(ADD, ("whole",)))
+    assert database.execute(COUNT) == [(1,)]
+    database.close()
+
+
+def test_writers_take_turns(tmp_path: Path) -> None:
+    """While another process has its turn, one who must not wait is told so at once, and one who may waits."""
+    path = tmp_path / "ledger.db"
+    one, other = db.open_ledger(path), db.open_ledger(path)
+    inside, go = threading.Event(), threading.Event()
+
+    def slow(run: db.Run) -> None:
+        inside.set()
+        go.wait(5)
+        run(ADD, ("slow",))
+
+    thread = threading.Thread(target=lambda: one.transact(slow))
+    thread.start()
+    inside.wait(5)
+    with pytest.raises(apsw.BusyError):
+        other.transact(lambda run: run(ADD, ("hurried",)), wait=False)
+    threading.Timer(0.1, go.set).start()
+    other.transact(lambda run: run(ADD, ("patient",)))
+    thread.join()
+    assert other.execute("SELECT key FROM calibration ORDER BY key") == [("patient",), ("slow",)]
+    one.close()
+    other.close()

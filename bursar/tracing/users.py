@@ -41,6 +41,11 @@ def load_user_key(ledger: Path) -> bytes:
         raise LedgerError(f"the user key {path} cannot be used ({error.strerror}); set {VARIABLE}") from None
 
 
+def read_user_key(ledger: Path) -> bytes | None:
+    """The key that there is, without making one. Raises as `load_user_key`."""
+    return load_user_key(ledger) if VARIABLE in os.environ else _read(ledger.parent / "user.key")
+
+
 def _read(path: Path) -> bytes | None:
     try:
         key = path.read_bytes()
