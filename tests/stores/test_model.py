@@ -12,7 +12,7 @@ def test_every_interleaving_is_in_order(calls: int, limit: int) -> None:
     """With all rules nothing is billed or settled beyond the limit, and nothing is left held or untold."""
     states, fault = search(calls, limit, frozenset(RULES))
     assert fault is None, "\n".join(fault)
-    assert states > 100
+    assert states > 50
 
 
 @pytest.mark.parametrize("rule", RULES)
