@@ -103,11 +103,19 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
         _clear(desk, ticket, held)
 
 
-async def adrive(  # noqa: C901 - a branch for each kind of effect
-    flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], Awaitable[int | None]] | None = None
+async def adrive(  # noqa: C901, PLR0912 - a branch for each kind of effect
+    flow: Generator[Effect, Any, T],
+    desk: Desk,
+    count: Callable[[], Awaitable[int | None]] | None = None,
+    *,
+    whole: bool = False,
 ) -> T:
-    """Run a flow, awaiting where it waits; cancelled, it leaves no hold and no place in a queue behind."""
+    """Run a flow, awaiting where it waits; cancelled, it leaves no hold and no place in a queue behind.
+
+    whole: what has begun is done to its end before a cancellation takes effect. So ends a call that is paid for.
+    """
     owner = owner_id()
+    cut: asyncio.CancelledError | None = None
     ticket: TaskTicket | None = None
     held: str | None = None
     reply: Any = None
@@ -118,15 +126,24 @@ async def adrive(  # noqa: C901 - a branch for each kind of effect
                 try:
                     reply = _perform(effect, desk.hurried, owner)
                 except Busy:
-                    reply = await _patiently(effect, desk.store, owner)
+                    work = asyncio.get_running_loop().run_in_executor(None, _do, effect, desk.store, owner)
+                    if whole:
+                        cut = await _done(work) or cut
+                        reply = work.result()
+                    else:
+                        reply = await _patiently(effect, desk.store, work)
                 if reply.__class__ is Held:
                     held = reply.call_id
                     _note(owner)
             elif isinstance(effect, Write):
                 if not desk.sink.try_write(effect.record, effect.posting):
-                    await asyncio.get_running_loop().run_in_executor(
+                    work = asyncio.get_running_loop().run_in_executor(
                         None, desk.sink.write, effect.record, effect.posting
                     )
+                    cut = await _done(work) or cut
+                    work.result()
+                    if cut is not None and not whole:
+                        raise cut
                 reply = None
             elif isinstance(effect, Wait):
                 assert ticket is not None
@@ -143,6 +160,8 @@ async def adrive(  # noqa: C901 - a branch for each kind of effect
     except StopIteration as end:
         held = None
         value: T = end.value
+        if cut is not None:
+            raise cut from None
         return value
     finally:
         _clear(desk, ticket, held)
@@ -206,8 +225,18 @@ def _do(effect: Effect, store: Store, owner: int) -> Any:
     return _VERBS[effect.__class__](store, effect, owner)
 
 
-async def _patiently(effect: Effect, store: Store, owner: int) -> Any:
-    work = asyncio.get_running_loop().run_in_executor(None, _do, effect, store, owner)
+async def _done(work: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    # A thread's work outlives the cancellation of whoever waits for it: the cancellation is returned, for later.
+    cut = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cut = error
+    return cut
+
+
+async def _patiently(effect: Effect, store: Store, work: asyncio.Future[Any]) -> Any:
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:

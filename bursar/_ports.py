@@ -132,7 +132,7 @@ class Store(Protocol):
         """The state of one scope."""
 
     def join(self, scope: Scope, ticket: Ticket, owner: int) -> None:
-        """Queue the ticket on the scope, last in line; nobody waits for an owner who is waiting himself."""
+        """Queue the ticket on the scope, behind who came before; nobody waits for one who waits himself."""
 
     def leave(self, ticket: Ticket) -> None:
         """Take the ticket out of its queue and wake the next one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -179,6 +180,38 @@ def test_a_locked_ledger_is_waited_for_beside_the_loop() -> None:
         door.close(door.begin(request(1)), door.open(door.begin(request(1))), said(1))
     assert [type(record) for record in sink.written] == [ModelCall]
     assert run.spend.held == NOTHING
+
+
+def test_who_is_cancelled_while_his_row_waits_for_the_file_is_recorded_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A paid call whose task is cancelled at its very end is charged and has its row; the cancellation comes after."""
+    door, began, go_on = guard(), threading.Event(), threading.Event()
+
+    class Slow(BusySink):
+        def write(self, record: Any, posting: Any = None) -> None:
+            began.set()
+            assert go_on.wait(5)
+            super().write(record, posting)
+
+    async def everything() -> None:
+        owner = process()
+        call = door.begin(request(100))
+        attempt = await door.aopen(call)
+        monkeypatch.setattr(owner, "desk", Desk(owner.store, sink, owner.store))
+        task = asyncio.create_task(door.aclose(call, attempt, said(10)))
+        await asyncio.to_thread(began.wait, 5)
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    sink = Slow()
+    with bursar.run("cut", Budget(tokens=1_000)) as run:
+        asyncio.run(everything())
+    assert [type(record) for record in sink.written] == [ModelCall]
+    assert (run.spend.held, run.spend.settled.output_tokens) == (NOTHING, 10)
 
 
 def test_a_failure_while_being_admitted_leaves_nothing_held(monkeypatch: pytest.MonkeyPatch) -> None:

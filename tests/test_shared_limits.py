@@ -527,3 +527,33 @@ def test_a_shared_limit_may_slow_down(tmp_path: Path, ledger: Path, provider: Pr
     assert time.monotonic() - began > 5 * 0.25 - 0.05
     assert account("env").settled.model_calls == 7
     assert process().shared.audit() == []
+
+
+def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path, ledger: Path, provider: Provider, client: Any) -> None:
+    """When the file cannot grow, calls are refused; the end of one in flight is kept aside and taken back later."""
+    write(tmp_path, '[env.development]\nusd_per_day = "1"\n')
+    assert ask(client)
+    before = provider.billed_nusd
+    database = process().ledger.database()
+    stream = client.chat.completions.create(**REQUEST, stream=True)
+    database.execute("CREATE TABLE filler (x)")
+    (pages,) = database.execute("PRAGMA page_count")[0]
+    database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.warns(BursarWarning, match="cannot be written"):
+        with pytest.raises(apsw.FullError):
+            while True:
+                database.execute("INSERT INTO filler VALUES (zeroblob(3000))")
+        for _ in stream:
+            pass
+        with pytest.raises(bursar.StoreUnavailable):
+            for n in range(200):
+                ask(client, n)
+    sent = len(provider.requests)
+    with pytest.raises(bursar.StoreUnavailable):
+        ask(client)
+    assert len(provider.requests) == sent
+    database.execute("PRAGMA max_page_count = 1000000")
+    assert ask(client)
+    assert account("env").settled.nusd == provider.billed_nusd > before
+    assert account("env").holds == 0
+    assert process().shared.audit() == []

@@ -256,6 +256,10 @@ def _beside(path: Path) -> Iterator[Finding]:
             lines = sum(1 for found in waiting for line in found.read_bytes().splitlines() if line)
             yield Finding("warn", f"{lines} records wait in {waiting[0]}: the ledger could not be written",
                           "the next call takes them back; nothing is lost")  # fmt: skip
+    rejected = path.with_name(f"{path.name}.rejected")
+    if rejected.exists():
+        yield Finding("warn", f"{rejected} keeps lines that could not be read as records",
+                      "look at them: calls may be missing from the ledger; then remove the file")  # fmt: skip
     try:
         if read_user_key(path) is None:
             yield Finding("ok", "no user key yet: the first call makes it")

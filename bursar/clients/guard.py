@@ -91,10 +91,10 @@ class Guard:
             _say(attempt, error)
 
     async def aclose(self, call: Call, attempt: Attempt, answer: Answer) -> None:
-        """As `close`, without blocking an event loop."""
+        """As `close`, without blocking an event loop; cancelled, it charges and records before it is gone."""
         owner = _owner(call)
         try:
-            keep(await adrive(close(call, attempt, answer, owner.world), owner.desk))
+            keep(await adrive(close(call, attempt, answer, owner.world), owner.desk, whole=True))
         except BursarWarning:
             # Said by the budget after all was charged; the caller has asked for warnings to be errors.
             raise

@@ -160,12 +160,11 @@ class MemoryStore:
             return self._books.audit()
 
     def join(self, scope: Scope, ticket: Ticket, owner: int) -> None:
-        """Queue the ticket on the scope; a ticket that waits elsewhere moves to the end of this line."""
+        """Queue the ticket on the scope; a ticket that waits elsewhere moves, and keeps its place in time."""
         with self._lock:
             if not (scope.window and self._books.passing):
                 self._books.path((scope,))
-            woken = self._queues.leave(ticket)
-            self._queues.join(scope, ticket, owner, holding=owner in self._books.holding)
+            woken = self._queues.join(scope, ticket, owner, holding=owner in self._books.holding)
         wake(woken)
 
     def leave(self, ticket: Ticket) -> None:

@@ -1,10 +1,14 @@
 """Who waits for which scope, first come, first served.
 
+A waiter stands in one line at a time, that of the limit which is in his way, and keeps his place in time when he
+moves to another: were he last in line at each move, two of them could move round each other for ever.
+
 Not locked: the store that has the queues has the lock.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -20,26 +24,28 @@ class Queues:
     def __init__(self) -> None:
         self._lines: dict[Scope, deque[Ticket]] = {}
         self._seat: dict[Ticket, Scope] = {}
+        self._came: dict[Ticket, int] = {}
+        self._numbers = itertools.count()
         self._stuck: dict[Ticket, int] = {}  # tickets of owners that hold something while they wait
 
-    def join(self, scope: Scope, ticket: Ticket, owner: int, *, holding: bool) -> None:
-        """Queue the ticket on the scope, last in line."""
-        self._lines.setdefault(scope, deque()).append(ticket)
+    def join(self, scope: Scope, ticket: Ticket, owner: int, *, holding: bool) -> list[Ticket]:
+        """Queue the ticket on the scope, behind all who came before it; whom to wake in the line that it leaves."""
+        woken = self._unseat(ticket)
+        came = self._came.setdefault(ticket, next(self._numbers))
+        line = self._lines.setdefault(scope, deque())
+        place = len(line)
+        while place and self._came[line[place - 1]] > came:
+            place -= 1
+        line.insert(place, ticket)
         self._seat[ticket] = scope
         if holding:
             self._stuck[ticket] = owner
+        return woken
 
     def leave(self, ticket: Ticket) -> list[Ticket]:
-        """Take the ticket out of its line; whom to wake."""
-        self._stuck.pop(ticket, None)
-        scope = self._seat.pop(ticket, None)
-        if scope is None:
-            return []
-        line = self._lines[scope]
-        line.remove(ticket)
-        if not line:
-            del self._lines[scope]
-        return self.heads((scope,))
+        """Take the ticket out of its line for good; whom to wake."""
+        self._came.pop(ticket, None)
+        return self._unseat(ticket)
 
     def heads(self, scopes: Iterable[Scope]) -> list[Ticket]:
         """Whose turn it may be now: the first in each line, and the first who is not stuck."""
@@ -61,16 +67,28 @@ class Queues:
         return 0 if line is None else len(line)
 
     def behind(self, scope: Scope, ticket: Ticket | None) -> bool:
-        """Whether somebody else comes first there."""
+        """Whether somebody in that line came first, and is not stuck; without a ticket: whether anybody is there."""
         line = self._lines.get(scope)
         if line is None:
             return False
-        first = next((other for other in line if other is ticket or other not in self._stuck), ticket)
-        return first is not ticket
+        first = next((other for other in line if other is ticket or other not in self._stuck), None)
+        came = None if ticket is None else self._came.get(ticket)
+        return first is not None and (came is None or self._came[first] < came)
 
     def stuck(self) -> Iterable[int]:
         """Owners that hold something while they wait: nobody waits for them."""
         return self._stuck.values()
+
+    def _unseat(self, ticket: Ticket) -> list[Ticket]:
+        self._stuck.pop(ticket, None)
+        scope = self._seat.pop(ticket, None)
+        if scope is None:
+            return []
+        line = self._lines[scope]
+        line.remove(ticket)
+        if not line:
+            del self._lines[scope]
+        return self.heads((scope,))
 
     def _free(self, line: deque[Ticket]) -> Iterator[Ticket]:
         return (ticket for ticket in line if ticket not in self._stuck)

@@ -7,6 +7,7 @@
         check_bad_input(MyStore())
         check_last_cent(MyStore())
         check_threads(MyStore())
+        check_processes(MyStore)     # for a store that processes share
 
 Each takes a `HoldStore` (`bursar.stores.base`) or what makes a new, empty one, and raises AssertionError.
 """
@@ -15,8 +16,9 @@ from __future__ import annotations
 
 import random
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, settings
@@ -269,6 +271,31 @@ def check_threads(store: HoldStore, *, calls: int = 2_000, workers: int = 8) -> 
         balance = store.balance(scope)
         assert (balance.settled.nusd, balance.held.nusd, balance.holds) == (spent, 0, 0)
     assert store.audit() == []
+
+
+def check_processes(make_store: Callable[[], HoldStore], *, calls: int = 300, workers: int = 4) -> None:
+    """For a store that processes share: `make_store` opens the same one in each, and can be pickled."""
+    store, path, limit = make_store(), SCOPES[:2], 2 * calls
+    for scope in path:
+        store.define(scope, {"usd": limit})
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        work = partial(_share, make_store, calls)
+        spent = sum(pool.map(work, range(workers)))
+    for scope in path:
+        balance = store.balance(scope)
+        assert (balance.settled.nusd, balance.held.nusd, balance.holds) == (spent, 0, 0)
+        assert limit - 5 < balance.settled.nusd <= limit
+    assert store.audit() == []
+
+
+def _share(make_store: Callable[[], HoldStore], calls: int, worker: int) -> int:
+    store, spent = make_store(), 0
+    for number in range(calls):
+        call_id, amount = f"{worker}-{number}/0", 1 + number % 5
+        if not isinstance(store.reserve(call_id, SCOPES[:2], Amounts(nusd=amount)), Denied):
+            store.settle(call_id, SCOPES[:2], Amounts(nusd=amount), measured=True)
+            spent += amount
+    return spent
 
 
 class _switching_fast:  # noqa: N801 - used as a function

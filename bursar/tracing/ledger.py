@@ -173,10 +173,13 @@ class Ledger:
             if current is not None and current.displaced():
                 self._forget(current)
         else:
-            if self._kept_aside and wait:
+            if self._kept_aside:
                 self._kept_aside = False
-                with self._lock:
+                if wait:
                     self._take_back(database)
+                else:
+                    # Whoever does not wait is an event loop.
+                    threading.Thread(target=self._take_back, args=(database,), daemon=True).start()
         return True
 
     def _forget(self, database: Database) -> None:
@@ -200,7 +203,7 @@ class Ledger:
                     raise
                 # Another file may lie here by now: the numbers of the last one's rows are not this one's.
                 self._forget_numbers()
-                self._take_back(opened)
+                self._take_back(opened, locked=True)
                 self._database = opened
             return self._database
 
@@ -296,16 +299,24 @@ class Ledger:
             self._kept_aside = True
             self._say(f"records go to {kept} until it can ({why})")
 
-    def _take_back(self, database: Database) -> None:
+    def _take_back(self, database: Database, *, locked: bool = False) -> None:
         def insert(line: bytes) -> None:
-            found = from_spool(line)
-            if found is not None:
-                # A line that is JSON but no record of ours is passed over like a torn one.
-                with contextlib.suppress(*_unfit()):
-                    database.transact(lambda run: self._insert(run, *found))
+            if not line.strip():
+                return
+            try:
+                record, posting = from_spool(line)
+                database.transact(lambda run: self._insert(run, record, posting))
+            except _unfit():
+                # Torn by the death of its writer, or no record of ours: for a person to look at.
+                self._forget_numbers()
+                self._spool.reject(line)
+            except _apsw_error():
+                self._forget_numbers()
+                raise
 
         # What goes wrong here is left for the next start: it is no reason not to write what comes now.
-        self._spool.take(insert, _apsw_error())
+        with contextlib.nullcontext() if locked else self._lock:
+            self._spool.take(insert, _apsw_error())
 
     def _say(self, what: str) -> None:
         if not self._warned:
@@ -339,7 +350,7 @@ def _apsw_error() -> type[Exception]:
 def _unfit() -> tuple[type[Exception], ...]:
     import apsw
 
-    return (apsw.ConstraintError, TypeError, ValueError, OverflowError, AttributeError)
+    return (apsw.ConstraintError, TypeError, ValueError, KeyError, OverflowError, AttributeError)
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -44,6 +44,12 @@ class Spool:
                     return path
         return None
 
+    def reject(self, line: bytes) -> None:
+        """Keep a line that cannot be read, for a person. Raises `OSError`."""
+        path = self._ledger.with_name(self._ledger.name + ".rejected")
+        if not _append(path, line):
+            raise OSError(f"{path} cannot be written")
+
     def take(self, insert: Callable[[bytes], None], fails: type[Exception]) -> None:
         """Give every line that was kept to `insert`, and delete the files that it has taken whole."""
         for path in spools(self._ledger):
@@ -66,17 +72,15 @@ def spooled(record: Record, posting: Posting | None, user: str | None) -> bytes:
         kept["who"] = {"tags": who.tags._asdict(), "user": marked, "session": who.session}
     line = {"kind": type(record).__name__, "record": json_safe(kept)}
     if posting is not None:
-        line["posting"] = {**posting._asdict(), "path": [list(scope) for scope in posting.path]}
+        path = [list(scope) for scope in posting.path]
+        line["posting"] = {**posting._asdict(), "path": path, "actual": list(posting.actual)}
     return b"\n" + orjson.dumps(line, default=str) + b"\n"
 
 
-def from_spool(line: bytes) -> tuple[Record, Posting | None] | None:
-    """Read one line back; None for a blank one, and for one that was torn by the death of its writer."""
-    try:
-        kept = orjson.loads(line)
-        return _record(kept["kind"], kept["record"]), _posting(kept.get("posting"))
-    except (ValueError, TypeError, KeyError):
-        return None
+def from_spool(line: bytes) -> tuple[Record, Posting | None]:
+    """Read one line back. ValueError, TypeError or KeyError where it is no record of ours, or only part of one."""
+    kept = orjson.loads(line)
+    return _record(kept["kind"], kept["record"]), _posting(kept.get("posting"))
 
 
 def spools(ledger: Path) -> list[Path]:

@@ -125,7 +125,9 @@ def test_the_dead_and_the_spool(ledger: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, str(ledger)], check=False)
     ledger.with_name("ledger.db.spool").write_bytes(b'\n{"kind":"x"}\n')
+    ledger.with_name("ledger.db.rejected").write_bytes(b"torn")
     found = of("warn", doctor())
+    assert "ledger.db.rejected keeps lines" in found
     assert "1 of 1 calls in flight belong to processes that are gone" in found
     assert "1 records wait" in found
     assert store.balance(DAY).holds == 1

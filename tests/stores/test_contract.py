@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,11 @@ def test_bad_input(make: Make) -> None:
 def test_the_last_cent(make: Make) -> None:
     """Ten thousand concurrent reserves for a thousand places: a thousand."""
     store_contract.check_last_cent(make())
+
+
+def test_processes(tmp_path: Path) -> None:
+    """Four processes on one file use up a limit to the last cent that fits, and not more."""
+    store_contract.check_processes(partial(SqliteStore.at, tmp_path / "ledger.db"))
 
 
 def test_threads(make: Make) -> None:

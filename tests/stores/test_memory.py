@@ -189,6 +189,24 @@ def test_the_head_of_the_queue_is_woken_when_room_may_have_come(store: MemorySto
     assert [room.crowd for room in store.peek(PATH, frozenset({2}), None)] == [0, 1]
 
 
+def test_who_moves_to_another_line_keeps_his_place_in_time(store: MemoryStore) -> None:
+    """Whoever came first is behind nobody, in whichever line he stands: two waiters cannot send each other round."""
+    one, two, nobody = Ticket(), Ticket(), frozenset[int]()
+    store.join(RUN, one, 1)
+    store.join(RUN, two, 2)
+    store.join(BUDGET, one, 1)
+    assert two.woken == 1
+    assert [room.behind for room in store.peek(PATH, nobody, one)] == [False, False]
+    assert [room.behind for room in store.peek(PATH, nobody, two)] == [False, True]
+    store.join(BUDGET, two, 2)
+    store.join(RUN, one, 1)
+    store.join(BUDGET, one, 1)
+    assert [room.behind for room in store.peek(PATH, nobody, one)] == [False, False]
+    assert [room.behind for room in store.peek(PATH, nobody, None)] == [False, True]
+    store.leave(one)
+    assert [room.behind for room in store.peek(PATH, nobody, two)] == [False, False]
+
+
 def test_the_owner_of_a_hold_is_told_apart(store: MemoryStore) -> None:
     """Room counts only the holds of others as worth waiting for."""
     store.reserve("c/0", PATH, usd(10), 1)

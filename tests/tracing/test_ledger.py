@@ -226,7 +226,7 @@ def test_a_busy_file_is_waited_for_or_left(ledger: Path, monkeypatch: pytest.Mon
 
 
 def test_a_ledger_that_cannot_be_written_spools_and_takes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory in the way: records go to the side, users hashed, and come back once, torn lines passed over."""
+    """A directory in the way: records go to the side, users hashed, and come back once; torn lines are kept."""
     monkeypatch.setenv("BURSAR_USER_KEY", "0123456789abcdef")
     path = tmp_path / "ledger.db"
     path.mkdir()
@@ -250,6 +250,7 @@ def test_a_ledger_that_cannot_be_written_spools_and_takes_back(tmp_path: Path, m
         assert len(reader.verdicts(reader.runs())) == 1
         assert len(reader.spend_by("user")) == 2
     assert list(tmp_path.glob("*.spool*")) == []
+    assert (tmp_path / "ledger.db.rejected").read_bytes().strip() == b'{"kind": "ModelCall", "rec'
 
 
 def test_where_nothing_can_be_written_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
