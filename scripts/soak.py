@@ -59,6 +59,11 @@ class Ended:
     held_nusd: int
 
 
+CHUNK_S = 0.01
+"""A chunk of 8 tokens each: 800 tokens a second. A provider without any delay has written whole answers into the
+socket's buffer when a caller leaves after four chunks, and nobody can know what it will bill for those."""
+
+
 def reply(request: ReceivedRequest) -> Reply:
     """What the provider does with a request: mostly an answer, one time in six a fault."""
     dice = random.Random(request.number)
@@ -66,9 +71,9 @@ def reply(request: ReceivedRequest) -> Reply:
     point = dice.random()
     for share, fault in FAULTS:
         if point < share:
-            return Reply(output_tokens=tokens, latency_s=slow, **fault)
+            return Reply(output_tokens=tokens, latency_s=slow, chunk_delay_s=CHUNK_S, **fault)
         point -= share
-    return Reply(output_tokens=tokens, latency_s=slow)
+    return Reply(output_tokens=tokens, latency_s=slow, chunk_delay_s=CHUNK_S)
 
 
 class Agent:
