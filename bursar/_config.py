@@ -22,7 +22,12 @@ _CHOICES: Final = {
     "mode": ("enforce", "observe"),
     "on_store_error": ("deny", "allow"),
     "lost_context": ("allow", "deny"),
+    "content": ("off", "masked", "full"),
 }
+STRUCTLOG: Final = "structlog"
+"""The value of `trace` that means the application's own structlog."""
+_AGE: Final = re.compile(r"([0-9]{1,5})([mhdw])", re.ASCII)
+_AGE_S: Final = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _COUNT = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
@@ -36,6 +41,9 @@ class Settings:
     reached, "deny" or "allow". require: the tags that every call must have, else it raises `Unattributed`.
     lost_context: "allow" or "deny" for a call on a thread that has lost the context of an open run. limits: those that
     runs and processes share; workflows: what the file says of each; both only in `bursar.toml`. config: that file.
+    trace: the file that every record is appended to, or "structlog" for the application's own, None for neither.
+    content: what of prompts and answers is kept ("off", "masked" without keys and people, "full" without keys),
+    keep_content: for how long.
     """
 
     ledger: Path | None = None
@@ -48,6 +56,9 @@ class Settings:
     on_store_error: str = "deny"
     require: tuple[str, ...] = ()
     lost_context: str = "allow"
+    trace: Path | str | None = None
+    content: str = "off"
+    keep_content: str = "14d"
     limits: tuple[LimitSpec, ...] = ()
     workflows: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     config: Path | None = None
@@ -98,6 +109,14 @@ def _from_file(file: File) -> dict[str, Any]:
     return {**values, "limits": read_limits(file), "workflows": read_workflows(file)}
 
 
+def parse_age(value: object, shown: str) -> int:
+    """Read a length of time (30m, 24h, 14d, 2w) as seconds. Raises `ConfigError`, also for none at all."""
+    found = _AGE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or not int(found[1]):
+        raise ConfigError(f"{shown}={value!r} is not a length of time; write one as in '14d', '24h' or '30m'")
+    return int(found[1]) * _AGE_S[found[2]]
+
+
 def _from_text(name: str, text: str, variable: str) -> object:
     if name == "default_model_calls":
         if not _COUNT.fullmatch(text):
@@ -119,6 +138,10 @@ def _checked(name: str, value: object, shown: str) -> object:
         return _ledger_path(value, shown)
     if name == "require":
         return _tags(value, shown)
+    if name == "trace":
+        return _trace(value, shown)
+    if name == "keep_content":
+        parse_age(value, shown)
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"{shown}={value!r} is empty or no text")
     if name == "timezone":
@@ -149,3 +172,12 @@ def _ledger_path(value: object, shown: str) -> Path:
         scheme = value.split("://", 1)[0]
         raise ConfigError(f"{shown}={scheme}://...: a ledger is a file so far; write sqlite:///path or a plain path")
     return Path("/" + value.removeprefix("sqlite:///").lstrip("/") if "://" in value else value)
+
+
+def _trace(value: object, shown: str) -> Path | str:
+    if value == STRUCTLOG:
+        return STRUCTLOG
+    if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value) or "://" in str(value):
+        raise ConfigError(f"{shown}={value!r} is neither the path of a file nor {STRUCTLOG!r}")
+    # Now, and not where the process will be when its first run begins.
+    return Path(value).absolute()

@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from bursar._call import World
 from bursar._clock import CLOCK
-from bursar._config import Settings, read_settings
+from bursar._config import Settings, parse_age, read_settings
 from bursar._drive import Desk
 from bursar.pricing.estimate import Estimator
 from bursar.pricing.rates import PriceList
 from bursar.stores.memory import MemoryStore
 from bursar.stores.sqlite import SqliteStore
 from bursar.stores.tiers import Tiers
+from bursar.tracing.content import Contents, expire
 from bursar.tracing.ledger import Ledger, default_ledger_path
+from bursar.tracing.recorder import Recorder, check_trace, listener_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,11 +45,19 @@ class Process:
         estimator = Estimator()
         estimator.load(self.ledger.load_calibration())
         self.world = World(CLOCK, PriceList(), estimator)
+        self.recorder = Recorder(self.ledger, listener_of(settings.trace))
         self.store: Store = self.memory
         hurried: Store = self.memory
         if settings.limits:
             self.store, hurried = Tiers(self.memory, self.shared), Tiers(self.memory, self.shared, wait=False)
-        self.desk = Desk(self.store, self.ledger, hurried)
+        self.desk = Desk(self.store, self.recorder, hurried)
+        self.contents = (
+            None
+            if settings.content == "off"
+            else Contents(self.ledger, settings.content, parse_age(settings.keep_content, "keep_content"))
+        )
+        if self.ledger.path.exists():
+            expire(self.ledger)
         self.forked = self.ended = False
         self.orphans: deque[Callable[[], Any]] = deque()
 
@@ -57,10 +67,11 @@ class Process:
             self.orphans.popleft()()
 
     def close(self) -> None:
-        """Keep what was learned and close the ledger."""
+        """Keep what was learned and close ledger and trace log."""
         self.adopt()
         self.shared.close()
         self.ledger.save_calibration(self.world.estimator.dump())
+        self.recorder.close()
         self.ledger.close()
 
 
@@ -80,13 +91,15 @@ def process() -> Process:
 
 
 def configure(**settings: object) -> Settings:
-    """Set what applies to every run of this process: `ledger`, `mode`, `env`, `release`, the default budget.
+    """Set what applies to every run of this process.
 
-    What is not named here is read from `BURSAR_LEDGER`, `BURSAR_MODE` and so on. Runs that are open go on as they
-    are. Returns the settings as they now stand. Raises `ConfigError` with the name and the value.
+    That is `ledger`, `mode`, `env`, `release`, the default budget, `trace`, `content` and `keep_content`. What is not
+    named here is read from `BURSAR_LEDGER`, `BURSAR_MODE` and so on. Runs that are open go on as they are. Returns the
+    settings as they now stand. Raises `ConfigError` with the name and the value.
     """
     global _process
     checked = read_settings({**_given, **settings})
+    check_trace(checked.trace)
     with _lock:
         _given.update(settings)
         old, _process = _process, None

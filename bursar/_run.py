@@ -196,7 +196,7 @@ class Run:
             self._parent.tally(record)
         if self._ended_us is not None:
             # A stream that outlives its run is charged to it all the same, and its row says so.
-            self._owner.ledger.write(self.record(self._ended_us))
+            self._owner.desk.sink.write(self.record(self._ended_us))
 
     def next_step(self) -> int:
         """Number the next operation of this run, from 1."""
@@ -226,7 +226,7 @@ class Run:
     def open(self) -> None:
         """Write the run down."""
         _open_runs.add(self.id)
-        self._owner.ledger.write(self.record(None))
+        self._owner.desk.sink.write(self.record(None))
 
     def end(self, error: BaseException | None) -> None:
         """Write down how the run ended."""
@@ -239,7 +239,7 @@ class Run:
             self.stop_reason = "finished"
         self._owner.adopt()
         self._ended_us = self._owner.world.clock.wall_us()
-        self._owner.ledger.write(self.record(self._ended_us))
+        self._owner.desk.sink.write(self.record(self._ended_us))
         self._owner.ledger.save_calibration(self._owner.world.estimator.dump())
         if self._steps == 0 and self._parent is None and error is None:
             _warn_unseen(self)

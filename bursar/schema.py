@@ -83,4 +83,13 @@ CREATE TABLE adjustment (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_LEDGER, _HOLDS)
+_CONTENT: Final = """
+-- What was asked and said, where it is kept at all: deleted after a while, and by `bursar forget`.
+CREATE TABLE content (
+    id INTEGER PRIMARY KEY, call_id TEXT NOT NULL UNIQUE, until_us INTEGER NOT NULL, mode TEXT NOT NULL,
+    data BLOB NOT NULL
+);
+CREATE INDEX content_until ON content (until_us);
+"""
+
+MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT)

@@ -18,8 +18,8 @@ def price_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch.setenv("BURSAR_CACHE_DIR", str(tmp_path_factory.mktemp("prices")))
     # Empty names no file: none that lies above the checkout is found.
     patch.setenv("BURSAR_CONFIG", "")
-    for name in ("BURSAR_MODE", "BURSAR_ENV", "BURSAR_RELEASE", "BURSAR_DEFAULT_USD", "BURSAR_DEFAULT_MODEL_CALLS"):
-        patch.delenv(name, raising=False)
+    for name in ("MODE", "ENV", "RELEASE", "DEFAULT_USD", "DEFAULT_MODEL_CALLS", "TRACE", "CONTENT", "KEEP_CONTENT"):
+        patch.delenv(f"BURSAR_{name}", raising=False)
     yield
     patch.undo()
 

@@ -17,7 +17,7 @@ from bursar._drive import Desk, adrive, drive
 from bursar._events import NOTHING, Answer, Status, Usage, UsageSource
 from bursar._flow import close, open
 from bursar._process import process
-from bursar._records import ModelCall
+from bursar._records import ModelCall, RunRecord
 from bursar._run import scoped_frame
 from bursar.clients.guard import Guard
 from bursar.clients.requests import of_chat
@@ -210,7 +210,7 @@ def test_who_is_cancelled_while_his_row_waits_for_the_file_is_recorded_all_the_s
     sink = Slow()
     with bursar.run("cut", Budget(tokens=1_000)) as run:
         asyncio.run(everything())
-    assert [type(record) for record in sink.written] == [ModelCall]
+    assert [type(record) for record in sink.written] == [ModelCall, RunRecord]
     assert (run.spend.held, run.spend.settled.output_tokens) == (NOTHING, 10)
 
 

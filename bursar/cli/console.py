@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode's categories of what commands a terminal, turns text round, takes no room or breaks lines."""
 WIDTH: Final = 100
 """Columns where the output is no terminal."""
 
@@ -63,7 +65,7 @@ def safe(text: str | None, longest: int = 60) -> str:
     if text is None:
         return ""
     shown = "".join(
-        character if not unicodedata.category(character).startswith("C") else f"\\u{{{ord(character):x}}}"
+        character if unicodedata.category(character) not in _UNSEEN else f"\\u{{{ord(character):x}}}"
         for character in text
     )
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"

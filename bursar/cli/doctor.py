@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 import typer
 
 from bursar.cli.console import output, safe
+from bursar.cli.ledger_option import LedgerOption, ledger_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,9 +43,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor_command(
-    ledger: Annotated[
-        Path | None, typer.Option(help="The ledger file (BURSAR_LEDGER).", envvar="BURSAR_LEDGER")
-    ] = None,
+    ledger: LedgerOption = None,
     json: Annotated[bool, typer.Option("--json", help="The findings as one JSON array.")] = False,
 ) -> None:
     """Check the installation, the settings and the ledger; say what is wrong and how to mend it."""
@@ -67,16 +66,15 @@ def examine(ledger: Path | None) -> Iterator[Finding]:
     yield from _software()
     yield from _settings()
     yield from _prices()
+    from bursar._config import read_settings
     from bursar._errors import ConfigError
-    from bursar._process import configure
-    from bursar.tracing.ledger import default_ledger_path
 
     try:
-        configured = configure().ledger or default_ledger_path()
+        read_settings({})
+        path = ledger_path(ledger)
     except ConfigError as error:
         yield Finding("wrong", str(error), "correct it there")
         return
-    path = ledger or configured
     yield from _place(path)
     if path.exists():
         yield from _contents(path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bursar.cli.console import fail, output, safe, text_table, warn
+from bursar.cli.ledger_option import LedgerOption, ledger_path
 from bursar.cli.times import read_time
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from bursar.stores.rows import AccountRow
     from bursar.stores.sqlite import SqliteStore
 
-_LEDGER = typer.Option(help="The ledger file (BURSAR_LEDGER).", envvar="BURSAR_LEDGER")
 _WINDOW = typer.Option(help="hour, day, week, month or total, where a scope has limits in several.")
 _SCOPE = typer.Argument(help="As in the list: env/production, user/ana (a raw user is hashed).")
 _UNIT = typer.Argument(help="usd, tokens, model_calls, ...")
@@ -41,7 +41,7 @@ def list_limits(
     context: typer.Context,
     everything: Annotated[bool, typer.Option("--all", help="Windows that are over, too.")] = False,
     holders: Annotated[bool, typer.Option("--holders", help="The calls in flight on each.")] = False,
-    ledger: Annotated[Path | None, _LEDGER] = None,
+    ledger: LedgerOption = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
 ) -> None:
     """List limits when no command is named."""
@@ -70,7 +70,7 @@ def set_command(
     unit: Annotated[str, _UNIT],
     amount: Annotated[str, typer.Argument(help='Dollars as "12.50", whole numbers of everything else.')],
     window: Annotated[str | None, _WINDOW] = None,
-    ledger: Annotated[Path | None, _LEDGER] = None,
+    ledger: LedgerOption = None,
 ) -> None:
     """Set a limit by hand, for the window at hand; it goes before what is configured."""
     from bursar.stores.manage import set_limit
@@ -87,7 +87,7 @@ def raise_command(
     unit: Annotated[str, _UNIT],
     by: Annotated[str, typer.Argument(help="By how much.")],
     window: Annotated[str | None, _WINDOW] = None,
-    ledger: Annotated[Path | None, _LEDGER] = None,
+    ledger: LedgerOption = None,
 ) -> None:
     """Raise a limit, for the window at hand."""
     from bursar.stores.manage import raise_limit
@@ -102,7 +102,7 @@ def raise_command(
 def freeze_command(
     scope: Annotated[str, _SCOPE],
     window: Annotated[str | None, _WINDOW] = None,
-    ledger: Annotated[Path | None, _LEDGER] = None,
+    ledger: LedgerOption = None,
 ) -> None:
     """Refuse every further call on a scope, until it is thawed or its window is over."""
     _freeze(ledger, scope, window, frozen=True)
@@ -112,7 +112,7 @@ def freeze_command(
 def thaw_command(
     scope: Annotated[str, _SCOPE],
     window: Annotated[str | None, _WINDOW] = None,
-    ledger: Annotated[Path | None, _LEDGER] = None,
+    ledger: LedgerOption = None,
 ) -> None:
     """Let calls go again on a scope that was frozen."""
     _freeze(ledger, scope, window, frozen=False)
@@ -122,7 +122,7 @@ def thaw_command(
 def release_command(
     call: Annotated[str, typer.Argument(help="The id of a call, as --holders and bursar trace show it.")],
     evidence: Annotated[str, typer.Option(help="How you know that it cost nothing; kept with the correction.")],
-    ledger: Annotated[Path | None, _LEDGER] = None,
+    ledger: LedgerOption = None,
 ) -> None:
     """Take back what a call was presumed to cost after its process died."""
     from bursar._money import show_usd
@@ -135,14 +135,14 @@ def release_command(
 @limits.command("suggest", epilog="Example: bursar limits suggest --since 30d >> bursar.toml. " + _CODES)
 def suggest_command(
     since: Annotated[str, typer.Option(help="7d, 24h, or a day: 2026-11-01.")] = "30d",
-    ledger: Annotated[Path | None, _LEDGER] = None,
+    ledger: LedgerOption = None,
 ) -> None:
     """Write limits as TOML from what was spent: the 99th percentile of each, and what it would have stopped."""
     from bursar._toml import quoted
     from bursar.reports.suggestions import FEWEST, suggest
     from bursar.tracing.queries import Reader
 
-    with Reader(_path(ledger)) as reader:
+    with Reader(ledger_path(ledger)) as reader:
         begin = read_time(since) or 0
         runs, days = reader.run_costs(begin), reader.daily_costs("env", begin)
         users = reader.daily_costs("user", begin)
@@ -175,17 +175,11 @@ def _freeze(ledger: Path | None, scope: str, window: str | None, *, frozen: bool
     output(f"{safe(str(found), 90)}: {'every call is refused' if frozen else 'calls go again'}")
 
 
-def _path(ledger: Path | None) -> Path:
-    from bursar._process import configure
-
-    return ledger or configure().ledger or Path()
-
-
 def _store(ledger: Path | None) -> SqliteStore:
     from bursar._errors import LedgerError
     from bursar.stores.sqlite import SqliteStore
 
-    path = _path(ledger)
+    path = ledger_path(ledger)
     if not path.exists():
         raise LedgerError(f"there is no ledger at {path} yet; run something under bursar.run(...), or `bursar demo`")
     return SqliteStore.at(path)

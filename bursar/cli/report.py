@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bursar.cli.console import fail, output, safe, text_table
+from bursar.cli.ledger_option import LedgerOption, ledger_path
 from bursar.cli.times import read_time
 
 if TYPE_CHECKING:
@@ -27,17 +27,14 @@ def report_command(
     ] = "workflow",
     since: Annotated[str | None, typer.Option(help="7d, 24h, or a day: 2026-11-01.")] = None,
     until: Annotated[str | None, typer.Option(help="As --since; that moment is not included.")] = None,
-    ledger: Annotated[
-        Path | None, typer.Option(help="The ledger file (BURSAR_LEDGER).", envvar="BURSAR_LEDGER")
-    ] = None,
+    ledger: LedgerOption = None,
     json: Annotated[bool, typer.Option("--json", help="The table as one JSON object.")] = False,
 ) -> None:
     """Show what was spent, by any tag."""
     from bursar.reports.costs import as_json, cost_table
-    from bursar.tracing.ledger import default_ledger_path
     from bursar.tracing.queries import Reader
 
-    path = ledger or default_ledger_path()
+    path = ledger_path(ledger)
     begin, end = read_time(since) or 0, read_time(until)
     with Reader(path) as reader:
         table = cost_table(reader.spend_by(by, begin, end))

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from bursar.cli.console import console, output, safe
+from bursar.cli.console import console, output, safe, warn
+from bursar.cli.ledger_option import LedgerOption, ledger_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from rich.tree import Tree
 
     from bursar._rows import CallRow, RunRow, VerdictRow
     from bursar.reports.steps import Operation, RunTree
+    from bursar.tracing.content import Content
 
+_LONGEST_PART: Final = 4_000
+"""Characters shown of one part of a conversation."""
+_LONGEST_LINE: Final = 1_000
 _EPILOG = "Example: bursar trace last. Exit codes: 0 fine, 1 no such run, 2 usage."
 
 
@@ -25,23 +32,31 @@ def register(app: typer.Typer) -> None:
 
 def trace_command(
     run: Annotated[str, typer.Argument(help="A run's id, the beginning of one, or: last.")],
-    ledger: Annotated[
-        Path | None, typer.Option(help="The ledger file (BURSAR_LEDGER).", envvar="BURSAR_LEDGER")
-    ] = None,
+    ledger: LedgerOption = None,
+    content: Annotated[
+        bool, typer.Option("--content", help="What was asked and said, where it was kept (BURSAR_CONTENT).")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="The tree as one JSON object.")] = False,
 ) -> None:
     """Show a run as a tree: steps, attempts, waits, costs, and what guards said."""
     from bursar.reports.steps import as_json
-    from bursar.tracing.ledger import default_ledger_path
+    from bursar.tracing.content import read_contents
 
-    tree = read_tree(run, ledger or default_ledger_path())
+    path = ledger_path(ledger)
+    tree = read_tree(run, path)
+    kept = read_contents(path, list(_attempts_of(tree))) if content else None
     if json:
         # The fast one stops at 254 levels, which are 126 nested runs.
         from json import dumps
 
-        output(dumps(as_json(tree), separators=(",", ":")))
+        found = as_json(tree)
+        if kept is not None:
+            found["content"] = {call_id: _content_json(item) for call_id, item in kept.items()}
+        output(dumps(found, separators=(",", ":")))
     else:
-        show_tree(tree)
+        show_tree(tree, kept)
+    if kept is not None and not kept:
+        warn("nothing is kept of this run: content is off by default, and is deleted after a while (keep_content)")
 
 
 def read_tree(run: str, ledger: Path) -> RunTree:
@@ -54,24 +69,44 @@ def read_tree(run: str, ledger: Path) -> RunTree:
         return run_tree(family, reader.calls(family), reader.verdicts(family))
 
 
-def show_tree(tree: RunTree) -> None:
-    """Print a run's tree."""
+def show_tree(tree: RunTree, contents: Mapping[str, Content] | None = None) -> None:
+    """Print a run's tree, with what was kept of its conversations where it is given."""
     from rich.tree import Tree
 
     root = Tree(_run_line(tree.run))
-    _grow(root, tree)
+    _grow(root, tree, contents or {})
     # A terminal folds long lines; a file or a pipe gets them whole.
     console(width=1_000).print(root)
 
 
-def _grow(branch: Tree, tree: RunTree) -> None:
+def _attempts_of(tree: RunTree) -> Iterator[str]:
+    trees = [tree]
+    for found in trees:
+        trees += found.children
+        yield from (call.call_id for operation in found.operations for call in operation.attempts)
+
+
+def _content_json(content: Content) -> dict[str, Any]:
+    sides = {"asked": content.asked, "said": content.said}
+    return {"mode": content.mode} | {name: [part._asdict() for part in parts] for name, parts in sides.items()}
+
+
+def _words(node: Tree, content: Content | None) -> None:
+    for part in (*content.asked, *content.said) if content is not None else ():
+        lines = [safe(line, _LONGEST_LINE) for line in part.text[:_LONGEST_PART].split("\n")]
+        if len(part.text) > _LONGEST_PART:
+            lines.append(f"… {len(part.text) - _LONGEST_PART:,} more characters: --json has them all")
+        node.add("\n".join([f"{safe(part.role)}: {lines[0]}", *lines[1:]]))
+
+
+def _grow(branch: Tree, tree: RunTree, contents: Mapping[str, Content]) -> None:
     for number, operation in enumerate(tree.operations, 1):
-        _operation(branch, operation, number)
+        _operation(branch, operation, number, contents)
     for child in tree.children:
-        _grow(branch.add(_run_line(child.run)), child)
+        _grow(branch.add(_run_line(child.run)), child, contents)
 
 
-def _operation(branch: Tree, operation: Operation, number: int) -> None:
+def _operation(branch: Tree, operation: Operation, number: int, contents: Mapping[str, Content]) -> None:
     refused = [verdict for verdict in operation.verdicts if verdict.action == "deny" and verdict.acted]
     if not operation.attempts:
         branch.add(
@@ -80,12 +115,13 @@ def _operation(branch: Tree, operation: Operation, number: int) -> None:
         return
     if len(operation.attempts) == 1:
         node = branch.add(f"{number:>3} {_attempt(operation.attempts[0])}")
+        _words(node, contents.get(operation.attempts[0].call_id))
     else:
         node = branch.add(
             f"{number:>3} {safe(operation.attempts[-1].request_model)} · {len(operation.attempts)} attempts"
         )
         for attempt in operation.attempts:
-            node.add(_attempt(attempt))
+            _words(node.add(_attempt(attempt)), contents.get(attempt.call_id))
     for verdict in operation.verdicts:
         node.add(_verdict(verdict))
 

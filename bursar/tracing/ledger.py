@@ -110,10 +110,6 @@ class Ledger:
         """As `write`, unless another process has the file just now: False then, and nothing was written."""
         return self._write(record, posting, wait=False)
 
-    def database(self) -> Database:
-        """The open file, for limits that are kept in it. Raises `LedgerError`."""
-        return self._open()
-
     def user_hash(self, user: str) -> str:
         """The keyed hash that a user is kept as. Raises `LedgerError`, `ConfigError`."""
         self._open()
@@ -144,6 +140,14 @@ class Ledger:
         except _failures() as error:
             self._say(f"what was learned could not be read ({error})")
             return {}
+
+    def hash_of(self, user: str | None) -> str | None:
+        """The keyed hash that stands for a user; None where there is no key (the ledger cannot be written)."""
+        return self._user(user)
+
+    def database(self) -> Database:
+        """The open file, what was kept aside taken back into it. Raises `LedgerError`, `ConfigError`, apsw's errors."""
+        return self._open()
 
     def close(self) -> None:
         """Close the file; a later write opens it again."""

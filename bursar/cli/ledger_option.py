@@ -1,0 +1,18 @@
+"""The option that every command about a ledger has, and the file that it means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+LedgerOption = Annotated[Path | None, typer.Option(help="The ledger file (BURSAR_LEDGER).", envvar="BURSAR_LEDGER")]
+
+
+def ledger_path(given: Path | None) -> Path:
+    """The file that was named, else that of bursar.toml, else the user's own. Raises `ConfigError`."""
+    from bursar._config import read_settings
+    from bursar.tracing.ledger import default_ledger_path
+
+    return given or read_settings({}).ledger or default_ledger_path()

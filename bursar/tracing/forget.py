@@ -1,0 +1,108 @@
+"""Forget a user: his hash goes from every row, and what was kept of his conversations is deleted."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import orjson
+
+from bursar._errors import LedgerError
+from bursar._limits import scope_name
+from bursar.tracing.users import VARIABLE, hash_user, load_user_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bursar.db import Database, Run
+    from bursar.tracing.ledger import Ledger
+
+FORGOTTEN: Final = "forgotten"
+"""What stands in a row in place of the hash of a forgotten user: costs stay, the person does not."""
+_BATCH: Final = 1_000
+
+
+class Found(NamedTuple):
+    """How much of a user there is, or was: attempts, runs, and attempts whose content is kept."""
+
+    model_calls: int
+    runs: int
+    contents: int
+
+
+def count_user(ledger: Ledger, user: str) -> Found:
+    """Count what `forget_user` would change. Raises `LedgerError`."""
+    return _asked(ledger, _found, user)
+
+
+def forget_user(ledger: Ledger, user: str) -> Found:
+    """Unlink a user from all rows and delete his content; says what was changed. Raises `LedgerError`.
+
+    Session ids go with him, since they tell his rows from others'. Trace logs and backups are files of their own: they
+    are not touched. The bytes are overwritten in the ledger file; whoever has it open for reading delays that.
+    """
+    return _asked(ledger, _forget, user)
+
+
+def _asked(ledger: Ledger, ask: Callable[[Database, str], Found], user: str) -> Found:
+    import apsw
+
+    try:
+        marked = hash_user(user, _key(ledger.path))
+        return ask(ledger.database(), marked)
+    except apsw.Error as error:
+        raise LedgerError(f"the ledger {ledger.path} cannot be changed ({error})") from None
+
+
+def _key(ledger: Path) -> bytes:
+    if os.environ.get(VARIABLE) is None and not ledger.with_name("user.key").exists():
+        # A new one would find nobody.
+        raise LedgerError(
+            f"the key of this ledger's users is missing: {ledger.with_name('user.key')}, or set {VARIABLE}"
+        )
+    return load_user_key(ledger)
+
+
+def _found(database: Database, marked: str) -> Found:
+    calls = database.execute("SELECT count(*) FROM model_call WHERE user_hash = ?", (marked,))
+    runs = database.execute("SELECT count(*) FROM run WHERE user_hash = ?", (marked,))
+    contents = database.execute(
+        "SELECT count(*) FROM content c JOIN model_call m ON m.call_id = c.call_id WHERE m.user_hash = ?", (marked,)
+    )
+    return Found(calls[0][0], runs[0][0], contents[0][0])
+
+
+def _forget(database: Database, marked: str) -> Found:
+    found = _found(database, marked)
+    database.execute("PRAGMA secure_delete=1")
+    database.transact(lambda run: _unname(run, marked))
+    ids = [row[0] for row in database.execute("SELECT call_id FROM model_call WHERE user_hash = ?", (marked,))]
+    for first in range(0, len(ids), _BATCH):
+        # Few rows at a time, so that calls that are being made meanwhile get their turn.
+        some = (orjson.dumps(ids[first : first + _BATCH]).decode(),)
+        database.transact(partial(_clear, some))
+    database.transact(
+        lambda run: run(f"UPDATE run SET user_hash = '{FORGOTTEN}', session_id = NULL WHERE user_hash = ?", (marked,))
+    )
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return found
+
+
+def _clear(some: tuple[str], run: Run) -> None:
+    run("DELETE FROM content WHERE call_id IN (SELECT value FROM json_each(?))", some)
+    run(
+        f"UPDATE model_call SET user_hash = '{FORGOTTEN}', session_id = NULL "
+        "WHERE call_id IN (SELECT value FROM json_each(?))",
+        some,
+    )
+
+
+def _unname(run: Run, marked: str) -> None:
+    # Shared limits of his keep their balances, and what refused him keeps its numbers.
+    sessions = run("SELECT DISTINCT session_id FROM model_call WHERE user_hash = ? AND session_id NOT NULL", (marked,))
+    for kind, value in [("user", marked), *(("session", session) for (session,) in sessions)]:
+        name = scope_name(value)
+        run(f"UPDATE account SET name = '{FORGOTTEN} ' || id WHERE kind = ? AND name = ?", (kind, name))
+        run("UPDATE verdict SET scope = replace(scope, ?, ?) WHERE instr(scope, ?)", (name, FORGOTTEN, name))
