@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,10 +52,10 @@ class Call:
     """One operation: the request as asked, and what has become of it so far.
 
     `cap` is the output cap that was put into the request; retries send the same bytes again. `countable`: the
-    provider has a free counting endpoint for it. `step` counts the operations of the run. `shared` are the scopes that
-    other processes share, `terms` those of them that refuse nothing, `shares_usd` says whether one limits dollars,
-    `reached` whether holds go there too. `missing`: which of the `required` tags it lacks. `flags` go on the rows of
-    its attempts.
+    provider has a free counting endpoint for it. `step` counts the operations of the run. `words` is what it asks,
+    where content is kept, until that has been done. `shared` are the scopes that other processes share, `terms` those
+    of them that refuse nothing, `shares_usd` says whether one limits dollars, `reached` whether holds go there too.
+    `missing`: which of the `required` tags it lacks. `flags` go on the rows of its attempts.
     """
 
     op_id: str
@@ -66,6 +66,7 @@ class Call:
     counted: bool = False
     cap: int | None = None
     countable: bool = False
+    words: Any = None
     shared: tuple[Scope, ...] = ()
     terms: tuple[Term, ...] = ()
     shares_usd: bool = False

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CHUNK_TOKENS: Final = 64
 """Tokens that a provider may have generated beyond the last chunk that arrived: one chunk, generously."""
 
+_OPERATIONS: Final = {"embeddings": "embeddings", "completions": "text_completion"}
+"""OpenTelemetry's names of what is no chat."""
 _STANDARD: Final = frozenset({None, "default", "standard", "auto", "standard_only"})
 """Tiers that everybody gets: no price of their own."""
 
@@ -83,6 +85,7 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
         path="stream" if request.stream else "sync",
         run_id=frame.run.id if frame.run else None,
         step=call.step,
+        operation=_OPERATIONS.get(request.api, "chat"),
         response_model=answer.response_model,
         host=request.host,
         tier_requested=request.service_tier,

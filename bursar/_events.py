@@ -157,7 +157,10 @@ class ModelRequest(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """How an attempt ended, in neutral words. `usage` is None where the provider gave none that can be believed."""
+    """How an attempt ended, in neutral words. `usage` is None where the provider gave none that can be believed.
+
+    `said` is the answer itself as the adapter has it, for whoever was told to keep content; nobody else looks at it.
+    """
 
     status: Status
     usage: Usage | None = None
@@ -178,3 +181,4 @@ class Answer(NamedTuple):
     ttft_us: int | None = None
     flags: tuple[str, ...] = ()
     charge: str = "usage"
+    said: object = None

@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from bursar._events import Answer, RetryReason, Status, UsageSource
-from bursar.clients.usage import anthropic_usage, chat_usage, get, responses_usage
+from bursar.clients.usage import Reading, anthropic_usage, chat_usage, get, responses_usage
 
 _NEVER_LEFT: Final = frozenset(
     {
@@ -38,9 +38,9 @@ def of_message(api: str, body: Any, request_id: str | None = None, http: Any = N
     """
     usage = _written(http).get("usage") or get(body, "usage")
     try:
-        return _SHAPES[api](body, usage, request_id)
+        return _SHAPES[api](body, usage, request_id)._replace(said=body)
     except Exception:  # noqa: BLE001 - a shape that nobody knows is paid for all the same: it must reach the caller
-        reading = _USAGES[api](usage)
+        reading = USAGES[api](usage)
         charge = "usage" if reading.usage is not None else "bound"
         flags = (*reading.flags, "unreadable")
         return Answer(Status.OK, reading.usage, UsageSource.PROVIDER, http_status=200, flags=flags, charge=charge)
@@ -52,11 +52,6 @@ def of_refused(api: str, error: BaseException, request_id: str | None, http: Any
     if not isinstance(error, Exception) or not body:
         return of_error(error)
     return of_message(api, body, request_id, http)._replace(error_type=type(error).__name__)
-
-
-def of_unread(request_id: str | None) -> Answer:
-    """An answer whose body the caller reads himself: charged at its bound."""
-    return Answer(Status.OK, http_status=200, request_id=request_id, flags=("unread",), charge="bound")
 
 
 def of_status(status: int, error_type: str | None, request_id: str | None) -> Answer:
@@ -199,5 +194,37 @@ def _speed(value: Any) -> str | None:
     return value if isinstance(value, str) and value != "standard" else None
 
 
-_SHAPES: Final = {"messages": _anthropic, "chat": _chat, "responses": _responses}
-_USAGES: Final = {"messages": anthropic_usage, "chat": chat_usage, "responses": responses_usage}
+def _embeddings(body: Any, usage: Any, request_id: str | None) -> Answer:
+    reading = _embedding_usage(usage)
+    return Answer(
+        Status.OK,
+        usage=reading.usage,
+        usage_source=UsageSource.PROVIDER,
+        flags=reading.flags,
+        charge="usage" if reading.usage is not None else "bound",
+        response_model=_word(get(body, "model")),
+        request_id=request_id,
+        http_status=200,
+    )
+
+
+def _embedding_usage(raw: Any) -> Reading:
+    return chat_usage(None if raw is None else {"prompt_tokens": get(raw, "prompt_tokens"), "completion_tokens": 0})
+
+
+# A legacy completion says its usage, its finish and its id where a chat completion does.
+_SHAPES: Final = {
+    "messages": _anthropic,
+    "chat": _chat,
+    "responses": _responses,
+    "embeddings": _embeddings,
+    "completions": _chat,
+}
+USAGES: Final = {
+    "messages": anthropic_usage,
+    "chat": chat_usage,
+    "responses": responses_usage,
+    "embeddings": _embedding_usage,
+    "completions": chat_usage,
+}
+"""How each API says what was used."""

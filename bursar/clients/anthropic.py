@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anthropic
 
-from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status, of_unread
-from bursar.clients.requests import api_of, read, with_cap, without_tool_use
+from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status
+from bursar.clients.requests import api_of, read, seller_of, with_cap, without_tool_use
 from bursar.clients.streams import attach, tapped
+from bursar.clients.unmetered import kind_of, notice
 from bursar.clients.usage import believable, get
+from bursar.clients.wire import Ear, listen
 
 if TYPE_CHECKING:
     from anthropic import APIRequest
@@ -41,11 +43,12 @@ class GuardMiddleware(anthropic.Middleware):
 
     def __init__(self, guard: Guard, client: Any) -> None:
         self.guard = guard
-        self._client = client
+        self._client, self._seller = client, seller_of(client)
 
     def handle(self, request: APIRequest, call_next: Any) -> Any:
         """One attempt of a sync client."""
         if api_of(request.method, request.url) is None:
+            self._pass(request)
             return call_next(request)
         call = self._call(request)
         attempt = self.guard.open(call, lambda: _count(request, call_next))
@@ -54,7 +57,7 @@ class GuardMiddleware(anthropic.Middleware):
             response = call_next(_rewritten(request, attempt))
             if self._watches(call, attempt, request, response):
                 return response
-            answer = _answer(request, response)
+            answer = _refusal(response)
             if answer is None:
                 answer = of_message("messages", response.parse(), _request_id(response), response.http_response)
         except BaseException as error:
@@ -66,6 +69,7 @@ class GuardMiddleware(anthropic.Middleware):
     async def handle_async(self, request: APIRequest, call_next: Any) -> Any:
         """One attempt of an async client."""
         if api_of(request.method, request.url) is None:
+            self._pass(request)
             return await call_next(request)
         call = self._call(request)
         attempt = await self.guard.aopen(call, lambda: _acount(request, call_next))
@@ -74,7 +78,7 @@ class GuardMiddleware(anthropic.Middleware):
             response = await call_next(_rewritten(request, attempt))
             if self._watches(call, attempt, request, response):
                 return response
-            answer = _answer(request, response)
+            answer = _refusal(response)
             if answer is None:
                 parsed = await response.parse()
                 answer = of_message("messages", parsed, _request_id(response), response.http_response)
@@ -85,23 +89,31 @@ class GuardMiddleware(anthropic.Middleware):
         await self.guard.aclose(call, attempt, answer)
         return response
 
+    def _pass(self, request: APIRequest) -> None:
+        kind = kind_of(request.method, request.url, request.json)
+        if kind is not None:
+            notice(kind, strict=self.guard.strict)
+
     def _call(self, request: APIRequest) -> Call:
         known = _operation.get()
         if request.retries_taken and known is not None and known.body is request.json:
             return known.call
-        asked = read("messages", request.json, self._client.base_url.host)
+        asked = read("messages", request.json, self._client.base_url.host, self._seller)
         if request.retries_taken and known is not None and known.call.request == asked:
             # A middleware of the caller made the body anew.
             return known.call
-        call = self.guard.begin(asked, countable=True)
+        call = self.guard.begin(asked, body=request.json, countable=True)
         _operation.set(_Operation(call, request.json))
         return call
 
     def _watches(self, call: Call, attempt: Attempt, request: APIRequest, response: Any) -> bool:
-        if not request.stream or not response.http_response.is_success:
+        mode, http = request.headers.get(_RAW_HEADER), response.http_response
+        if not http.is_success or not (request.stream or mode == "stream"):
             return False
         watch = self.guard.watch(call, attempt, _request_id(response))
-        attach(response.http_response, watch)
+        attach(http, watch)
+        if mode is not None:
+            listen(http, Ear(watch, events=request.stream))
         return True
 
 
@@ -165,12 +177,10 @@ def _body(request: APIRequest) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _answer(request: APIRequest, response: Any) -> Answer | None:
+def _refusal(response: Any) -> Answer | None:
     http = response.http_response
     if not http.is_success:
         return of_status(http.status_code, error_type_of(http), _request_id(response))
-    if request.headers.get(_RAW_HEADER) == "stream":
-        return of_unread(_request_id(response))
     return None
 
 

@@ -6,8 +6,9 @@ into the request, and closes the attempt with an `Answer`. The rest happens in `
 
 from __future__ import annotations
 
+import asyncio
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bursar._call import Attempt, Call
 from bursar._clock import new_id
@@ -17,7 +18,9 @@ from bursar._flow import close, open
 from bursar._run import ScopedFrame, client_frame, has_lost_run, merged_frame, scoped_frame
 from bursar.clients.receipts import keep
 from bursar.clients.streams import Watch
+from bursar.clients.words import Heard, asked, said
 from bursar.guards.attribution import missing
+from bursar.tracing.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -27,13 +30,14 @@ if TYPE_CHECKING:
     from bursar._records import Who
     from bursar._shares import Shares
     from bursar.guards.budget import Budget, Unlimited
+    from bursar.tracing.content import Contents
 
 
 class Guard:
     """The tags and limits of one wrapped client."""
 
-    def __init__(self, who: Who, budgets: Sequence[Budget | Unlimited]) -> None:
-        self._who, self._budgets = who, budgets
+    def __init__(self, who: Who, budgets: Sequence[Budget | Unlimited], *, strict: bool = False) -> None:
+        self._who, self._budgets, self.strict = who, budgets, strict
         self._inner: Guard | None = None
         self._own = client_frame(who, budgets)
         self._merged: tuple[ScopedFrame, ScopedFrame] | None = None
@@ -42,10 +46,11 @@ class Guard:
         """Keep the limits and tags of the guard that the client carried before: wrapping again loosens nothing."""
         if inner is not None:
             self._inner, self._own = inner, merged_frame(inner.frame(), self._own)
+            self.strict = self.strict or inner.strict
         return self
 
-    def begin(self, request: ModelRequest, *, countable: bool = False) -> Call:
-        """Start an operation in the innermost open run, or outside of any."""
+    def begin(self, request: ModelRequest, *, body: Any = None, countable: bool = False) -> Call:
+        """Start an operation in the innermost open run, or outside of any; `body` is for kept content."""
         frame = self._frame()
         frame.owner.adopt()
         step = frame.run.next_step() if frame.run is not None else 0
@@ -59,6 +64,8 @@ class Guard:
                 call.missing = ("run", *call.missing)
         if frame.shares is not None:
             _share(call, frame.shares, frame)
+        if frame.owner.contents is not None:
+            call.words = asked(request.api, body)
         return call
 
     def open(self, call: Call, count: Callable[[], int | None] | None = None) -> Attempt:
@@ -79,11 +86,13 @@ class Guard:
             _go_without(call, owner)
             return await adrive(open(call, owner.world), owner.desk, count)
 
-    def close(self, call: Call, attempt: Attempt, answer: Answer) -> None:
+    def close(self, call: Call, attempt: Attempt, answer: Answer, heard: Heard | None = None) -> None:
         """Charge and record an attempt before returning. A defect of ours becomes a warning, not the caller's."""
         owner = _owner(call)
         try:
             keep(drive(close(call, attempt, answer, owner.world), owner.desk))
+            if owner.contents is not None:
+                _keep_words(owner.contents, call, attempt, answer, heard)
         except BursarWarning:
             # Said by the budget after all was charged; the caller has asked for warnings to be errors.
             raise
@@ -95,6 +104,8 @@ class Guard:
         owner = _owner(call)
         try:
             keep(await adrive(close(call, attempt, answer, owner.world), owner.desk, whole=True))
+            if owner.contents is not None:
+                await asyncio.to_thread(_keep_words, owner.contents, call, attempt, answer, None)
         except BursarWarning:
             # Said by the budget after all was charged; the caller has asked for warnings to be errors.
             raise
@@ -104,14 +115,16 @@ class Guard:
     def watch(self, call: Call, attempt: Attempt, request_id: str | None, *, hide_usage: bool = False) -> Watch:
         """Watch the stream that answers an attempt; it closes the attempt when it ends."""
         owner = _owner(call)
+        heard = None if owner.contents is None else Heard(call.request.api)
         return Watch(
             call.request,
-            lambda answer: self.close(call, attempt, answer),
+            lambda answer: self.close(call, attempt, answer, heard),
             owner.world.clock.monotonic_us,
             started_us=attempt.started_us,
             request_id=request_id,
             hide_usage=hide_usage,
             orphan=owner.orphans.append,
+            hear=None if heard is None else heard.see,
         )
 
     def _frame(self) -> ScopedFrame:
@@ -150,10 +163,18 @@ def _go_without(call: Call, owner: Process) -> None:
     call.flags += ("unreserved",)
 
 
+def _keep_words(contents: Contents, call: Call, attempt: Attempt, answer: Answer, heard: Heard | None) -> None:
+    # The request is kept with its first attempt; a retry sends the same bytes.
+    words, call.words = call.words, None
+    answered = ([] if heard is None else heard.parts()) or said(call.request.api, answer.said)
+    contents.keep(attempt.call_id, words or (), answered)
+
+
 def _say(attempt: Attempt, error: Exception) -> None:
+    what = redact(f"{type(error).__name__}: {error}")
     warnings.warn(
-        f"the end of call {attempt.call_id} could not be taken in ({type(error).__name__}: {error}); what it may cost "
-        "stays held. Please report this.",
+        f"the end of call {attempt.call_id} could not be taken in ({what}); what it may cost stays held. "
+        "Please report this.",
         BursarWarning,
         stacklevel=3,
     )

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import openai
 
-from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status, of_unread
-from bursar.clients.requests import api_of, read, with_cap, without_tool_use
+from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status
+from bursar.clients.requests import api_of, read, seller_of, with_cap, without_tool_use
 from bursar.clients.streams import attach, tapped
+from bursar.clients.unmetered import kind_of, notice, sockets
 from bursar.clients.usage import believable, get
+from bursar.clients.wire import Ear, listen
 
 if TYPE_CHECKING:
     from bursar._call import Attempt, Call
@@ -41,10 +43,10 @@ _GUARD: Final = "_bursar_guard"
 class _Operation:
     """One call of `request`: its attempts, the one that is open, and what the caller did not ask for."""
 
-    __slots__ = ("attempt", "call", "guard", "hides_usage", "http", "request_id", "sent", "stream", "watch")
+    __slots__ = ("attempt", "call", "guard", "hides_usage", "http", "raw", "request_id", "sent", "stream", "watch")
 
-    def __init__(self, guard: Guard, call: Call, attempt: Attempt, *, stream: bool) -> None:
-        self.guard, self.call, self.stream = guard, call, stream
+    def __init__(self, guard: Guard, call: Call, attempt: Attempt, raw: str | None, *, stream: bool) -> None:
+        self.guard, self.call, self.raw, self.stream = guard, call, raw, stream
         self.attempt: Attempt | None = attempt
         self.hides_usage = self.sent = False
         self.watch: Watch | None = None
@@ -71,9 +73,11 @@ class _Operation:
         self.request_id, self.http = response.headers.get("x-request-id"), response
         if response.status_code >= 300:
             self.close(of_status(response.status_code, error_type_of(response), self.request_id))
-        elif self.stream and self.attempt is not None:
+        elif self.attempt is not None and (self.stream or self.raw == "stream"):
             self.watch = self.guard.watch(self.call, self.attempt, self.request_id, hide_usage=self.hides_usage)
             attach(response, self.watch)
+            if self.raw is not None:
+                listen(response, Ear(self.watch, events=self.stream))
 
 
 _operation: contextvars.ContextVar[_Operation | None] = contextvars.ContextVar("bursar_openai", default=None)
@@ -89,6 +93,14 @@ def guarded(client: Any, guard: Guard) -> Any:
     return copy
 
 
+def guarded_module(module: Any, guard: Guard) -> Any:
+    """The module itself, whose own client (`openai.chat...`) carries the guard from now on."""
+    client = module._load_client()  # noqa: SLF001 - the only place where the module keeps the client that it calls
+    setattr(client, _GUARD, guard.over(getattr(client, _GUARD, None)))
+    client.__class__ = _sync_class(_bare_class(type(client)))
+    return module
+
+
 def _bare_class(cls: Any) -> Any:
     return cls.__mro__[1] if _GUARD in cls.__dict__ else cls
 
@@ -98,24 +110,26 @@ def _sync_class(base: Any) -> type[Any]:
     class Guarded(base):  # type: ignore[misc]  # the base is the class of the client at hand
         def request(self, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
             api = api_of(options.method, options.url)
+            _pass(self, options)
             if api is None:
                 return super().request(cast_to, options, stream=stream, stream_cls=stream_cls)
             guard: Guard = getattr(self, _GUARD)
             options = _merged(options)
             call = _begin(self, guard, api, options)
             attempt = guard.open(call, lambda: _count(self, options))
-            operation = _Operation(guard, call, attempt, stream=stream)
+            operation = _Operation(guard, call, attempt, _raw_mode(options), stream=stream)
             token = _operation.set(operation)
             try:
                 sent = _rewritten(options, operation)
                 result = super().request(cast_to, sent, stream=stream, stream_cls=_tapped(stream_cls))
-                answer = _answer(operation, options, result)
+                answer = _answer(operation, result)
             except BaseException as error:
                 operation.failed(error)
                 raise
             finally:
                 _operation.reset(token)
-            operation.close(answer)
+            if answer is not None:
+                operation.close(answer)
             return result
 
         def _send_request(self, request: Any, **kwargs: Any) -> Any:
@@ -146,18 +160,19 @@ def _async_class(base: Any) -> type[Any]:
     class Guarded(base):  # type: ignore[misc]  # the base is the class of the client at hand
         async def request(self, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
             api = api_of(options.method, options.url)
+            _pass(self, options)
             if api is None:
                 return await super().request(cast_to, options, stream=stream, stream_cls=stream_cls)
             guard: Guard = getattr(self, _GUARD)
             options = _merged(options)
             call = _begin(self, guard, api, options)
             attempt = await guard.aopen(call, lambda: _acount(self, options))
-            operation = _Operation(guard, call, attempt, stream=stream)
+            operation = _Operation(guard, call, attempt, _raw_mode(options), stream=stream)
             token = _operation.set(operation)
             try:
                 sent = _rewritten(options, operation)
                 result = await super().request(cast_to, sent, stream=stream, stream_cls=_tapped(stream_cls))
-                answer = _answer(operation, options, result)
+                answer = _answer(operation, result)
             except BaseException as error:
                 # Without an await: a cancelled task must not lose the charge on the way.
                 operation.failed(error)
@@ -165,7 +180,7 @@ def _async_class(base: Any) -> type[Any]:
             finally:
                 _operation.reset(token)
             attempt_left, operation.attempt = operation.attempt, None
-            if attempt_left is not None and operation.watch is None:
+            if attempt_left is not None and answer is not None:
                 await guard.aclose(call, attempt_left, answer)
             return result
 
@@ -195,12 +210,25 @@ def _async_class(base: Any) -> type[Any]:
 def _dressed(made: type[Any], base: type[Any]) -> type[Any]:
     made.__name__, made.__qualname__, made.__module__ = base.__name__, base.__qualname__, base.__module__
     setattr(made, _GUARD, None)
+    for name, watched in sockets(base, _strict).items():
+        setattr(made, name, watched)
     return made
 
 
 def _carry(client: Any, copy: Any) -> Any:
     setattr(copy, _GUARD, getattr(client, _GUARD))
     return copy
+
+
+def _strict(client: Any) -> bool:
+    guard: Guard = getattr(client, _GUARD)
+    return guard.strict
+
+
+def _pass(client: Any, options: Any) -> None:
+    kind = kind_of(options.method, options.url, options.json_data)
+    if kind is not None and (api_of(options.method, options.url) is None or kind == "background responses"):
+        notice(kind, strict=_strict(client))
 
 
 def _merged(options: Any) -> Any:
@@ -214,7 +242,9 @@ def _merged(options: Any) -> Any:
 
 
 def _begin(client: Any, guard: Guard, api: str, options: Any) -> Call:
-    return guard.begin(read(api, options.json_data, client.base_url.host), countable=api == "responses")
+    body = options.json_data
+    asked = read(api, body, client.base_url.host, seller_of(client))
+    return guard.begin(asked, body=body, countable=api == "responses")
 
 
 def _rewritten(options: Any, operation: _Operation) -> Any:
@@ -226,7 +256,7 @@ def _rewritten(options: Any, operation: _Operation) -> Any:
         body = with_cap(request.api, body, attempt.cap)
     if attempt.last:
         body = without_tool_use(request.api, body)
-    if request.api == "chat" and request.stream and not _asks_usage(body):
+    if request.api in {"chat", "completions"} and request.stream and not _asks_usage(body):
         # Without this a chat stream never says what it used; the extra chunk is kept from the caller.
         asked = body.get("stream_options")
         body = {**body, "stream_options": {**(asked if isinstance(asked, dict) else {}), "include_usage": True}}
@@ -247,11 +277,10 @@ def _tapped(stream_cls: Any) -> Any:
     return None if stream_cls is None else tapped(stream_cls)
 
 
-def _answer(operation: _Operation, options: Any, result: Any) -> Answer:
-    mode = _raw_mode(options)
-    if operation.watch is not None or mode == "stream":
-        return of_unread(operation.request_id)
-    body = result.parse() if mode is not None else result
+def _answer(operation: _Operation, result: Any) -> Answer | None:
+    if operation.watch is not None:
+        return None
+    body = result.parse() if operation.raw is not None else result
     return of_message(operation.call.request.api, body, operation.request_id, operation.http)
 
 

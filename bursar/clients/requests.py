@@ -11,7 +11,22 @@ from bursar.clients.transcript import measure
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SUFFIXES: Final = {"/v1/messages": "messages", "/chat/completions": "chat", "/responses": "responses"}
+_SUFFIXES: Final = {
+    "/v1/messages": "messages",
+    "/chat/completions": "chat",
+    "/responses": "responses",
+    "/embeddings": "embeddings",
+    "/completions": "completions",
+}
+_SELLERS: Final = {
+    "AzureOpenAI": "azure.ai.openai",
+    "BedrockOpenAI": "aws.bedrock",
+    "AnthropicBedrock": "aws.bedrock",
+    "AnthropicBedrockMantle": "aws.bedrock",
+    "AnthropicVertex": "gcp.vertex_ai",
+    "AnthropicGoogleCloud": "gcp.vertex_ai",
+    "AnthropicFoundry": "azure.ai.inference",
+}
 _CEILINGS: Final = (
     ("gpt-5", 128_000),
     ("gpt-6", 128_000),
@@ -27,6 +42,8 @@ _CEILINGS: Final = (
 )
 """Output tokens that a family allows where the request names no cap: the vendor's model pages."""
 _CEILING_UNKNOWN: Final = 128_000
+_COMPLETION_DEFAULT: Final = 16
+"""Tokens that a legacy completion writes where the request names no cap: the vendor's API reference."""
 _REASONING: Final = ("o1", "o3", "o4", "gpt-5", "gpt-6")
 _MOST_TOKENS: Final = 10**9
 _MOST_CHOICES: Final = 10**6
@@ -34,16 +51,30 @@ _MOST_CHOICES: Final = 10**6
 _CHAT_CAPS: Final = ("max_completion_tokens", "max_tokens")
 
 
+def seller_of(client: Any) -> str | None:
+    """Say which cloud bills the calls of a client, by the SDK's class; None is the vendor himself."""
+    names = {cls.__name__.removeprefix("Async") for cls in type(client).__mro__}
+    return next((seller for name, seller in _SELLERS.items() if name in names), None)
+
+
 def api_of(method: str, url: str) -> str | None:
-    """Which metered entry point a request goes to: "messages", "chat", "responses", or None."""
+    """Which metered entry point a request goes to, by the end of its path; None for every other one."""
     if method.lower() != "post":
         return None
     path = url.split("?", 1)[0]
     return next((api for suffix, api in _SUFFIXES.items() if path.endswith(suffix)), None)
 
 
-def read(api: str, body: Any, host: str | None) -> ModelRequest:
-    """Translate a body; one that cannot be read is bounded by its size and left for the provider to refuse."""
+def read(api: str, body: Any, host: str | None, seller: str | None = None) -> ModelRequest:
+    """Translate a body; one that cannot be read is bounded by its size and left for the provider to refuse.
+
+    `seller` is who bills for it where that is not the vendor of the API: a cloud, in OpenTelemetry's words.
+    """
+    request = _read(api, body, host)
+    return request if seller is None else request._replace(provider=seller)
+
+
+def _read(api: str, body: Any, host: str | None) -> ModelRequest:
     try:
         return _READERS[api](body, host)
     except Exception:  # noqa: BLE001 - objects of the caller may raise what they like
@@ -147,6 +178,40 @@ def of_responses(body: Mapping[str, Any], host: str | None) -> ModelRequest:
     )
 
 
+def of_embeddings(body: Mapping[str, Any], host: str | None) -> ModelRequest:
+    """A request to OpenAI's Embeddings: all input, no output."""
+    return ModelRequest(
+        provider="openai",
+        model=_text(body.get("model")),
+        api="embeddings",
+        stream=False,
+        transcript=_prompts(body.get("input")),
+        cap=0,
+        cap_default=0,
+        host=host,
+        clampable=False,
+    )
+
+
+def of_completions(body: Mapping[str, Any], host: str | None) -> ModelRequest:
+    """A request to OpenAI's legacy Completions: each prompt is answered `n` times, `best_of` of them written."""
+    prompt, asked = body.get("prompt"), body.get("max_tokens")
+    prompts = len(prompt) if isinstance(prompt, list) and not _numbers(prompt) else 1
+    written = max(_choices(body.get("n")), _choices(body.get("best_of")))
+    return ModelRequest(
+        provider="openai",
+        model=_text(body.get("model")),
+        api="completions",
+        stream=bool(body.get("stream")),
+        transcript=_prompts(prompt),
+        cap=_cap(asked),
+        cap_default=_COMPLETION_DEFAULT,
+        host=host,
+        clampable=_meant(asked),
+        choices=max(1, prompts) * written,
+    )
+
+
 def with_cap(api: str, body: Mapping[str, Any], cap: int | None) -> dict[str, Any]:
     """Put an output cap into a copy of the body, in the parameter that this caller and API use."""
     if cap is None:
@@ -155,6 +220,8 @@ def with_cap(api: str, body: Mapping[str, Any], cap: int | None) -> dict[str, An
         return {**body, "max_tokens": cap}
     if api == "responses":
         return {**body, "max_output_tokens": cap}
+    if api == "completions":
+        return {**body, "max_tokens": cap}
     given = [name for name in _CHAT_CAPS if body.get(name) is not None]
     return {**body, **dict.fromkeys(given or _CHAT_CAPS[:1], cap)}
 
@@ -178,6 +245,20 @@ def _meant(cap: Any) -> bool:
 
 def _choices(value: Any) -> int:
     return min(value, _MOST_CHOICES) if value.__class__ is int and value > 0 else 1
+
+
+def _prompts(value: Any) -> Transcript:
+    # Texts are measured; lists of token numbers say their size themselves, and no text is bounded by it.
+    if _numbers(value):
+        value = [value]
+    items = [value] if isinstance(value, str) else _list(value)
+    counted = [len(item) for item in items if _numbers(item)]
+    script = measure([item for item in items if not _numbers(item)], [])
+    return script._replace(fixed_tokens=sum(counted), utf8_bytes=script.utf8_bytes + sum(counted))
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(item.__class__ is int for item in value)
 
 
 def _size(body: Any) -> int:
@@ -236,16 +317,18 @@ def _list(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    try:
-        return repr(value)[:200]
-    except Exception:  # noqa: BLE001 - an object of the caller
-        return type(value).__name__
+    # Of a member of an enumeration its text; of an object of the caller nothing that it would have to be asked for.
+    return str.__str__(value) if isinstance(value, str) else type(value).__name__
 
 
 def _word(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-_READERS: Final = {"messages": of_messages, "chat": of_chat, "responses": of_responses}
+_READERS: Final = {
+    "messages": of_messages,
+    "chat": of_chat,
+    "responses": of_responses,
+    "embeddings": of_embeddings,
+    "completions": of_completions,
+}

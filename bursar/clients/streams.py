@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bursar._charge import CHUNK_TOKENS
 from bursar._events import Answer, RetryReason, Status, UsageSource
-from bursar.clients.answers import of_error, of_message
-from bursar.clients.usage import anthropic_usage, chat_usage, get, responses_usage
+from bursar.clients.answers import USAGES, of_error, of_message
+from bursar.clients.usage import get
 from bursar.pricing.estimate import COLD_FACTOR
 from bursar.pricing.tokens import COUNTER
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from bursar._events import ModelRequest
+    from bursar.clients.wire import Listener
 
 KEY: Final = "bursar.watch"
 """Where the watch of a call lies in the extensions of its HTTP response."""
 UNREAD_TOKENS_S: Final = 400
 """Tokens a second that a provider may write ahead of a slow reader: above what the vendors' own models do today."""
-_USAGES: Final = {"messages": anthropic_usage, "chat": chat_usage, "responses": responses_usage}
 
 
 class Watch:
@@ -45,9 +45,11 @@ class Watch:
         request_id: str | None = None,
         hide_usage: bool = False,
         orphan: Callable[[Callable[[], None]], None],
+        hear: Callable[[Any], None] | None = None,
     ) -> None:
         self._request, self._done, self._now_us = request, done, now_us
         self._request_id, self._hide_usage, self._orphan = request_id, hide_usage, orphan
+        self._hear = hear
         self._started_us = started_us
         self._ttft_us: int | None = None
         self._handed_us: int | None = None
@@ -56,16 +58,30 @@ class Watch:
         self._usage: dict[str, Any] = {}
         self._pieces: list[str] = []
         self._calls = 0
-        self._finished = self._complete = False
+        self._finished = self._complete = self._failed = False
         self._begun = self._seen = self._concluded = False
+        self.ear: Listener | None = None
 
     def begin(self) -> None:
         """Note that the caller reads the stream through us: from here on its end is seen."""
         self._begun = True
 
+    @property
+    def begun(self) -> bool:
+        """Whether its typed events pass by, so that nobody need listen to its bytes."""
+        return self._begun
+
+    def take_whole(self, body: dict[str, Any]) -> None:
+        """Take in an answer that is no stream, whose bytes the caller has read himself."""
+        usage = body.get("usage")
+        self._body, self._usage = body, usage if isinstance(usage, dict) else {}
+        self._seen = self._complete = True
+
     def see(self, event: Any) -> bool:
         """Take in one event; False where the caller did not ask for it and must not see it."""
         self._seen = True
+        if self._hear is not None:
+            self._hear(event)
         try:
             return self._see(event)
         except Exception:  # noqa: BLE001 - an event of a shape that nobody knows is the caller's to judge
@@ -90,8 +106,9 @@ class Watch:
         self._done(self._answer(error))
 
     def closed(self) -> None:
-        """Conclude a response that was closed without a word read through us."""
-        if not self._begun:
+        """Conclude a response that was closed by the caller: before a word was read through us, or between two."""
+        asked = self._handed_us is None if self._begun else self.ear is not None and self.ear.busy
+        if not asked:
             self.end(GeneratorExit())
 
     def dropped(self) -> None:
@@ -100,15 +117,17 @@ class Watch:
             self._orphan(lambda: self.end(GeneratorExit()))
 
     def _answer(self, error: BaseException | None) -> Answer:
-        if self._complete or (error is None and self._usage):
+        if self._complete:
             whole = of_message(self._request.api, {**self._body, "usage": self._usage or None}, self._request_id)
             return whole._replace(ttft_us=self._ttft_us, tool_calls=max(whole.tool_calls, self._calls))
         if error is None:
+            # It ended and did not say so: what it said of its usage on the way is not the whole.
             whole = of_message(self._request.api, {**self._body, "usage": None}, self._request_id)
-            return whole._replace(ttft_us=self._ttft_us, tool_calls=self._calls)
+            status = Status.ERROR if self._failed else whole.status
+            return whole._replace(status=status, ttft_us=self._ttft_us, tool_calls=self._calls)
         ended = of_error(error)
         cut = isinstance(error, GeneratorExit)
-        partial = _USAGES[self._request.api](self._usage).usage
+        partial = USAGES[self._request.api](self._usage).usage
         return ended._replace(
             status=Status.ABANDONED if cut else ended.status,
             retry_reason=None if cut else ended.retry_reason or RetryReason.CONNECTION,
@@ -123,6 +142,7 @@ class Watch:
             request_id=self._request_id,
             tool_calls=self._calls,
             ttft_us=self._ttft_us,
+            flags=() if self._seen or self._begun else ("unread",),
         )
 
     def _output_seen(self) -> int:
@@ -144,7 +164,7 @@ class Watch:
         api = self._request.api
         if api == "messages":
             self._see_messages(event)
-        elif api == "chat":
+        elif api in {"chat", "completions"}:
             return self._see_chat(event)
         else:
             self._see_responses(event)
@@ -164,7 +184,12 @@ class Watch:
         elif kind == "message_delta":
             self._body["stop_reason"] = get(get(event, "delta"), "stop_reason")
             self._merge(get(event, "usage"))
-            self._complete = bool(self._usage) and self._body["stop_reason"] is not None
+            self._finished = get(event, "usage") is not None
+            self._complete = self._finished and self._body["stop_reason"] is not None
+        elif kind == "message_stop":
+            self._complete = self._finished
+        elif kind == "error":
+            self._failed = True
 
     def _see_chat(self, chunk: Any) -> bool:
         self._body.setdefault("id", get(chunk, "id"))
@@ -173,9 +198,10 @@ class Watch:
         if tier is not None:
             self._body["service_tier"] = tier
         choices = get(chunk, "choices") or []
+        self._failed = self._failed or (not choices and get(chunk, "error") is not None)
         for choice in choices:
             delta = get(choice, "delta")
-            self._say(get(delta, "content") or get(delta, "refusal"))
+            self._say(get(delta, "content") or get(delta, "refusal") or get(choice, "text"))
             for call in get(delta, "tool_calls") or []:
                 function = get(call, "function")
                 self._calls += get(call, "id") is not None

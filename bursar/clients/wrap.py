@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bursar._run import check_guards, make_who
@@ -19,21 +20,28 @@ def wrap(
     workflow: str | None = None,
     user: str | None = None,
     session: str | None = None,
+    strict: bool = False,
     **tags: str,
 ) -> Client:
-    """Guard a client of `anthropic` or `openai`, sync or async, and give the same type back.
+    """Guard a client of `anthropic` or `openai`, sync or async, or the module `openai`; the same type comes back.
 
     Inside `bursar.run(...)` its calls hold on the run's budget; outside they are recorded under the tags given
-    here, and limited by the guards given here, over the life of the client. The client handed in is not changed.
+    here, and limited by the guards given here, over the life of the client. The client handed in is not changed (the
+    module is). What cannot be metered call by call (batches, images, websockets, ...) is warned of once; with
+    `strict` it raises `ConfigError` before anything is sent.
     Raises `TypeError` for what is no such client, `ConfigError` for a tag that is empty.
     """
-    guard = Guard(make_who(workflow, user=user, session=session, **tags), check_guards(guards))
+    guard = Guard(make_who(workflow, user=user, session=session, **tags), check_guards(guards), strict=strict)
     adapter = _adapter(client)
     guarded: Client = adapter(client, guard)
     return guarded
 
 
 def _adapter(client: Any) -> Any:
+    if isinstance(client, ModuleType) and client.__name__ == "openai":
+        from bursar.clients import openai
+
+        return openai.guarded_module
     names = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(client).__mro__}
     if names & {("anthropic", "SyncAPIClient"), ("anthropic", "AsyncAPIClient")}:
         from bursar.clients import anthropic

@@ -30,6 +30,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._:/@+\-\[\] ]{1,200}", re.ASCII)
 _VERSION_SUFFIX: Final = re.compile(r"([-@:.]?(\d[\d-]*|latest|preview|thinking|v\d+))*", re.ASCII)
 _PROVIDERS: Final = {
     "azure.ai.openai": "azure",
+    "azure.ai.inference": "azure",
     "aws.bedrock": "aws",
     "gcp.vertex_ai": "google",
     "gcp.gemini": "google",
@@ -184,7 +185,9 @@ def compile_card(provider: str, model: str, context: PriceContext, day: date) ->
     wanted = {name: value for name, value in context._asdict().items() if value is not None}
     moments = _moments(info, day)
     prices = max((info.get_prices(moment, wanted) for moment in moments), key=_dearness)
-    if _rate(prices, "input", 0) is None or _rate(prices, "output", 0) is None:
+    if _rate(prices, "input", 0) is None:
+        return None
+    if _rate(prices, "output", 0) is None and not _embeds(str(info.id)):
         return None
     status = CostStatus.UPPER_BOUND if len(moments) > 1 else CostStatus.LIST_PRICE
     if wanted and not _has_variant(info, wanted, moments[0]):
@@ -210,13 +213,19 @@ def compile_card(provider: str, model: str, context: PriceContext, day: date) ->
     )
 
 
+def _embeds(model: str) -> bool:
+    # A model that makes vectors writes no tokens: no price of output is no gap in its list price.
+    return "embed" in model
+
+
 _FIELDS: Final = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_1h_mtok")
 
 
 def _rates(prices: Any, tokens: int, assumed: set[str]) -> Rates:
     into, out = _rate(prices, "input", tokens), _rate(prices, "output", tokens)
     assert into is not None
-    assert out is not None
+    if out is None:
+        out = 0
     read = _rate(prices, "cache_read", tokens)
     if read is None:
         assumed.add("cache_read")

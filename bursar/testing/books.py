@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Api = Literal["messages", "chat", "responses", "count_tokens", "input_tokens", "embeddings", "unknown"]
+Api = Literal["messages", "chat", "responses", "count_tokens", "input_tokens", "embeddings", "completions", "unknown"]
 COUNTING: frozenset[Api] = frozenset({"count_tokens", "input_tokens"})
 Ended = Literal["complete", "aborted", "fault"]
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bursar.testing import embeddings_api, messages_api, responses_api
+from bursar.testing import clouds, embeddings_api, messages_api, responses_api
 from bursar.testing.billing import InputTokens, ModelPrice, Vendor
 from bursar.testing.books import COUNTING, Api, Books, ReceivedRequest
 from bursar.testing.cache import PromptCache, Segment
 from bursar.testing.chat_api import ChatApi
+from bursar.testing.completions_api import CompletionsApi
 from bursar.testing.connection import Connection, HttpRequest
 from bursar.testing.conversations import Conversations
 from bursar.testing.delivery import Delivery
@@ -38,11 +39,13 @@ _ROUTES: Mapping[str, Api] = {
     "/v1/responses": "responses",
     "/v1/responses/input_tokens": "input_tokens",
     "/v1/embeddings": "embeddings",
+    "/v1/completions": "completions",
 }
 _DIALECTS: Mapping[Api, Dialect] = {
     "messages": MessagesApi(),
     "chat": ChatApi(),
     "responses": ResponsesApi(),
+    "completions": CompletionsApi(),
     # Counting reads the prompt as the API that it counts for does.
     "count_tokens": MessagesApi(),
     "input_tokens": ResponsesApi(),
@@ -79,7 +82,7 @@ class Desk:
     def _admit(self, request: ReceivedRequest, vendor: Vendor) -> ModelPrice:
         if request.api == "unknown" or request.method != "POST":
             raise unknown_url(vendor, request.method, request.path)
-        if not request.headers.get("x-api-key") and not request.headers.get("authorization"):
+        if not any(request.headers.get(name) for name in ("x-api-key", "authorization", "api-key")):
             raise unauthorised(vendor)
         if not request.model:
             raise missing_model(vendor)
@@ -165,9 +168,10 @@ class Desk:
 
 
 def _received(http: HttpRequest, number: int) -> tuple[ReceivedRequest, bool]:
-    api = _ROUTES.get(http.path.rstrip("/"), "unknown")
     parsed = _parsed(http.body)
-    body = parsed or {}
+    path, model = clouds.plain_path(http.path.rstrip("/"))
+    api = _ROUTES.get(path, "unknown")
+    body = (parsed or {}) | ({} if model is None else {"model": model})
     model = body.get("model")
     retries = http.headers.get("x-stainless-retry-count", "0")
     dialect = _DIALECTS.get(api)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from bursar.testing.billing import ModelPrice, Rates, rates
 
-_DATE = re.compile(r"(-\d{8}|-\d{4}-\d{2}-\d{2}|-latest)$")
+_DATE = re.compile(r"([-@]\d{8}|-\d{4}-\d{2}-\d{2}|-latest)(-v\d+:\d+)?$")
 
 
 def _claude(
@@ -84,6 +84,7 @@ _GPT: dict[str, ModelPrice] = {
         priority=rates("2", "8", read="0.50"),
         reasoning=True,
     ),
+    "gpt-3.5-turbo-instruct": _gpt(rates("1.50", "2"), 4_096),
     "text-embedding-3-small": _gpt(rates("0.02", "0"), 0),
 }
 
@@ -99,4 +100,5 @@ class PriceList:
 
     def find(self, model: str) -> ModelPrice | None:
         """The price of `model`, or of the model that it is a dated version of."""
-        return self._models.get(model) or self._models.get(_DATE.sub("", model))
+        bare = _DATE.sub("", model.rpartition("anthropic.")[2])
+        return self._models.get(model) or self._models.get(bare)

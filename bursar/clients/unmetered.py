@@ -1,0 +1,83 @@
+"""What costs money and cannot be metered call by call: named, so that it is warned of once, or refused."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+
+from bursar._errors import BursarWarning, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FREE: Final = ("/count_tokens", "/input_tokens", "/cancel", "/conversations", "/uploads")
+"""Ends of paths that cost nothing, by the vendors' price pages."""
+_WHEN: Final = {
+    "batches": "rows are written, at batch prices, when their results are fetched by this client",
+    "background responses": "each is held at its bound until responses.retrieve fetches its end",
+}
+_HOLDERS: Final = ("realtime", "responses", "live", "beta")
+_WATCHED: Final = "_bursar_watched"
+_said: set[str] = set()
+
+
+def kind_of(method: str, url: str, body: Any) -> str | None:
+    """Name what a request buys that is not metered as it is sent, or None: it is metered, or free.
+
+    What is not known to be free is named: a new endpoint of a vendor is not taken for a gift.
+    """
+    if method.lower() != "post":
+        return None
+    path = url.split("?", 1)[0].rstrip("/")
+    if path.endswith("/responses") and isinstance(body, dict) and body.get("background") is True:
+        return "background responses"
+    if path.endswith(_FREE):
+        return None
+    parts = [part for part in path.split("/") if part and part != "v1"]
+    if "batches" in parts:
+        return "batches"
+    return "/".join(parts[:2]) if parts[:1] == ["responses"] else parts[0] if parts else None
+
+
+def notice(kind: str, *, strict: bool) -> None:
+    """Warn of a kind once in a process; a strict client raises `ConfigError` before anything is sent."""
+    when = _WHEN.get(kind, "what they cost is neither limited nor recorded")
+    if strict:
+        raise ConfigError(
+            f"strict=True refuses {kind}, which cannot be metered call by call; nothing was sent. Use a client that is "
+            "not wrapped, or bursar.wrap(client) without strict: then " + when + "."
+        )
+    if kind not in _said:
+        _said.add(kind)
+        warnings.warn(f"{kind} cannot be metered call by call: {when}.", BursarWarning, stacklevel=2)
+
+
+def sockets(base: Any, strict: Callable[[Any], bool]) -> dict[str, property]:
+    """Properties that stand before a client's resources and name their websockets, which no request passes by.
+
+    `strict` is asked of the client when a connection is made.
+    """
+    return {name: _resource(getattr(base, name), name, strict) for name in _HOLDERS if hasattr(base, name)}
+
+
+def _resource(cached: Any, name: str, strict: Callable[[Any], bool]) -> property:
+    def found(holder: Any) -> Any:
+        resource = cached.__get__(holder, type(holder))
+        if name == "beta" and not hasattr(type(resource), _WATCHED):
+            base = type(resource)
+            resource.__class__ = type(base.__name__, (base,), {_WATCHED: True, **sockets(base, strict)})
+        elif "connect" not in resource.__dict__ and hasattr(resource, "connect"):
+            resource.__dict__["connect"] = _noticed(resource, f"{name} websockets", strict)
+        return resource
+
+    return property(found)
+
+
+def _noticed(resource: Any, kind: str, strict: Callable[[Any], bool]) -> Any:
+    connect, client = resource.connect, resource._client  # noqa: SLF001 - where every resource has its client
+
+    def noticed(*args: Any, **kwargs: Any) -> Any:
+        notice(kind, strict=strict(client))
+        return connect(*args, **kwargs)
+
+    return noticed
