@@ -22,8 +22,8 @@ import bursar
 from benchmarks.common import as_json, facts, own_ledger, show_facts, table
 from benchmarks.overhead import answers, one_call, prepared
 from bursar._events import Amounts
+from bursar._frames import make_who
 from bursar._ports import Scope
-from bursar._run import make_who
 from bursar.clients.guard import Guard
 from bursar.stores.base import HoldStore
 from bursar.stores.memory import MemoryStore

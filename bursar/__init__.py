@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bursar._accounts import Spend
     from bursar._errors import (
         AlreadyCommitted,
         BudgetExceeded,
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
         Unattributed,
         UnknownScope,
     )
+    from bursar._open import budget, current_run, run
     from bursar._process import configure
-    from bursar._run import BudgetScope, Run, Spend, budget, current_run, run
+    from bursar._run import BudgetScope, Run
     from bursar._terms import BudgetNotice
     from bursar.clients.receipts import Receipt, cost
     from bursar.clients.wrap import wrap
@@ -72,10 +74,10 @@ _HOMES = {
     "configure": "bursar._process",
     "Run": "bursar._run",
     "BudgetScope": "bursar._run",
-    "Spend": "bursar._run",
-    "budget": "bursar._run",
-    "current_run": "bursar._run",
-    "run": "bursar._run",
+    "Spend": "bursar._accounts",
+    "budget": "bursar._open",
+    "current_run": "bursar._open",
+    "run": "bursar._open",
     "BudgetNotice": "bursar._terms",
     "Receipt": "bursar.clients.receipts",
     "cost": "bursar.clients.receipts",

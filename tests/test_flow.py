@@ -18,7 +18,7 @@ from bursar._events import NOTHING, Answer, Status, Usage, UsageSource
 from bursar._flow import close, open
 from bursar._process import process
 from bursar._records import ModelCall, RunRecord
-from bursar._run import scoped_frame
+from bursar._scoped import scoped_frame
 from bursar.clients.guard import Guard
 from bursar.clients.requests import of_chat
 
@@ -26,7 +26,7 @@ SEEDS = range(150)
 
 
 def guard() -> Guard:
-    from bursar._run import make_who
+    from bursar._frames import make_who
 
     return Guard(make_who("flow"), [])
 

@@ -15,7 +15,8 @@ from bursar._clock import new_id
 from bursar._drive import adrive, drive
 from bursar._errors import BursarWarning, StoreUnavailable
 from bursar._flow import close, open
-from bursar._run import ScopedFrame, client_frame, has_lost_run, merged_frame, scoped_frame
+from bursar._frames import client_frame, merged_frame
+from bursar._scoped import ScopedFrame, has_lost_run, scoped_frame
 from bursar.clients.receipts import keep
 from bursar.clients.streams import Watch
 from bursar.clients.words import Heard, asked, said

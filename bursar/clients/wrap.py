@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bursar._run import check_guards, make_who
+from bursar._frames import check_guards, make_who
 from bursar.clients.guard import Guard
 
 if TYPE_CHECKING:

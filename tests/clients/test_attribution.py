@@ -15,7 +15,7 @@ import openai
 import pytest
 
 import bursar
-from bursar import Budget, BursarWarning, ConfigError, Unattributed, _run
+from bursar import Budget, BursarWarning, ConfigError, Unattributed, _frames, _scoped
 from bursar._process import process
 from bursar.testing import Provider
 from bursar.tracing.queries import Reader
@@ -25,7 +25,8 @@ from tests.clients.callers import CALLERS, Ask, achat, sync_chat
 
 @pytest.fixture(autouse=True)
 def _said_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_run, "_said", {"default"})
+    monkeypatch.setattr(_frames, "_said", {"default"})
+    monkeypatch.setattr(_scoped, "_said", set())
 
 
 def in_thread(work: Callable[[], Any]) -> list[Any]:
@@ -228,9 +229,9 @@ def test_a_forked_child_has_no_open_runs() -> None:
     """What its parent has open is not lost by a child that never had it."""
     with bursar.run("parent", Budget(usd="1")) as run:
         run.next_step()
-        assert _run._open_runs == {run.id}
+        assert _scoped.open_runs == {run.id}
         child = os.fork()
         if child == 0:
-            os._exit(1 if _run._open_runs else 0)
+            os._exit(1 if _scoped.open_runs else 0)
         assert os.waitpid(child, 0)[1] == 0
-    assert _run._open_runs == set()
+    assert _scoped.open_runs == set()

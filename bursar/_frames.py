@@ -1,0 +1,182 @@
+"""How the frame of a call is made: tags checked, guards checked, accounts opened, limits of all levels put together."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bursar._accounts import Account
+from bursar._clock import new_id
+from bursar._errors import BursarWarning, ConfigError
+from bursar._ports import Scope
+from bursar._process import process
+from bursar._records import UNATTRIBUTED, Tags, Who
+from bursar._run import Run
+from bursar._scoped import ScopedFrame
+from bursar._shares import Shares
+from bursar._terms import Reserve, Term
+from bursar.guards.budget import Budget, Unlimited
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bursar._process import Process
+
+_NAMED_TAGS = frozenset(Tags._fields) - {"workflow", "extra"}
+_said: set[str] = set()
+
+
+def make_who(workflow: str | None, *, user: str | None = None, session: str | None = None, **tags: str | None) -> Who:
+    """Check tags and put them in their places. Raises `ConfigError` that names the tag and its value."""
+    named = {"user": user, "session": session, "workflow": workflow, **tags}
+    for name, value in named.items():
+        if value is not None and (value.__class__ is not str or not value.strip()):
+            raise ConfigError(f"{name}={value!r}: a tag is a text that is not empty")
+    given = {name: value for name, value in tags.items() if value is not None}
+    known = {name: value for name, value in given.items() if name in _NAMED_TAGS}
+    extra = tuple(sorted((name, value) for name, value in given.items() if name not in _NAMED_TAGS))
+    settings = process().settings
+    declared = settings.workflows.get(workflow or "", {})
+    for name in ("owner", "promise"):
+        if name in declared:
+            known.setdefault(name, declared[name])
+    known.setdefault("env", settings.env)
+    if settings.release is not None:
+        known.setdefault("release", settings.release)
+    return Who(Tags(workflow=workflow or UNATTRIBUTED, extra=extra, **known), user, session)
+
+
+def check_guards(guards: Sequence[Budget | Unlimited]) -> list[Budget | Unlimited]:
+    """Refuse what is no guard; the same object given twice counts once."""
+    kept: list[Budget | Unlimited] = []
+    for guard in guards:
+        if not isinstance(guard, Budget | Unlimited):
+            raise TypeError(f"{guard!r} is not a guard; a limit is written Budget(usd='0.50')")
+        if not any(guard is other for other in kept):
+            kept.append(guard)
+    return kept
+
+
+def client_frame(who: Who, budgets: Sequence[Budget | Unlimited]) -> ScopedFrame:
+    """The frame of a wrapped client outside of any run."""
+    for spec in budgets:
+        for name in ("seconds", "reserve_final"):
+            if getattr(spec, name, None) is not None:
+                raise ConfigError(
+                    f"{name}={getattr(spec, name)!r} is for what ends, and a wrapped client does not: give it to "
+                    "bursar.run(...) or bursar.budget(...)"
+                )
+    owner = process()
+    frame = ScopedFrame(who, observe=owner.settings.mode == "observe", owner=owner, shares=_shares(who, owner))
+    added = [(spec, Account(Scope("client", new_id()), spec, owner)) for spec in budgets if isinstance(spec, Budget)]
+    return narrow(frame, added) if added else frame
+
+
+def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
+    """The frame of a client's call inside a run: the run's tags first, the client's limits as well."""
+    tags, own = inner.who.tags, client.who.tags
+    filled = {name: value for name, value in own._asdict().items() if getattr(tags, name) is None}
+    extra = tuple(sorted({**dict(own.extra), **dict(tags.extra)}.items()))
+    who = Who(
+        tags._replace(**{**filled, "extra": extra}),
+        inner.who.user or client.who.user,
+        inner.who.session or client.who.session,
+    )
+    frame = inner if who == inner.who else replace(inner, who=who, shares=_shares(who, inner.owner))
+    if not client.accounts or client.owner is not inner.owner:
+        # After `configure` a run that is still open goes on with the parts that it was opened with.
+        return frame
+    return replace(
+        frame,
+        path=client.path + inner.path,
+        accounts=client.accounts + inner.accounts,
+        limits={**client.limits, **inner.limits},
+        terms=client.terms + inner.terms,
+        limits_usd=client.limits_usd or inner.limits_usd,
+        lenient_usd=(client.lenient_usd or not client.limits_usd) and inner.lenient_usd,
+        hard=client.hard or inner.hard,
+        max_wait=min(client.max_wait, inner.max_wait),
+    )
+
+
+def run_frame(
+    who: Who, budgets: Sequence[Budget | Unlimited], outer: ScopedFrame | None, owner: Process, *, observe: bool | None
+) -> ScopedFrame:
+    specs = [spec for spec in budgets if isinstance(spec, Budget)]
+    declared = owner.settings.workflows.get(who.tags.workflow, {})
+    if "usd_per_run" in declared:
+        specs.append(Budget(usd=declared["usd_per_run"]))
+    default = not budgets and not specs and (outer is None or not outer.limits)
+    if default:
+        specs = [_default_budget(owner, who)]
+    run_id = new_id()
+    first = Account(Scope("run", run_id), specs[0] if specs else None, owner)
+    parent = outer.run if outer else None
+    opened = Run(who, first, parent, owner, default=default)
+    added: list[tuple[Budget | None, Account]] = [(specs[0] if specs else None, first)]
+    for n, spec in enumerate(specs[1:], 2):
+        added.append((spec, Account(Scope("budget", f"{run_id}.{n}"), spec, owner)))
+    base = outer or ScopedFrame(who, owner=owner)
+    judged = owner.settings.mode == "observe" if observe is None else observe
+    base = replace(base, who=who, run=opened, shares=_shares(who, owner), observe=judged or base.observe)
+    frame = narrow(base, added, lenient=default)
+    # The run's own `final` draws on whatever any of its budgets has set aside.
+    first.reserves = tuple(reserve for _, account in added for reserve in account.reserves)
+    return frame
+
+
+def narrow(frame: ScopedFrame, added: Sequence[tuple[Budget | None, Account]], *, lenient: bool = False) -> ScopedFrame:
+    specs = [spec for spec, _ in added if spec is not None]
+    limits_usd = any(spec.usd is not None and spec.over != "warn" for spec in specs)
+    strict_before = frame.limits_usd and not frame.lenient_usd
+    accounts, deadlines, terms, reserves = [], [frame.deadline], list(frame.terms), list(frame.reserves)
+    for spec, account in added:
+        accounts.append(account)
+        deadlines.append(account.deadline)
+        if spec is None:
+            continue
+        over, marks, kept = spec.over_limit(), spec.marks(), spec.kept()
+        if marks or over.kind != "deny":
+            terms.append(Term(account.scope, account.limits, over, marks, spec.on_warn))
+        if kept is not None:
+            reserve = Reserve(account.scope, account.limits, kept, auto=spec.reserve_final == "auto")
+            account.reserves = (reserve,)
+            reserves.append(reserve)
+            accounts.append(Account(reserve.inner, None, frame.owner, reserve.kept))
+    stated = {account.scope: account.stated for account in accounts if account.stated}
+    return replace(
+        frame,
+        path=frame.path + tuple(account.scope for account in accounts),
+        accounts=frame.accounts + tuple(accounts),
+        limits={**frame.limits, **stated, **{reserve.inner: reserve.kept for reserve in reserves}},
+        deadline=min((found for found in deadlines if found is not None), key=lambda at: at.ends_us, default=None),
+        terms=tuple(terms),
+        reserves=tuple(reserves),
+        limits_usd=frame.limits_usd or limits_usd,
+        lenient_usd=not strict_before and (lenient or (frame.lenient_usd and not limits_usd)),
+        hard=frame.hard or any(spec.bound == "hard" for spec in specs),
+        max_wait=min([frame.max_wait, *(spec.max_wait for spec in specs)]) if frame.limits else _wait(specs),
+    )
+
+
+def _shares(who: Who, owner: Process) -> Shares | None:
+    return Shares(who, owner) if owner.settings.limits else None
+
+
+def _wait(specs: Sequence[Budget]) -> float:
+    return min((spec.max_wait for spec in specs), default=60.0)
+
+
+def _default_budget(owner: Process, who: Who) -> Budget:
+    settings = owner.settings
+    if "default" not in _said:
+        _said.add("default")
+        warnings.warn(
+            f"run {who.tags.workflow!r} has no budget: it gets the default, ${settings.default_usd} and "
+            f"{settings.default_model_calls} model calls. Give it one, as in bursar.run({who.tags.workflow!r}, "
+            "Budget(usd='0.50')), or Budget.unlimited().",
+            BursarWarning,
+            stacklevel=5,
+        )
+    return Budget(usd=settings.default_usd, model_calls=settings.default_model_calls)
