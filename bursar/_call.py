@@ -91,7 +91,8 @@ class Attempt:
     """One admitted send of a call. `cap` is the output cap to put into the request, None to leave it alone.
 
     `hold` is what it may cost at most, reserved where `reserved` says so; `estimate` what the bound was made of.
-    `last`: the answer that ends a run; it must not ask for tools.
+    `last`: the answer that ends a run; it must not ask for tools. `grown`: ids of the holds that a stream took later;
+    `hold` includes them. `outgrown`: the provider wrote more than its cap, so the cap bounds nothing.
     """
 
     call_id: str
@@ -109,3 +110,5 @@ class Attempt:
     queue_us: int = 0
     last: bool = False
     closed: bool = False
+    grown: tuple[str, ...] = ()
+    outgrown: bool = False

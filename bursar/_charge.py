@@ -131,7 +131,9 @@ def _usage(call: Call, attempt: Attempt, answer: Answer) -> tuple[Usage, UsageSo
     if answer.charge == "input" and not call.frame.hard:
         return Usage(input_tokens=attempt.estimate.demand.input_practical), UsageSource.ESTIMATED
     if answer.charge == "seen":
-        seen = min(hold.output_tokens, answer.output_seen + CHUNK_TOKENS)
+        seen = answer.output_seen + CHUNK_TOKENS
+        if not attempt.outgrown:
+            seen = min(hold.output_tokens, seen)
         known = answer.usage or Usage(input_tokens=hold.input_tokens)
         return known._replace(output_tokens=max(seen, known.output_tokens)), UsageSource.STREAM_PARTIAL
     return Usage(input_tokens=hold.input_tokens, output_tokens=hold.output_tokens), UsageSource.ESTIMATED

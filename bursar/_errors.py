@@ -1,8 +1,8 @@
 """What can go wrong, in one tree.
 
 BursarError
-├── Stopped                 a guard ended the run; nothing was sent for the call that raised it
-│   ├── BudgetExceeded      a limit has no room left for the call
+├── Stopped                 a guard ended the run; nothing was sent for the call that raised it (but see `sent`)
+│   ├── BudgetExceeded      a limit has no room left for the call, or for the rest of a stream
 │   ├── PriceUnknown        a limit in dollars, and a model without a price
 │   ├── Unattributed        a call without a tag that is required, or on a thread that lost its run
 │   └── StoreUnavailable    a shared limit cannot be read or written just now
@@ -35,10 +35,10 @@ class BursarWarning(UserWarning):
 
 
 class Stopped(BursarError):
-    """A guard ended the run before the call was sent.
+    """A guard ended the run before the call was sent, or a stream on its way.
 
     Attributes: `run` (the run that was stopped, or None outside any), `reason` (one word), `sent` (whether
-    anything left for the provider: always False for this class of error in a call that was refused).
+    anything left for the provider: True only where a stream was cut).
     """
 
     reason = "stopped"
@@ -59,8 +59,9 @@ class BudgetExceeded(Stopped):
 
     Attributes, in nano-dollars for `usd`, microseconds for `seconds`, else in the unit itself: `scope`, `unit`,
     `limit`, `settled`, `held`, `needed`; `remaining` is `limit - settled - held`. `why` says which rule refused:
-    "no_room", "waited", "would_deadlock", "deadline", "reserved" (what is left is set aside for `final()`) or
-    "final_used" (it has been used).
+    "no_room", "waited", "would_deadlock", "deadline", "reserved" (what is left is set aside for `final()`),
+    "final_used" (it has been used) or "grew": a stream used more than it could hold and was cut. Then `partial` is
+    the text that had come until then (None in every other case), and the call is charged for it.
     """
 
     reason = "budget"
@@ -77,9 +78,10 @@ class BudgetExceeded(Stopped):
         needed: int,
         why: str = "no_room",
         run: Run | None = None,
+        partial: str | None = None,
     ) -> None:
-        super().__init__(message, run=run)
-        self.scope, self.unit, self.limit = scope, unit, limit
+        super().__init__(message, run=run, sent=why == "grew")
+        self.scope, self.unit, self.limit, self.partial = scope, unit, limit, partial
         self.settled, self.held, self.needed, self.why = settled, held, needed, why
 
     @property

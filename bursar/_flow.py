@@ -1,34 +1,39 @@
 """The life of a model call, written once.
 
-`open` ends with an admitted attempt, perhaps with a lowered output cap; `close` charges it and records it. They
-are apart because a stream, a callback pair or the garbage collector may stand between them. Both are generators:
-they yield what they need done (`_ports.Effect`), and a driver (`_drive.py`) does it, waiting or awaiting.
+`open` ends with an admitted attempt, perhaps with a lowered output cap; `grow` holds more for a stream that uses more
+than that; `close` charges the attempt and records it. They are apart because a stream, a callback pair or the garbage
+collector may stand between them. All are generators: they yield what they need done (`_ports.Effect`), and a driver
+(`_drive.py`) does it, waiting or awaiting.
 
 An operation is what the caller asked for once; an attempt is one HTTP send of it. The hold belongs to the attempt.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bursar._admission import Admission, admit, estimate_of, refuse_unpriced
 from bursar._call import Attempt
 from bursar._charge import charge, context_of, record_of
-from bursar._events import NOTHING, UsageSource
+from bursar._events import NOTHING, Amounts, UsageSource
+from bursar._growth import beyond
 from bursar._notices import pass_soft_limits, speak
-from bursar._ports import Limit, Posted, Posting, Release, Sent, Settle, Write
-from bursar._refusals import claim_last, give_back, refuse_unattributed
+from bursar._ports import Denied, Limit, Posted, Posting, Release, Reserve, Sent, Settle, Write
+from bursar._refusals import claim_last, give_back, refuse_growth, refuse_unattributed
 from bursar._verdicts import Grant
 from bursar.guards.budget import amounts
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from bursar._call import Call, World
-    from bursar._events import Answer
-    from bursar._ports import Effect
+    from bursar._events import Answer, Usage
+    from bursar._ports import Effect, Held
     from bursar._records import ModelCall
     from bursar.pricing.estimate import Estimate
+
+GROWTH_TOKENS: Final = 128
+"""Output tokens that a stream holds beyond what it has shown: a second or two of writing, and not a hold a chunk."""
 
 
 def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
@@ -89,6 +94,30 @@ def _open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     )
 
 
+def grow(
+    call: Call, attempt: Attempt, usage: Usage | None, output_tokens: int, world: World, partial: Callable[[], str]
+) -> Generator[Effect, Any, None]:
+    """Hold what a stream has used beyond its hold and a little more, or raise `BudgetExceeded`.
+
+    `usage` is what the provider has said of the input, None where nothing; `output_tokens` what it has written so far.
+    Nobody waits for room in the middle of a stream: the provider goes on writing. `partial` is asked for the text so
+    far where the stream has to be cut.
+    """
+    more = beyond(attempt, usage, output_tokens + GROWTH_TOKENS)
+    if not attempt.reserved or more == NOTHING or (call.frame.observe and attempt.outgrown):
+        return
+    attempt.outgrown = attempt.outgrown or output_tokens > attempt.hold.output_tokens
+    child = f"{attempt.call_id}+{len(attempt.grown) + 1}"
+    answer: Held | Denied = yield Reserve(child, call.path, more)
+    if isinstance(answer, Denied):
+        yield from refuse_growth(call, answer, world, partial)
+        return
+    attempt.grown += (child,)
+    attempt.hold = Amounts(*(had + got for had, got in zip(attempt.hold, more, strict=True)))
+    if call.shared and call.reached:
+        yield Sent(child)
+
+
 def close(call: Call, attempt: Attempt, answer: Answer, world: World) -> Generator[Effect, Any, ModelCall]:
     """Charge an attempt by how it ended, record it, and learn from it. Happens once for an attempt."""
     if attempt.closed:
@@ -113,6 +142,9 @@ def close(call: Call, attempt: Attempt, answer: Answer, world: World) -> Generat
         yield Posted(attempt.call_id, call.shared)
     else:
         yield Write(record)
+    for child in attempt.grown:
+        # Only now: what it stood for is part of what was charged.
+        yield Release(child)
     if measured:
         cut = answer.truncated and attempt.cap is not None
         workflow = frame.who.tags.workflow

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from bursar._errors import BudgetExceeded, Unattributed
 from bursar._ports import Write
 from bursar._records import Verdict
+from bursar._terms import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from bursar._call import Call, World
-    from bursar._ports import Effect
+    from bursar._ports import Denied, Effect
     from bursar._terms import Reserve
 
 
@@ -77,6 +78,32 @@ def refuse_unattributed(call: Call, world: World) -> Generator[Effect, Any, None
             "To go on: name it where the run is opened, as in bursar.run('triage', owner='support'), or in wrap(...)."
         )
     raise Unattributed(what, missing=missing, run=call.frame.run)
+
+
+def refuse_growth(call: Call, denied: Denied, world: World, partial: Callable[[], str]) -> Generator[Effect, Any, None]:
+    """Cut a stream that has used more than it could hold. Raises `BudgetExceeded` with what has come of it."""
+    numbers: dict[str, Any] = {
+        "scope": str(denied.scope),
+        "unit": denied.unit,
+        "limit": denied.limit,
+        "settled": denied.settled,
+        "held": denied.held,
+        "needed": denied.needed,
+    }
+    yield note(call, world, "cut", "grew", numbers)
+    if call.frame.observe:
+        return
+    _stop(call, BudgetExceeded.reason)
+    left = max(0, denied.limit - denied.settled - denied.held)
+    raise BudgetExceeded(
+        f"{denied.scope}: a stream has used more than was held for it; it needs {shown(denied.unit, denied.needed)} "
+        f"more, and {shown(denied.unit, left)} of {shown(denied.unit, denied.limit)} is left. It was closed, and is "
+        "charged for what had come: that is in .partial. To go on: raise the limit, or finish with what you have.",
+        **numbers,
+        why="grew",
+        run=call.frame.run,
+        partial=partial(),
+    )
 
 
 def claim_last(call: Call, world: World) -> Generator[Effect, Any, None]:

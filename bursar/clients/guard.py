@@ -14,9 +14,10 @@ from bursar._call import Attempt, Call
 from bursar._clock import new_id
 from bursar._drive import adrive, drive
 from bursar._errors import BursarWarning, StoreUnavailable
-from bursar._flow import close, open
+from bursar._flow import close, grow, open
 from bursar._frames import client_frame, merged_frame
 from bursar._scoped import ScopedFrame, has_lost_run, scoped_frame
+from bursar.clients.growth import Growth
 from bursar.clients.receipts import keep
 from bursar.clients.streams import Watch
 from bursar.clients.words import Heard, asked, said
@@ -26,7 +27,7 @@ from bursar.tracing.redact import redact
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from bursar._events import Answer, ModelRequest
+    from bursar._events import Answer, ModelRequest, Usage
     from bursar._process import Process
     from bursar._records import Who
     from bursar._shares import Shares
@@ -126,7 +127,17 @@ class Guard:
             hide_usage=hide_usage,
             orphan=owner.orphans.append,
             hear=None if heard is None else heard.see,
+            growth=self._growth(call, attempt, owner) if attempt.reserved else None,
         )
+
+    def _growth(self, call: Call, attempt: Attempt, owner: Process) -> Growth:
+        def sync(usage: Usage | None, output_tokens: int, partial: Callable[[], str]) -> None:
+            drive(grow(call, attempt, usage, output_tokens, owner.world, partial), owner.desk)
+
+        async def awaited(usage: Usage | None, output_tokens: int, partial: Callable[[], str]) -> None:
+            await adrive(grow(call, attempt, usage, output_tokens, owner.world, partial), owner.desk)
+
+        return Growth(attempt, sync, awaited)
 
     def _frame(self) -> ScopedFrame:
         inner = scoped_frame()

@@ -14,6 +14,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar._charge import CHUNK_TOKENS
+from bursar._errors import Stopped
 from bursar._events import Answer, RetryReason, Status, UsageSource
 from bursar.clients.answers import USAGES, of_error, of_message
 from bursar.clients.usage import get
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from bursar._events import ModelRequest
+    from bursar.clients.growth import Growth
     from bursar.clients.wire import Listener
 
 KEY: Final = "bursar.watch"
@@ -46,10 +48,11 @@ class Watch:
         hide_usage: bool = False,
         orphan: Callable[[Callable[[], None]], None],
         hear: Callable[[Any], None] | None = None,
+        growth: Growth | None = None,
     ) -> None:
         self._request, self._done, self._now_us = request, done, now_us
         self._request_id, self._hide_usage, self._orphan = request_id, hide_usage, orphan
-        self._hear = hear
+        self._hear, self._growth = hear, growth
         self._started_us = started_us
         self._ttft_us: int | None = None
         self._handed_us: int | None = None
@@ -70,6 +73,21 @@ class Watch:
     def begun(self) -> bool:
         """Whether its typed events pass by, so that nobody need listen to its bytes."""
         return self._begun
+
+    @property
+    def short(self) -> bool:
+        """Whether more has come than is held: then `grow` (`agrow`) is to be called before the caller gets it."""
+        return self._growth is not None and self._growth.short
+
+    def grow(self) -> None:
+        """Hold more. Raises `BudgetExceeded`: the stream is to be closed then."""
+        if self._growth is not None:
+            self._growth.grow()
+
+    async def agrow(self) -> None:
+        """As `grow`, on an event loop."""
+        if self._growth is not None:
+            await self._growth.agrow()
 
     def take_whole(self, body: dict[str, Any]) -> None:
         """Take in an answer that is no stream, whose bytes the caller has read himself."""
@@ -126,11 +144,13 @@ class Watch:
             status = Status.ERROR if self._failed else whole.status
             return whole._replace(status=status, ttft_us=self._ttft_us, tool_calls=self._calls)
         ended = of_error(error)
-        cut = isinstance(error, GeneratorExit)
+        if isinstance(error, GeneratorExit | Stopped):
+            by_us = isinstance(error, Stopped)
+            ended = ended._replace(status=Status.BLOCKED if by_us else Status.ABANDONED, retry_reason=None)
+        else:
+            ended = ended._replace(retry_reason=ended.retry_reason or RetryReason.CONNECTION)
         partial = USAGES[self._request.api](self._usage).usage
         return ended._replace(
-            status=Status.ABANDONED if cut else ended.status,
-            retry_reason=None if cut else ended.retry_reason or RetryReason.CONNECTION,
             usage=partial,
             usage_source=UsageSource.STREAM_PARTIAL,
             output_seen=self._output_seen(),
@@ -159,6 +179,8 @@ class Watch:
             if self._ttft_us is None:
                 self._ttft_us = self._now_us() - self._started_us
             self._pieces.append(text)
+            if self._growth is not None:
+                self._growth.said(self._pieces)
 
     def _see(self, event: Any) -> bool:
         api = self._request.api
@@ -179,6 +201,9 @@ class Watch:
             message = get(event, "message")
             self._body = {"id": get(message, "id"), "model": get(message, "model")}
             self._merge(get(message, "usage"))
+            usage = USAGES["messages"](self._usage).usage
+            if usage is not None and self._growth is not None:
+                self._growth.read(usage)
         elif kind == "content_block_start":
             self._calls += get(get(event, "content_block"), "type") in ("tool_use", "server_tool_use")
         elif kind == "message_delta":
@@ -282,7 +307,10 @@ def _sync_methods(origin: Any) -> dict[str, Any]:
         watch.begin()
         try:
             for event in origin.__stream__(self):
-                if watch.see(event):
+                shown = watch.see(event)
+                if watch.short:
+                    _grow(self, watch)
+                if shown:
                     watch.hand_over()
                     yield event
                     watch.take_back()
@@ -314,7 +342,10 @@ def _async_methods(origin: Any) -> dict[str, Any]:
         watch.begin()
         try:
             async for event in origin.__stream__(self):
-                if watch.see(event):
+                shown = watch.see(event)
+                if watch.short:
+                    await _agrow(self, watch)
+                if shown:
                     watch.hand_over()
                     yield event
                     watch.take_back()
@@ -330,6 +361,24 @@ def _async_methods(origin: Any) -> dict[str, Any]:
             _cut(self)
 
     return {"__init__": __init__, "__stream__": __stream__, "close": close}
+
+
+def _grow(stream: Any, watch: Watch) -> None:
+    try:
+        watch.grow()
+    except Stopped as error:
+        watch.end(error)
+        stream.response.close()
+        raise
+
+
+async def _agrow(stream: Any, watch: Watch) -> None:
+    try:
+        await watch.agrow()
+    except Stopped as error:
+        watch.end(error)
+        await stream.response.aclose()
+        raise
 
 
 def _keep(stream: Any) -> None:

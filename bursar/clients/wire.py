@@ -25,6 +25,10 @@ class Listener(Protocol):
     busy: bool
     """Set while the body is asked for more: a response that closes then has come to its end by itself."""
 
+    @property
+    def watch(self) -> Watch:
+        """What watches the call whose answer this is."""
+
     def hear(self, piece: bytes) -> None:
         """Take in the next bytes, cut anywhere."""
 
@@ -62,13 +66,13 @@ class Ear:
 
     def __init__(self, watch: Watch, *, events: bool) -> None:
         self.busy = False
-        self._watch, self._events = watch, events
+        self.watch, self._events = watch, events
         self._lines, self._body = Lines(self._see), bytearray()
         watch.ear = self
 
     def hear(self, piece: bytes) -> None:
         """Show the watch the events that are whole; keep a body until it is."""
-        if self._watch.begun:
+        if self.watch.begun:
             return
         if self._events:
             self._lines.hear(piece)
@@ -77,19 +81,19 @@ class Ear:
 
     def end(self, error: BaseException | None) -> None:
         """Conclude."""
-        if self._watch.begun:
+        if self.watch.begun:
             return
         if self._events:
             self._lines.end()
         elif error is None and isinstance(body := parsed(bytes(self._body)), dict):
-            self._watch.take_whole(body)
-        self._watch.end(error)
+            self.watch.take_whole(body)
+        self.watch.end(error)
 
     def _see(self, line: bytes) -> None:
         if line.startswith(b"data:"):
             event = parsed(line[5:])
             if isinstance(event, dict):
-                self._watch.see(event)
+                self.watch.see(event)
 
 
 def listen(response: Any, listener: Listener) -> None:
@@ -101,6 +105,8 @@ def listen(response: Any, listener: Listener) -> None:
         try:
             for piece in read(chunk_size):
                 listener.hear(piece)
+                if listener.watch.short:
+                    listener.watch.grow()
                 listener.busy = False
                 yield piece
                 listener.busy = True
@@ -116,6 +122,8 @@ def listen(response: Any, listener: Listener) -> None:
         try:
             async for piece in aread(chunk_size):
                 listener.hear(piece)
+                if listener.watch.short:
+                    await listener.watch.agrow()
                 listener.busy = False
                 yield piece
                 listener.busy = True

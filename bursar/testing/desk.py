@@ -129,7 +129,7 @@ class Desk:
         dialect = _DIALECTS[request.api]
         segments = self._prompt(request)
         reading = dialect.read(self.cache, request.model, segments)
-        asked = request.max_output_tokens
+        asked = None if reply.ignores_cap else request.max_output_tokens
         ident = uuid.uuid4().hex[:24]
         answer = Answer(
             request=request,

@@ -38,7 +38,8 @@ class Reply:
     `usage_override` stands in the JSON instead of the whole usage object, whatever it holds. `latency_s` is
     the time to the first byte instead of the provider's, `chunk_tokens` the output tokens per stream event,
     `chunk_delay_s` the seconds each of them takes, also in a plain call. `service_tier` is the tier that
-    serves and bills the call instead of the one asked for.
+    serves and bills the call instead of the one asked for. `ignores_cap`: the whole answer is written, as some
+    self-hosted servers do, however low the caller's cap.
     """
 
     text: str | None = None
@@ -56,6 +57,7 @@ class Reply:
     chunk_tokens: int = 8
     chunk_delay_s: float = 0.0
     service_tier: str | None = None
+    ignores_cap: bool = False
 
     def with_usage(self, body: dict[str, Any], usage: dict[str, Any]) -> dict[str, Any]:
         """`body` with its usage, with what the script puts in its place, or with none."""

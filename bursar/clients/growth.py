@@ -1,0 +1,74 @@
+"""See whether a stream stays within what is held for it; where it does not, hold more or cut it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from bursar._growth import output_room
+from bursar.pricing.tokens import COUNTER
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from bursar._call import Attempt
+    from bursar._events import Usage
+
+
+class Grower(Protocol):
+    """Holds more for a stream: takes what is known of its input, its output so far, and who can tell its text."""
+
+    def __call__(self, usage: Usage | None, output_tokens: int, partial: Callable[[], str], /) -> None:
+        """Raises `BudgetExceeded` where there is no room."""
+
+
+class AsyncGrower(Protocol):
+    """As `Grower`, for an event loop."""
+
+    def __call__(self, usage: Usage | None, output_tokens: int, partial: Callable[[], str], /) -> Awaitable[None]:
+        """Raises `BudgetExceeded` where there is no room."""
+
+
+class Growth:
+    """One stream's look at its hold. Counting is rare: never before there are more characters than tokens held."""
+
+    def __init__(self, attempt: Attempt, grow: Grower, agrow: AsyncGrower) -> None:
+        self._attempt, self._grow, self._agrow = attempt, grow, agrow
+        self._usage: Usage | None = None
+        self._pieces: Sequence[str] = ()
+        self._length = self._output = 0
+        self._look_at = self._room = output_room(attempt, None)
+        self.short = False
+        """Whether what has come is more than the hold: then `grow` or `agrow` is to be called."""
+
+    def read(self, usage: Usage) -> None:
+        """Take in what the provider says of the input."""
+        self._usage = usage
+        self._renew()
+
+    def said(self, pieces: Sequence[str]) -> None:
+        """Take in what the stream has said; only the last piece is new."""
+        self._pieces = pieces
+        self._length += len(pieces[-1])
+        if self._length > self._look_at:
+            # Of the provider's own tokenizer this may be less, never much more: nobody is cut for an estimate.
+            self._output = COUNTER.measure("".join(pieces)).tokens
+            self._renew()
+
+    def grow(self) -> None:
+        """Hold more. Raises `BudgetExceeded`."""
+        self._grow(self._usage, self._output, self._text)
+        self._renew()
+
+    async def agrow(self) -> None:
+        """Hold more, without blocking an event loop. Raises `BudgetExceeded`."""
+        await self._agrow(self._usage, self._output, self._text)
+        self._renew()
+
+    def _renew(self) -> None:
+        left = output_room(self._attempt, self._usage) - self._output
+        self.short = left < 0
+        # A character is at most a token or so: before as many have come there is nothing to count.
+        self._look_at = self._length + max(1, left)
+
+    def _text(self) -> str:
+        return "".join(self._pieces)
