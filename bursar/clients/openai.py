@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import openai
 
+from bursar._errors import Stopped
 from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status
 from bursar.clients.requests import api_of, read, seller_of, with_cap, without_tool_use
 from bursar.clients.streams import attach, tapped
@@ -40,15 +41,22 @@ _RAW_HEADER: Final = "X-Stainless-Raw-Response"
 _GUARD: Final = "_bursar_guard"
 
 
+class _HaltedError(openai.OpenAIError):
+    """Ends the SDK's retry loop, which takes any exception but its own for a failed connection."""
+
+
 class _Operation:
     """One call of `request`: its attempts, the one that is open, and what the caller did not ask for."""
 
-    __slots__ = ("attempt", "call", "guard", "hides_usage", "http", "raw", "request_id", "sent", "stream", "watch")
+    __slots__ = (
+        "attempt", "call", "guard", "hides_usage", "http", "raw", "request_id", "sent", "stop", "stream", "watch",
+    )  # fmt: skip
 
     def __init__(self, guard: Guard, call: Call, attempt: Attempt, raw: str | None, *, stream: bool) -> None:
         self.guard, self.call, self.raw, self.stream = guard, call, raw, stream
         self.attempt: Attempt | None = attempt
         self.hides_usage = self.sent = False
+        self.stop: Stopped | None = None
         self.watch: Watch | None = None
         self.request_id: str | None = None
         self.http: Any = None
@@ -106,7 +114,7 @@ def _bare_class(cls: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _sync_class(base: Any) -> type[Any]:
+def _sync_class(base: Any) -> type[Any]:  # noqa: C901 - a class with three methods
     class Guarded(base):  # type: ignore[misc]  # the base is the class of the client at hand
         def request(self, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
             api = api_of(options.method, options.url)
@@ -123,11 +131,15 @@ def _sync_class(base: Any) -> type[Any]:
                 sent = _rewritten(options, operation)
                 result = super().request(cast_to, sent, stream=stream, stream_cls=_tapped(stream_cls))
                 answer = _answer(operation, result)
+            except _HaltedError:
+                result = answer = None
             except BaseException as error:
                 operation.failed(error)
                 raise
             finally:
                 _operation.reset(token)
+            if operation.stop is not None:
+                raise operation.stop
             if answer is not None:
                 operation.close(answer)
             return result
@@ -137,7 +149,11 @@ def _sync_class(base: Any) -> type[Any]:
             if operation is None:
                 return super()._send_request(request, **kwargs)
             if operation.attempt is None:
-                operation.attempt = operation.guard.open(operation.call)
+                try:
+                    operation.attempt = operation.guard.open(operation.call)
+                except Stopped as stop:
+                    operation.stop = stop
+                    raise _HaltedError from None
             operation.sent = True
             try:
                 response = super()._send_request(request, **kwargs)
@@ -156,7 +172,7 @@ def _sync_class(base: Any) -> type[Any]:
 
 
 @functools.lru_cache(maxsize=64)
-def _async_class(base: Any) -> type[Any]:
+def _async_class(base: Any) -> type[Any]:  # noqa: C901 - as above
     class Guarded(base):  # type: ignore[misc]  # the base is the class of the client at hand
         async def request(self, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
             api = api_of(options.method, options.url)
@@ -173,12 +189,16 @@ def _async_class(base: Any) -> type[Any]:
                 sent = _rewritten(options, operation)
                 result = await super().request(cast_to, sent, stream=stream, stream_cls=_tapped(stream_cls))
                 answer = _answer(operation, result)
+            except _HaltedError:
+                result = answer = None
             except BaseException as error:
                 # Without an await: a cancelled task must not lose the charge on the way.
                 operation.failed(error)
                 raise
             finally:
                 _operation.reset(token)
+            if operation.stop is not None:
+                raise operation.stop
             attempt_left, operation.attempt = operation.attempt, None
             if attempt_left is not None and answer is not None:
                 await guard.aclose(call, attempt_left, answer)
@@ -189,7 +209,11 @@ def _async_class(base: Any) -> type[Any]:
             if operation is None:
                 return await super()._send_request(request, **kwargs)
             if operation.attempt is None:
-                operation.attempt = await operation.guard.aopen(operation.call)
+                try:
+                    operation.attempt = await operation.guard.aopen(operation.call)
+                except Stopped as stop:
+                    operation.stop = stop
+                    raise _HaltedError from None
             operation.sent = True
             try:
                 response = await super()._send_request(request, **kwargs)

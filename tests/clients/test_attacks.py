@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 import anthropic
-import httpx2
 import openai
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -25,6 +24,7 @@ from bursar.clients.requests import read, with_cap
 from bursar.clients.transcript import measure
 from bursar.testing import Provider, Reply, ToolUse
 from tests.clients.books import rows_of
+from tests.clients.http import HTTP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,12 +149,10 @@ def test_an_answer_that_cannot_be_parsed_is_paid_for(api: str) -> None:
         assert row.error_type in {"ValidationError", "LengthFinishReasonError"}
 
 
-def answered(payload: Any, content_type: str = "application/json", status: int = 200) -> httpx2.Client:
+def answered(payload: Any, content_type: str = "application/json", status: int = 200) -> Any:
     content = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     headers = {"content-type": content_type}
-    return httpx2.Client(
-        transport=httpx2.MockTransport(lambda _: httpx2.Response(status, content=content, headers=headers))
-    )
+    return HTTP.Client(transport=HTTP.MockTransport(lambda _: HTTP.Response(status, content=content, headers=headers)))
 
 
 USED = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
@@ -387,7 +385,7 @@ def test_an_interrupt_in_between_leaves_nothing_held(provider: Provider, vendor:
         raise Stop
 
     hooks: Any = {"request": [interrupt]} if when == "before" else {"response": [interrupt]}
-    with httpx2.Client(event_hooks=hooks) as http, bursar.run("stop", Budget(usd="1")) as run, pytest.raises(Stop):
+    with HTTP.Client(event_hooks=hooks) as http, bursar.run("stop", Budget(usd="1")) as run, pytest.raises(Stop):
         if vendor == "openai":
             gpt_on(provider, http_client=http).chat.completions.create(**ASKED)
         else:
@@ -557,11 +555,11 @@ def test_a_count_that_cannot_be_is_not_believed() -> None:
     nonsense: list[Any] = [-(10**6), 0, "12", None, True, {}, 1e9]
     for counted in nonsense:
 
-        def reply(request: httpx2.Request, counted: Any = counted) -> httpx2.Response:
+        def reply(request: Any, counted: Any = counted) -> Any:
             assert request.url.path.endswith("count_tokens")
-            return httpx2.Response(200, json={"input_tokens": counted})
+            return HTTP.Response(200, json={"input_tokens": counted})
 
-        with httpx2.Client(transport=httpx2.MockTransport(reply)) as http:
+        with HTTP.Client(transport=HTTP.MockTransport(reply)) as http:
             client = bursar.wrap(anthropic.Anthropic(api_key="x", http_client=http))
             with bursar.run("count", Budget(tokens=3_000)) as run, pytest.raises(bursar.BudgetExceeded):
                 client.messages.create(**(CLAUDE | {"messages": prompt}))

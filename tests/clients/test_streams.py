@@ -31,7 +31,8 @@ def test_the_types_of_streams_stay(claude: anthropic.Anthropic, gpt: openai.Open
             assert type(chat).__name__ == "Stream"
             list(chat)
         with bursar.wrap(claude).messages.create(**CLAUDE, stream=True) as messages:
-            assert isinstance(messages, anthropic.Stream)
+            # Older versions have an isinstance of their own, which denies their own streams.
+            assert issubclass(type(messages), anthropic.Stream)
             list(messages)
         with bursar.wrap(gpt).responses.create(**RESPONSES, stream=True) as responses:
             assert isinstance(responses, openai.Stream)

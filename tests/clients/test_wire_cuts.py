@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import anthropic
-import httpx2
 import openai
 import pytest
 
@@ -20,6 +19,7 @@ from bursar._events import NOTHING
 from bursar._rows import CallRow
 from bursar.testing import Provider, Reply, ToolUse
 from tests.clients.books import rows_of
+from tests.clients.http import HTTP
 
 HI: Any = [{"role": "user", "content": "hi"}]
 USAGE: Any = {"stream": True, "stream_options": {"include_usage": True}}
@@ -32,7 +32,7 @@ PATHS = {"messages": "/v1/messages", "chat": "/v1/chat/completions", "responses"
 TYPES = {"content-type": "text/event-stream"}
 
 
-class Pieces(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+class Pieces(HTTP.SyncByteStream, HTTP.AsyncByteStream):  # type: ignore[misc]  # of the library at hand
     """A body in the pieces given, and then its end or the network's."""
 
     def __init__(self, pieces: Sequence[bytes], *, breaks: bool) -> None:
@@ -41,23 +41,23 @@ class Pieces(httpx2.SyncByteStream, httpx2.AsyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         yield from self._pieces
         if self._breaks:
-            raise httpx2.RemoteProtocolError("peer closed connection without sending complete message body")
+            raise HTTP.RemoteProtocolError("peer closed connection without sending complete message body")
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for piece in self:
             yield piece
 
 
-class Wire(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
+class Wire(HTTP.BaseTransport, HTTP.AsyncBaseTransport):  # type: ignore[misc]  # of the library at hand
     """A network that answers every request with the next body."""
 
     def __init__(self) -> None:
         self.body = Pieces([], breaks=False)
 
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, headers=TYPES, stream=self.body, request=request)
+    def handle_request(self, request: Any) -> Any:
+        return HTTP.Response(200, headers=TYPES, stream=self.body, request=request)
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+    async def handle_async_request(self, request: Any) -> Any:
         return self.handle_request(request)
 
 
@@ -65,7 +65,7 @@ class Wire(httpx2.BaseTransport, httpx2.AsyncBaseTransport):
 def recorded() -> dict[str, bytes]:
     """What a provider sends for a short answer with a tool call, by API."""
     answer = Reply(text="Elbe, Oder.", tool_calls=[ToolUse("look", {"at": "Rhine"}, id="call_1")], chunk_tokens=20)
-    with Provider(latency_s=0.0, replies=lambda _: answer) as provider, httpx2.Client() as http:
+    with Provider(latency_s=0.0, replies=lambda _: answer) as provider, HTTP.Client() as http:
         origin, key = provider.anthropic_url, {"x-api-key": "x", "authorization": "Bearer x"}
         return {api: http.post(origin + path, json=ASKED[api], headers=key).read() for api, path in PATHS.items()}
 
@@ -77,10 +77,10 @@ class Reader:
         self.api, self.way, self.wire = api, way, Wire()
         where: Any = {"api_key": "x", "max_retries": 0}
         if way == "sync":
-            where["http_client"] = httpx2.Client(transport=self.wire)
+            where["http_client"] = HTTP.Client(transport=self.wire)
             made: Any = anthropic.Anthropic if api == "messages" else openai.OpenAI
         else:
-            where["http_client"] = httpx2.AsyncClient(transport=self.wire)
+            where["http_client"] = HTTP.AsyncClient(transport=self.wire)
             made = anthropic.AsyncAnthropic if api == "messages" else openai.AsyncOpenAI
         client = bursar.wrap(made(**where))
         self.create: Any = {
@@ -207,7 +207,7 @@ def bare(api: str, body: bytes) -> tuple[list[Any], BaseException | None]:
     """What the SDK itself makes of a body."""
     wire = Wire()
     wire.body = Pieces([body], breaks=False)
-    where: Any = {"api_key": "x", "max_retries": 0, "http_client": httpx2.Client(transport=wire)}
+    where: Any = {"api_key": "x", "max_retries": 0, "http_client": HTTP.Client(transport=wire)}
     client: Any = anthropic.Anthropic(**where) if api == "messages" else openai.OpenAI(**where)
     create = {"messages": "messages", "chat": "chat.completions", "responses": "responses"}[api].split(".")
     for name in create:
