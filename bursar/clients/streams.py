@@ -217,23 +217,15 @@ class Watch:
             self._failed = True
 
     def _see_chat(self, chunk: Any) -> bool:
-        self._body.setdefault("id", get(chunk, "id"))
-        self._body.setdefault("model", get(chunk, "model"))
+        if "id" not in self._body:
+            self._body |= {"id": get(chunk, "id"), "model": get(chunk, "model")}
         tier = get(chunk, "service_tier")
         if tier is not None:
             self._body["service_tier"] = tier
-        choices = get(chunk, "choices") or []
+        choices = get(chunk, "choices") or ()
         self._failed = self._failed or (not choices and get(chunk, "error") is not None)
         for choice in choices:
-            delta = get(choice, "delta")
-            self._say(get(delta, "content") or get(delta, "refusal") or get(choice, "text"))
-            for call in get(delta, "tool_calls") or []:
-                function = get(call, "function")
-                self._calls += get(call, "id") is not None
-                self._say(get(function, "arguments"))
-            if get(choice, "finish_reason") is not None:
-                self._body["choices"] = [{"finish_reason": get(choice, "finish_reason")}]
-                self._finished = True
+            self._see_choice(choice)
         usage = get(chunk, "usage")
         if usage is None:
             return True
@@ -241,6 +233,18 @@ class Watch:
         # Some servers write a running count into every chunk: it is the whole only at the end.
         self._complete = self._finished or not choices
         return not (self._hide_usage and not choices)
+
+    def _see_choice(self, choice: Any) -> None:
+        delta = get(choice, "delta")
+        self._say(get(delta, "content") or get(delta, "refusal") or get(choice, "text"))
+        for call in get(delta, "tool_calls") or ():
+            function = get(call, "function")
+            self._calls += get(call, "id") is not None
+            self._say(get(function, "arguments"))
+        reason = get(choice, "finish_reason")
+        if reason is not None:
+            self._body["choices"] = [{"finish_reason": reason}]
+            self._finished = True
 
     def _see_responses(self, event: Any) -> None:
         kind = get(event, "type")
