@@ -102,3 +102,28 @@ class RunRow(NamedTuple):
     unpriced: int
     unmeasured_nusd: int
     limits: tuple[tuple[str, int], ...]
+
+
+class MixRow(NamedTuple):
+    """What one workflow did with one model in a period. `users` and `runs` are those of the workflow, over all models.
+
+    `operations` counts what was asked for, `attempts` what was sent; `input_tokens` includes cached ones; the parts of
+    the cost are in nano-dollars, and attempts without a price are in `unpriced` and in none of them.
+    """
+
+    workflow: str
+    model: str
+    users: int
+    runs: int
+    operations: int
+    attempts: int
+    unpriced: int
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    output_tokens: int
+    input_nusd: int
+    cache_read_nusd: int
+    cache_write_nusd: int
+    output_nusd: int
+    fees_nusd: int

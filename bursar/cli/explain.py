@@ -1,0 +1,198 @@
+"""`bursar explain`: why spend changed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+
+import typer
+
+from bursar.cli.console import fail, output, safe, text_table
+from bursar.cli.ledger_option import LedgerOption, ledger_path
+
+if TYPE_CHECKING:
+    from bursar._rows import MixRow
+    from bursar.reports.changes import Cause, Explanation
+    from bursar.tracing.changes import Slice
+
+_EPILOG = (
+    "Examples: bursar explain; bursar explain --days 1; bursar explain --release 1.4.0 1.5.0; "
+    "bursar explain --against main.db. Exit codes: 0 fine, 1 nothing to compare, 2 usage."
+)
+_SHOWN: Final = 5
+"""Causes that get their run and their remedy."""
+_DAY_US: Final = 86_400_000_000
+
+
+class _Side(NamedTuple):
+    """One of the two that are compared."""
+
+    name: str
+    ledger: Path
+    part: Slice
+    days: float | None
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("explain", epilog=_EPILOG)(explain_command)
+
+
+def explain_command(
+    days: Annotated[int, typer.Option(help="The last days against as many before.", min=1, max=366)] = 7,
+    release: Annotated[
+        tuple[str, str] | None, typer.Option(help="Two releases, the older first.", metavar="OLD NEW")
+    ] = None,
+    prompt_version: Annotated[
+        tuple[str, str] | None, typer.Option(help="Two versions of a prompt, the older first.", metavar="OLD NEW")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another ledger: what it has is before, what --ledger has is after.")
+    ] = None,
+    ledger: LedgerOption = None,
+    json: Annotated[bool, typer.Option("--json", help="All causes as one JSON object.")] = False,
+) -> None:
+    """Split the difference in spend exactly into its causes, the largest first."""
+    from bursar.reports.changes import explain
+
+    path = ledger_path(ledger)
+    before, after = _sides(path, days, release, prompt_version, against)
+    old, new = _mix(before), _mix(after)
+    if not old and not new:
+        fail(f"{path} has no model call of {before.name} nor of {after.name}")
+    found = explain(old, new)
+    told = [(cause, *_told(cause, before, after, old)) for cause in found.causes]
+    unpriced = sum(row.unpriced for row in new)
+    if json:
+        import orjson
+
+        output(orjson.dumps(_plain(found, told, before, after, unpriced)).decode())
+        return
+    _show(found, told, before, after, unpriced)
+
+
+def _sides(
+    path: Path,
+    days: int,
+    release: tuple[str, str] | None,
+    prompt_version: tuple[str, str] | None,
+    against: Path | None,
+) -> tuple[_Side, _Side]:
+    from bursar.tracing.changes import Slice
+
+    chosen = [name for name, given in (("release", release), ("prompt_version", prompt_version)) if given]
+    if len(chosen) + (against is not None) > 1:
+        raise typer.BadParameter("compare two releases, two prompt versions or two ledgers, not several of these")
+    if against is not None:
+        return _Side(str(against), against, Slice(), None), _Side(str(path), path, Slice(), None)
+    if chosen:
+        pair = release or prompt_version
+        assert pair is not None
+        shown = chosen[0].replace("_", " ")
+        sides = [_Side(f"{shown} {value}", path, Slice(tags=((chosen[0], value),)), None) for value in pair]
+        return sides[0], sides[1]
+    now_us = time.time_ns() // 1_000
+    since_us = now_us - days * _DAY_US
+    span = f"{days} days" if days > 1 else "day"
+    return (
+        _Side(f"the {span} before", path, Slice(since_us - days * _DAY_US, since_us), days),
+        _Side(f"the last {span}", path, Slice(since_us), days),
+    )
+
+
+def _mix(side: _Side) -> list[MixRow]:
+    from bursar.tracing.changes import Changes
+
+    with Changes(side.ledger) as reader:
+        return reader.mix(side.part)
+
+
+def _told(cause: Cause, before: _Side, after: _Side, old: list[MixRow]) -> tuple[str | None, str | None]:
+    """The run that shows a cause best, and the line that would stop it."""
+    from bursar.reports.changes import GONE
+    from bursar.reports.remedies import remedy
+    from bursar.tracing.changes import Changes
+
+    side = before if cause.factor == GONE else after
+    with Changes(side.ledger) as reader:
+        run = reader.telling_run(side.part, cause.workflow, cause.factor)
+    spent = sum(
+        row.input_nusd + row.cache_read_nusd + row.cache_write_nusd + row.output_nusd + row.fees_nusd
+        for row in old
+        if row.workflow == cause.workflow
+    )
+    day_nusd = round(spent / before.days) if before.days else spent
+    return run, remedy(cause, day_nusd or cause.nusd)
+
+
+def _show(
+    found: Explanation,
+    told: list[tuple[Cause, str | None, str | None]],
+    before: _Side,
+    after: _Side,
+    unpriced: int,
+) -> None:
+    from bursar._money import show_usd
+
+    change = found.after_nusd - found.before_nusd
+    times = f", x{_number(found.after_nusd / found.before_nusd)}" if found.before_nusd and found.after_nusd else ""
+    output(
+        f"{safe(after.name)} against {safe(before.name)}: {show_usd(found.before_nusd)} to "
+        f"{show_usd(found.after_nusd)} ({_signed(change)}{times})"
+    )
+    if unpriced:
+        output(f"{unpriced:,} calls have no price and are not in this: bursar report says of whom")
+    if not found.causes:
+        output("nothing changed")
+        return
+    rows = [
+        [f"{safe(cause.workflow, 30)} · {cause.factor}", _signed(cause.nusd), _times(cause), _values(cause)]
+        for cause, _, _ in told
+    ]
+    text_table(["cause", "dollars", "times", "from - to"], rows)
+    for cause, run, line in told[:_SHOWN]:
+        if run is None and line is None:
+            continue
+        output(f"{safe(cause.workflow, 30)} · {cause.factor}")
+        if run is not None:
+            output(f"  shown best by: bursar trace {run}")
+        if line is not None:
+            output(f"  would stop it: {safe(line, 200)}")
+
+
+def _plain(
+    found: Explanation,
+    told: list[tuple[Cause, str | None, str | None]],
+    before: _Side,
+    after: _Side,
+    unpriced: int,
+) -> dict[str, Any]:
+    return {
+        "before": before.name,
+        "after": after.name,
+        "before_nusd": found.before_nusd,
+        "after_nusd": found.after_nusd,
+        "unpriced_after": unpriced,
+        "causes": [{**cause._asdict(), "run_id": run, "remedy": line} for cause, run, line in told],
+    }
+
+
+def _times(cause: Cause) -> str:
+    return "" if cause.times is None else f"x{_number(cause.times)}"
+
+
+def _values(cause: Cause) -> str:
+    if cause.before is None or cause.after is None:
+        return ""
+    return f"{_number(cause.before)} - {_number(cause.after)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
+
+
+def _signed(nusd: int) -> str:
+    from bursar._money import show_usd
+
+    return f"+{show_usd(nusd)}" if nusd >= 0 else f"-{show_usd(-nusd)}"

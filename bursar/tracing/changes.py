@@ -1,0 +1,89 @@
+"""Read what two periods, releases or prompt versions are compared by: who used which model how much."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from bursar._clock import first_id
+from bursar._errors import LedgerError
+from bursar._rows import MixRow
+from bursar.tracing.queries import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_TAGS: Final = ("release", "prompt_version", "env", "feature", "owner", "tenant")
+_WRITES: Final = (
+    "c.cache_write_5m_tokens + c.cache_write_30m_tokens + c.cache_write_1h_tokens + c.cache_write_12h_tokens"
+)
+_MODEL: Final = "coalesce(d.response_model, d.request_model)"
+_SHOWS: Final = {
+    "calls per run": "count(DISTINCT substr(c.call_id, 1, 26))",
+    "retries": "count(*) - count(DISTINCT substr(c.call_id, 1, 26))",
+    "input tokens per call": "total(c.input_tokens) / count(*)",
+    "output tokens per call": "total(c.output_tokens) / count(*)",
+    "cache": f"total(c.input_tokens - c.cache_read_tokens - ({_WRITES}))",
+}
+"""What a run has most of that shows a cause best; its cost, for every other cause."""
+
+
+class Slice(NamedTuple):
+    """A part of a ledger: from a time (included) to another (not), and with tags of these values."""
+
+    since_us: int = 0
+    until_us: int | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+class Changes(Reader):
+    """Reads a ledger in slices. Raises `LedgerError` for what is no tag."""
+
+    def mix(self, part: Slice) -> list[MixRow]:
+        """Each workflow and model of a slice; calls that were blocked, or cost nothing by their ending, count too."""
+        where, values = _where(part)
+        people = {
+            workflow: (users, runs)
+            for workflow, users, runs in self._ask(
+                f"""SELECT d.workflow, count(DISTINCT c.user_hash), count(DISTINCT c.run) FROM model_call c
+                JOIN dimension d ON d.id = c.dimension WHERE {where} GROUP BY d.workflow""",
+                values,
+            )
+        }
+        rows = self._ask(
+            f"""SELECT d.workflow, {_MODEL}, count(DISTINCT substr(c.call_id, 1, 26)), count(*),
+                sum(c.cost_nusd IS NULL), total(c.input_tokens), total(c.cache_read_tokens), total({_WRITES}),
+                total(c.output_tokens), total(c.cost_input_nusd), total(c.cost_cache_read_nusd),
+                total(c.cost_cache_write_nusd), total(c.cost_output_nusd), total(c.cost_fees_nusd)
+            FROM model_call c JOIN dimension d ON d.id = c.dimension
+            WHERE {where} GROUP BY d.workflow, {_MODEL} ORDER BY 1, 2""",
+            values,
+        )
+        # total() adds as a double, exact to 2**53; sum() fails beyond 64 bits.
+        return [
+            MixRow._make((workflow, model, *people[workflow], *(int(number) for number in numbers)))
+            for workflow, model, *numbers in rows
+        ]
+
+    def telling_run(self, part: Slice, workflow: str, factor: str) -> str | None:
+        """The run of a workflow that shows a cause best; None where its calls are in no run."""
+        where, values = _where(part)
+        shows = _SHOWS.get(factor, "total(c.cost_nusd)")
+        found = self._ask(
+            f"""SELECT r.run_id FROM model_call c JOIN dimension d ON d.id = c.dimension
+            JOIN run r ON r.number = c.run WHERE {where} AND d.workflow = ?
+            GROUP BY c.run ORDER BY {shows} DESC, r.run_id LIMIT 1""",
+            (*values, workflow),
+        )
+        return found[0][0] if found else None
+
+
+def _where(part: Slice) -> tuple[str, Sequence[Any]]:
+    conditions, values = ["c.call_id >= ?", "c.call_id < ?"], [first_id(part.since_us)]
+    # An id begins with its time: a range of time is a range of the primary key.
+    values.append("~" if part.until_us is None else first_id(part.until_us))
+    for tag, value in part.tags:
+        if tag not in _TAGS:
+            raise LedgerError(f"{tag!r} is not a tag to compare by; known are {', '.join(_TAGS)}")
+        conditions.append(f"d.{tag} = ?")
+        values.append(value)
+    return " AND ".join(conditions), values

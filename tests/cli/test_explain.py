@@ -1,0 +1,141 @@
+"""`bursar explain` on a ledger with a history."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner
+
+from bursar._clock import CLOCK, first_id
+from bursar._events import CostStatus, Usage, UsageSource
+from bursar._records import ModelCall, RunRecord, Tags, Who
+from bursar.cli.app import app
+from bursar.pricing.price import price
+from bursar.pricing.rates import PriceList
+from bursar.tracing.ledger import Ledger
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DAY_US = 86_400_000_000
+CARD = PriceList().card("openai", "gpt-4o", day=CLOCK.today())
+
+
+class History:
+    """Writes calls into the past of a ledger file."""
+
+    def __init__(self, path: Path) -> None:
+        self.ledger = Ledger(path)
+        self.number = 0
+
+    def run(self, days_ago: float, user: str, calls: int, tokens: int, **tags: str) -> str:
+        """A run of so many calls with so many input tokens each; its id."""
+        began_us = time.time_ns() // 1_000 - int(days_ago * DAY_US) + self.number * 1_000
+        named: dict[str, Any] = {"workflow": "import"} | tags
+        who = Who(Tags(**named), user)
+        run_id = self._id(began_us)
+        self.ledger.write(RunRecord(run_id, None, who, began_us, began_us + 1, "finished"))
+        for _ in range(calls):
+            op_id = self._id(began_us)
+            usage = Usage(tokens, 0)
+            cost = price(usage, CARD)
+            self.ledger.write(
+                ModelCall(
+                    f"{op_id}/0", op_id, 0, began_us, who, "openai", "gpt-4o", "sync", run_id=run_id, usage=usage,
+                    usage_source=UsageSource.PROVIDER, cost_nusd=cost.nusd, cost_status=CostStatus.LIST_PRICE,
+                    cost_input_nusd=cost.input_nusd,
+                )
+            )  # fmt: skip
+        return run_id
+
+    def _id(self, time_us: int) -> str:
+        self.number += 1
+        return first_id(time_us)[:10] + f"{self.number:016d}"
+
+
+@pytest.fixture
+def history(ledger: Path) -> History:
+    return History(ledger)
+
+
+def cli(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["explain", *arguments])
+
+
+def test_a_bill_that_grew_eight_hundredfold_is_explained(history: History, ledger: Path) -> None:
+    """Five users, 600 tokens, three calls become fifty, 1,800 and eight: each is named with its factor and a run."""
+    for user in range(5):
+        history.run(10, f"u{user}", 3, 600)
+    ids = [history.run(2, f"u{user}", 8, 1_800) for user in range(50)]
+    done = cli("--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output)
+    assert {cause["factor"] for cause in found["causes"]} == {"users", "calls per run", "input tokens per call"}
+    assert sum(cause["nusd"] for cause in found["causes"]) == found["after_nusd"] - found["before_nusd"]
+    assert found["after_nusd"] == 80 * found["before_nusd"]
+    assert all(cause["run_id"] in ids for cause in found["causes"])
+    shown = cli().output
+    assert "x80" in shown
+    assert "import · users" in shown
+    assert "5 - 50" in shown
+    assert 'usd_per_day = "0.01"' in shown
+    assert "model_calls=6" in shown
+    assert max(len(line) for line in shown.splitlines()) <= 100
+
+
+def test_the_remedy_and_the_run_are_of_this_cause(history: History) -> None:
+    """The run with the longest prompts shows the prompts, not the one with the most calls."""
+    history.run(10, "u", 4, 500)
+    longest = history.run(2, "u", 1, 90_000)
+    busiest = history.run(2, "u", 40, 600)
+    causes = {cause["factor"]: cause for cause in json.loads(cli("--json").output)["causes"]}
+    assert causes["input tokens per call"]["run_id"] == longest
+    assert causes["calls per run"]["run_id"] == busiest
+
+
+def test_two_releases_and_two_prompt_versions_are_compared(history: History) -> None:
+    """Whenever they ran."""
+    history.run(1, "u", 2, 500, release="1.4", prompt_version="v1")
+    history.run(1, "u", 2, 1_500, release="1.5", prompt_version="v2")
+    for option, old, new in (("--release", "1.4", "1.5"), ("--prompt-version", "v1", "v2")):
+        (cause,) = json.loads(cli(option, old, new, "--json").output)["causes"]
+        assert cause["factor"] == "input tokens per call"
+        assert cause["times"] == pytest.approx(3)
+
+
+def test_two_ledgers_are_compared(history: History, tmp_path: Path) -> None:
+    """For a pull request: the ledger of its tests against that of the main branch."""
+    other = History(tmp_path / "main.db")
+    other.run(1, "u", 2, 500)
+    history.run(1, "u", 6, 500)
+    done = cli("--against", str(tmp_path / "main.db"), "--json")
+    (cause,) = json.loads(done.output)["causes"]
+    assert (cause["factor"], cause["before"], cause["after"]) == ("calls per run", 2, 6)
+
+
+def test_nothing_changed_is_said(history: History) -> None:
+    """The same in both periods."""
+    history.run(10, "u", 2, 500)
+    history.run(2, "u", 2, 500)
+    assert "nothing changed" in cli().output
+
+
+def test_an_empty_comparison_and_wrong_usage_have_their_exit_codes(history: History, tmp_path: Path) -> None:
+    """1 where there is nothing to compare or no ledger, 2 where the question makes no sense."""
+    history.run(100, "u", 1, 10)
+    assert cli().exit_code == 1
+    assert cli("--release", "a", "b").exit_code == 1
+    assert cli("--against", str(tmp_path / "none.db")).exit_code == 1
+    assert cli("--release", "a", "b", "--prompt-version", "c", "d").exit_code == 2
+    assert cli("--days", "0").exit_code == 2
+
+
+def test_what_a_record_says_is_harmless(history: History) -> None:
+    """Names of workflows are shown escaped, in table and remedy."""
+    history.run(2, "u", 1, 500, workflow="evil\x1b[2J\nname")
+    shown = cli().output
+    assert "\x1b" not in shown
+    assert "evil" in shown
