@@ -127,3 +127,34 @@ class MixRow(NamedTuple):
     cache_write_nusd: int
     output_nusd: int
     fees_nusd: int
+
+
+class DaySpend(NamedTuple):
+    """Nano-dollars of one day: until the time of day that it is now, and after it."""
+
+    until_now_nusd: int
+    rest_nusd: int
+
+
+class Nameless(NamedTuple):
+    """Calls without a workflow, and what they cost in nano-dollars."""
+
+    calls: int
+    nusd: int
+
+
+class Unpriced(NamedTuple):
+    """Calls of one model whose price is unknown."""
+
+    model: str
+    calls: int
+
+
+class Overview(NamedTuple):
+    """What the ledger says of a day so far. `before` are the days before it, the latest first."""
+
+    calls: int
+    nusd: int
+    before: tuple[DaySpend, ...]
+    unattributed: Nameless
+    unpriced: tuple[Unpriced, ...]

@@ -11,13 +11,13 @@ import typer
 from bursar.cli import demo, doctor, explain, forget, limits, prices, replay, report, trace
 from bursar.cli.console import complain
 
-_HELP = """Runtime guards and a cost ledger for LLM agents.
+_HELP = """Runtime guards and a cost ledger for LLM agents. Without a command: today against the limits.
 
 Exit codes: 0 fine, 1 nothing found or something wrong in the input, 2 wrong usage, 130 interrupted.
 """
 
 app = typer.Typer(
-    name="bursar", help=_HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+    name="bursar", help=_HELP, invoke_without_command=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )
 for command in (demo, replay, report, explain, trace, prices, limits, doctor, forget):
     command.register(app)
@@ -33,11 +33,20 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback(epilog="Begin with: bursar demo")
 def options(
-    version: Annotated[
+    context: typer.Context,
+    _version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Take the options that stand before a command."""
+    """Take the options that stand before a command; without one, show today."""
+    if context.invoked_subcommand is not None:
+        return
+    from bursar.cli.today import show_today
+
+    if not show_today():
+        typer.echo(context.get_help())
+        complain("there is no ledger yet; begin with: bursar demo")
+        raise typer.Exit(1)
 
 
 def run() -> None:

@@ -27,10 +27,11 @@ def cli(*arguments: str) -> Any:
     return CliRunner().invoke(app, list(arguments))
 
 
-def test_without_a_command_there_is_help() -> None:
-    """Every command with what it does, and the exit codes; wrong usage, since nothing was asked for."""
+def test_without_a_command_and_without_a_ledger_there_is_help() -> None:
+    """Every command with what it does, the exit codes, and how to begin."""
     done = cli()
-    assert done.exit_code == 2
+    assert done.exit_code == 1
+    assert "begin with: bursar demo" in done.output
     for text in (*COMMANDS, "Exit codes: 0 fine, 1 nothing found", "--install-completion"):
         assert text in " ".join(done.output.split())
 

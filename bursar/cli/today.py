@@ -1,0 +1,116 @@
+"""`bursar` alone: today against the limit, what changed, what has no name or price, and where to look next."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
+
+from bursar.cli.console import output, safe
+from bursar.cli.ledger_option import ledger_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bursar._config import Settings
+    from bursar._rows import Overview
+    from bursar.reports.changes import Explanation
+
+_CAUSES: Final = 3
+_DAY_US: Final = 86_400_000_000
+
+
+def show_today() -> bool:
+    """Print the first screen of the ledger that is configured; False where there is none yet."""
+    from bursar._config import read_settings
+    from bursar.tracing.overview import OverviewReader
+
+    settings = read_settings({})
+    path = ledger_path(None)
+    if not path.exists():
+        return False
+    zone, now_us = ZoneInfo(settings.timezone), time.time_ns() // 1_000
+    with OverviewReader(path) as reader:
+        overview = reader.overview(now_us, zone)
+    _spent(overview, settings)
+    _limits(path, settings, now_us, zone)
+    _changed(path, now_us)
+    _doubts(overview)
+    _next(overview)
+    return True
+
+
+def _spent(overview: Overview, settings: Settings) -> None:
+    from bursar._money import show_usd
+    from bursar.reports.overview import mean_day, projected
+
+    parts = [f"today ({settings.timezone}): {show_usd(overview.nusd)}, {overview.calls:,} calls"]
+    ends, mean = projected(overview), mean_day(overview.before)
+    if ends is not None:
+        parts.append(f"by midnight about {show_usd(ends)}")
+    if mean is not None:
+        parts.append(f"an ordinary day of the last seven {show_usd(mean)}")
+    output(" · ".join(parts))
+
+
+def _limits(path: Path, settings: Settings, now_us: int, zone: ZoneInfo) -> None:
+    from bursar._money import show_usd
+    from bursar._windows import window_at
+    from bursar.db import open_ledger
+    from bursar.stores.sqlite import SqliteStore
+
+    if not settings.limits:
+        output('limits: none shared; bursar.toml: [env.production] usd_per_day = "200"')
+        return
+    day = window_at("day", now_us, zone).key
+    store = SqliteStore(path, lambda: open_ledger(path))
+    for row in store.every_account():
+        if row.scope.window == day and row.scope.kind == "env" and "usd" in row.limits:
+            limit, settled, held = row.limits["usd"], row.settled.nusd, row.held.nusd
+            share = f" ({settled / limit:.0%})" if limit else ""
+            more = (f", {show_usd(held)} in flight" if held else "") + (", FROZEN" if row.frozen else "")
+            output(f"limit of {safe(row.scope.name)} today: {show_usd(settled)} of {show_usd(limit)}{share}{more}")
+
+
+def _changed(path: Path, now_us: int) -> None:
+    from bursar._money import show_usd
+    from bursar.reports.changes import explain
+    from bursar.tracing.changes import Changes, Slice
+
+    week_us = now_us - 7 * _DAY_US
+    with Changes(path) as reader:
+        found = explain(reader.mix(Slice(week_us - 7 * _DAY_US, week_us)), reader.mix(Slice(week_us)))
+    output(f"last 7 days: {show_usd(found.after_nusd)}, the 7 before: {show_usd(found.before_nusd)}")
+    for line in _causes(found):
+        output(f"  {line}")
+
+
+def _causes(found: Explanation) -> list[str]:
+    from bursar._money import show_usd
+
+    lines = []
+    for cause in found.causes[:_CAUSES]:
+        sign = "+" if cause.nusd > 0 else "-"
+        times = "" if cause.times is None else f", x{cause.times:.3g}"
+        lines.append(f"{sign}{show_usd(abs(cause.nusd))} {safe(cause.workflow, 30)}: {cause.factor}{times}")
+    return lines
+
+
+def _doubts(overview: Overview) -> None:
+    from bursar._money import show_usd
+
+    if overview.unattributed.calls:
+        output(
+            f"unattributed today: {overview.unattributed.calls:,} calls, {show_usd(overview.unattributed.nusd)}; "
+            'name them with bursar.run("workflow"), or refuse them: require = ["workflow"]'
+        )
+    if overview.unpriced:
+        models = ", ".join(f"{safe(each.model, 40)} ({each.calls:,} calls)" for each in overview.unpriced)
+        output(f"without a price today: {models}")
+
+
+def _next(overview: Overview) -> None:
+    commands = ["bursar explain", "bursar trace last", "bursar report --by model --since 7d"]
+    if overview.unattributed.calls:
+        commands[1] = "bursar report --by release --since 1d"
+    output("next: " + " · ".join(commands))
