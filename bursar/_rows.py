@@ -158,3 +158,19 @@ class Overview(NamedTuple):
     before: tuple[DaySpend, ...]
     unattributed: Nameless
     unpriced: tuple[Unpriced, ...]
+
+
+class DayTokens(NamedTuple):
+    """Input and output tokens of one feature on one day (YYYY-MM-DD, UTC)."""
+
+    day: str
+    feature: str
+    tokens: int
+
+
+class SessionCost(NamedTuple):
+    """What one session cost, in nano-dollars, and its operations."""
+
+    session: str
+    nusd: int
+    calls: int

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bursar.cli.console import fail, output, safe, text_table
+from bursar.cli.console import fail, output, safe, text_table, warn
 from bursar.cli.ledger_option import LedgerOption, ledger_path
 from bursar.cli.times import read_time
 
 if TYPE_CHECKING:
     from bursar._rows import SpendRow
+    from bursar.reports.costs import CostTable
 
-_EPILOG = "Example: bursar report --by model --since 7d. Exit codes: 0 fine, 1 nothing recorded yet, 2 usage."
+_EPILOG = (
+    "Example: bursar report --by model --since 7d. As a page: bursar report --html report.html. "
+    "Exit codes: 0 fine, 1 nothing recorded yet, 2 usage."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -23,33 +28,69 @@ def register(app: typer.Typer) -> None:
 
 def report_command(
     by: Annotated[
-        str, typer.Option(help="workflow, model, user, feature, env, owner, session, release, ...")
+        str, typer.Option(help="workflow, model, user, feature, env, owner, session, release, tier, day, week, ...")
     ] = "workflow",
     since: Annotated[str | None, typer.Option(help="7d, 24h, or a day: 2026-11-01.")] = None,
     until: Annotated[str | None, typer.Option(help="As --since; that moment is not included.")] = None,
     ledger: LedgerOption = None,
     json: Annotated[bool, typer.Option("--json", help="The table as one JSON object.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="All figures as comma-separated values.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The table for a pull request or a wiki.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="A page of its own with three charts and the table.")
+    ] = None,
 ) -> None:
-    """Show what was spent, by any tag."""
-    from bursar.reports.costs import as_json, cost_table
-    from bursar.tracing.queries import Reader
+    """Show what was spent, by any tag or time."""
+    from bursar.reports.costs import as_csv, as_json, as_markdown, cost_table
+    from bursar.tracing.queries import TIMES, Reader
 
+    if json + csv + markdown + (html is not None) > 1:
+        raise typer.BadParameter("--json, --csv, --markdown and --html are one or another")
     path = ledger_path(ledger)
     begin, end = read_time(since) or 0, read_time(until)
     with Reader(path) as reader:
-        table = cost_table(reader.spend_by(by, begin, end))
+        table = cost_table(reader.spend_by(by, begin, end), by_time=by in TIMES)
     if not table.rows:
         fail(f"{path} has no model call in that time; run something under bursar.run(...), or `bursar demo`")
+    rows = [*table.rows, table.total]
     if json:
         import orjson
 
         output(orjson.dumps(as_json(table, by)).decode())
-        return
-    show_table([*table.rows, table.total], by)
+    elif csv:
+        output(as_csv(table, by).rstrip("\n"))
+    elif markdown:
+        output(as_markdown(*_cells(rows, by)))
+    elif html is not None:
+        _write_page(html, path, table, by, (begin, end))
+    else:
+        show_table(rows, by)
 
 
 def show_table(rows: list[SpendRow], by: str) -> None:
     """Print the table, leaving out columns in which nothing stands."""
+    columns, lines = _cells(rows, by)
+    text_table(columns, lines, total=True)
+
+
+def _write_page(target: Path, ledger: Path, table: CostTable, by: str, span: tuple[int, int | None]) -> None:
+    from bursar.reports.page import page
+    from bursar.tracing.charted import ChartReader
+
+    with ChartReader(ledger) as reader:
+        tokens = reader.tokens_per_feature(*span)
+        models = reader.spend_by("model", *span)
+        sessions = reader.dearest_sessions(*span)
+    days = sorted({row.day for row in tokens})
+    when = f"{days[0]} to {days[-1]}" if days else "in all"
+    try:
+        target.write_text(page(f"bursar · {ledger.stem}", when, by, table, tokens, models, sessions), encoding="utf-8")
+    except OSError as error:
+        fail(f"{target} cannot be written: {error.strerror}")
+    warn(f"written: {target}")
+
+
+def _cells(rows: list[SpendRow], by: str) -> tuple[list[str], list[tuple[str, ...]]]:
     from bursar._money import show_usd
 
     columns = {
@@ -66,7 +107,7 @@ def show_table(rows: list[SpendRow], by: str) -> None:
         "not sure": [_doubts(row) for row in rows],
     }
     kept = {name: cells for name, cells in columns.items() if any(cells)}
-    text_table(list(kept), list(zip(*kept.values(), strict=True)), total=True)
+    return list(kept), list(zip(*kept.values(), strict=True))
 
 
 def _count(number: int) -> str:

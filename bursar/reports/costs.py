@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bursar._money import usd
@@ -20,9 +22,12 @@ class CostTable(NamedTuple):
     shares: tuple[float, ...]
 
 
-def cost_table(rows: Sequence[SpendRow]) -> CostTable:
-    """Sort and add up. The total has no percentiles: those of groups do not add."""
-    ordered = sorted(rows, key=lambda row: (row.key != UNATTRIBUTED, -row.nusd, row.key))
+def cost_table(rows: Sequence[SpendRow], *, by_time: bool = False) -> CostTable:
+    """Sort (`by_time`: by the key) and add up. The total has no percentiles: those of groups do not add."""
+    if by_time:
+        ordered = sorted(rows, key=lambda row: row.key)
+    else:
+        ordered = sorted(rows, key=lambda row: (row.key != UNATTRIBUTED, -row.nusd, row.key))
     total = _total(ordered)
     shares = tuple(row.nusd / total.nusd if total.nusd else 0.0 for row in ordered)
     return CostTable(tuple(ordered), total, shares)
@@ -36,6 +41,34 @@ def as_json(table: CostTable, by: str) -> dict[str, Any]:
     """
     rows = [_plain(row) | {"share": round(share, 6)} for row, share in zip(table.rows, table.shares, strict=True)]
     return {"by": by, "rows": rows, "total": _plain(table.total)}
+
+
+def as_csv(table: CostTable, by: str) -> str:
+    """The rows as comma-separated values with a head; a text that a spreadsheet would take for a formula is quoted.
+
+    Columns are the fields of `SpendRow`, the first under the name of the tag; no total, so that columns add up.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    plain = [_plain(row) for row in table.rows]
+    writer.writerow([by, *list(_plain(table.total))[1:]])
+    writer.writerows([[_inert(value) for value in row.values()] for row in plain])
+    return out.getvalue()
+
+
+def as_markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for a pull request or a wiki; what would end a cell is escaped."""
+    lines = [columns, [":--", *["--:"] * (len(columns) - 1)], *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _inert(value: Any) -> Any:
+    # What begins so is a formula to a spreadsheet.
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def _cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def _total(rows: Sequence[SpendRow]) -> SpendRow:

@@ -27,8 +27,15 @@ BY: Final = {
     "release": "d.release",
     "prompt_version": "d.prompt_version",
     "provider": "d.provider",
+    "tier": "coalesce(d.tier_served, d.tier_requested, 'standard')",
+    "path": "d.path",
+    "hour": "strftime('%Y-%m-%dT%HZ', c.ts_us / 1000000, 'unixepoch')",
+    "day": "date(c.ts_us / 1000000, 'unixepoch')",
+    "week": "strftime('%G-W%V', c.ts_us / 1000000, 'unixepoch')",
+    "month": "strftime('%Y-%m', c.ts_us / 1000000, 'unixepoch')",
 }
-"""What a report may group by, and where that is kept."""
+"""What a report may group by, and where that is kept. Times are those of UTC, weeks are numbered as in ISO 8601."""
+TIMES: Final = ("hour", "day", "week", "month")
 NONE: Final = "(none)"
 
 _JOINED: Final = "model_call c JOIN dimension d ON d.id = c.dimension JOIN ending e ON e.id = c.ending"
