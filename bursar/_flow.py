@@ -52,14 +52,14 @@ def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
 
 def _open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     frame, request, clock = call.frame, call.request, world.clock
-    context = context_of(request.service_tier, request.speed)
+    context = context_of(request.service_tier, request.speed, request.region)
     card = world.prices.card(request.provider, request.model, context=context, day=clock.today())
     if card is None and (call.shares_usd or (frame.limits_usd and not frame.lenient_usd)):
         yield from refuse_unpriced(call, world)
     began_us = clock.monotonic_us()
     if request.service_tier == "flex":
         # A cheaper tier that is full may be served, and billed, as the standard one: that is what the hold must cover.
-        standard = context_of(None, request.speed)
+        standard = context_of(None, request.speed, request.region)
         card = world.prices.card(request.provider, request.model, context=standard, day=clock.today())
     wish = Admission(call, f"{call.op_id}/{call.attempts}", card, world, began_us, estimate_of(call, card, world))
     for reserve in () if frame.observe else frame.reserves:

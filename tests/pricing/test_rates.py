@@ -67,9 +67,9 @@ CASES: list[tuple[Usage, str, str, PriceContext, date, str, str]] = [
     (Usage(100_001, 0), "claude-haiku-5-5", "anthropic", STANDARD, DAY, "0.0500005", "list_price"),
     (Usage(300_000, 1_000), "gpt-5.6-sol", "openai", STANDARD, DAY, "2.43", "list_price"),
     (Usage(5_000, 1_500), "claude-opus-5-5", "anthropic", BATCH, DAY, "0.025", "list_price"),
-    (Usage(5_000, 1_500), "claude-opus-5-5", "anthropic", BATCH, date(2026, 10, 1), "0.05", "upper_bound"),
+    (Usage(5_000, 1_500), "claude-opus-5-5", "anthropic", BATCH, date(2026, 10, 1), "0.025", "list_price"),
     (Usage(5_000, 1_500), "claude-opus-5-5", "anthropic", PriceContext(processing="Batch"), DAY, "0.05", "upper_bound"),
-    (Usage(5_000, 1_500), "claude-opus-4-1", "anthropic", BATCH, DAY, "0.1875", "upper_bound"),
+    (Usage(5_000, 1_500), "claude-opus-4-1", "anthropic", BATCH, DAY, "0.09375", "list_price"),
     (Usage(5_000, 1_500), "gpt-5.6-sol", "openai", FLEX, DAY, "0.025", "list_price"),
     (Usage(5_000, 1_500), "gpt-5.6-sol", "openai", PRIORITY, DAY, "0.1", "list_price"),
     (Usage(5_000, 1_500), "gpt-4", "openai", PRIORITY, DAY, "0.24", "lower_bound"),
@@ -196,18 +196,23 @@ def test_prices_agree_with_their_source() -> None:
 CARD = RateCard(
     "p",
     "m",
-    Rates(3, 5, 1, 4, 4, 6, 7),
-    ((1_000, Rates(30, 50, 10, 40, 40, 60, 70)),),
+    Rates(3, 5, 1, 4, 4, 6, 7, 9, 2, 20),
+    ((1_000, Rates(30, 50, 10, 40, 40, 60, 70, 90, 20, 200)),),
     11,
+    5,
     None,
     CostStatus.LIST_PRICE,
+    (),
     (),
     "v",
 )
 counts = st.integers(0, 10**9)
 
 
-@given(st.builds(Usage, counts, counts, counts, counts, counts, counts, counts, counts, st.integers(0, 50)))
+fees = st.integers(0, 50)
+
+
+@given(st.builds(Usage, *[counts] * 8, *[fees] * 5, counts, counts))
 def test_parts_add_up_and_nothing_is_negative(usage: Usage) -> None:
     """Whatever is counted: the parts are the price, none is below zero."""
     cost = price(usage, CARD)
@@ -239,7 +244,7 @@ def test_a_damaged_cache_is_compiled_anew(tmp_path: Path, content: Any) -> None:
     if isinstance(content, str):
         kept = orjson.loads(path.read_bytes())
         ((_, entry),) = kept.items()
-        entry[2] = {"negative": [-1] * 7, "float": [1.5] * 7, "short": [1]}[content]
+        entry[2] = {"negative": [-1] * 10, "float": [1.5] * 10, "short": [1]}[content]
         content = orjson.dumps(kept)
     path.write_bytes(content)
     assert PriceList(tmp_path).card("openai", "gpt-4o", day=DAY) == good
