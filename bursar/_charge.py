@@ -214,7 +214,7 @@ def _cost(
 
 def _served(call: Call, attempt: Attempt, answer: Answer, world: World) -> RateCard | None:
     request = call.request
-    asked = context_of(request.service_tier, request.speed, request.region)
+    asked = context_of(request.service_tier, request.speed, place_of(request.provider, request.region))
     if _context(call, answer) == asked and request.service_tier != "flex":
         return attempt.card
     return _card(call, answer, request.model, world)
@@ -227,12 +227,22 @@ def _card(call: Call, answer: Answer, model: str, world: World) -> RateCard | No
 
 def _context(call: Call, answer: Answer) -> PriceContext:
     request = call.request
-    return context_of(answer.tier_served or request.service_tier, answer.speed or request.speed, _region(call, answer))
+    return context_of(
+        answer.tier_served or request.service_tier,
+        answer.speed or request.speed,
+        place_of(request.provider, _region(call, answer)),
+    )
 
 
 def _region(call: Call, answer: Answer) -> str | None:
     # Vertex and OpenAI are told where by their address; only Anthropic says it in the answer.
-    return answer.region or call.request.region if call.request.provider == "anthropic" else call.request.region
+    request = call.request
+    return answer.region or request.region if request.provider == "anthropic" else request.region
+
+
+def place_of(provider: str, region: str | None) -> str | None:
+    """The place as far as it can matter: "global" is what Anthropic does by itself, and a choice elsewhere."""
+    return None if region == "global" and provider == "anthropic" else region
 
 
 @lru_cache(maxsize=256)

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._charge import context_of, with_side
+from bursar._charge import context_of, place_of, with_side
 from bursar._errors import BursarError
 from bursar._events import CostStatus, Usage, sum_usage
 from bursar._money import show_usd, usd
@@ -76,7 +76,7 @@ def cost(response: Any) -> Receipt:
     if answer.usage is None:
         return Receipt(None, None, CostStatus.UNKNOWN)
     prices, day = process().world.prices, process().world.clock.today()
-    context = context_of(answer.tier_served, answer.speed, answer.region)
+    context = context_of(answer.tier_served, answer.speed, place_of(provider, answer.region))
     card = prices.card(provider, answer.billed_model or model, context=context, day=day)
     priced, side = with_side(
         price(answer.usage, card),
