@@ -144,7 +144,7 @@ def _anthropic(body: Any, usage: Any, request_id: str | None) -> Answer:
         truncated=stop == "max_tokens",
         tool_calls=sum(1 for block in blocks if get(block, "type") in ("tool_use", "server_tool_use")),
         tier_served=word(get(usage, "service_tier")),
-        speed=_speed(get(usage, "speed")),
+        speed=word(get(usage, "speed")),
         side=reading.side,
         billed_model=reading.model,
         region=word(get(usage, "inference_geo")),
@@ -223,10 +223,6 @@ def _chain(error: BaseException) -> list[BaseException]:
         links.append(link)
         link = link.__cause__ or link.__context__
     return links
-
-
-def _speed(value: Any) -> str | None:
-    return value if isinstance(value, str) and value != "standard" else None
 
 
 def _embeddings(body: Any, usage: Any, request_id: str | None) -> Answer:

@@ -96,6 +96,13 @@ def test_what_is_asked_for_is_held_for(stream: bool) -> None:
     assert "overrun" not in row.flags
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_fast_mode_that_was_not_served_is_not_billed(stream: bool) -> None:
+    """Asked for as fast and made at standard speed: the standard price, as the provider bills it."""
+    row, billed = claude(Extras(speed="standard"), stream=stream, model="claude-opus-5-5", speed="fast")
+    assert (row.nusd, row.cost_status) == (billed, "list_price")
+
+
 def test_the_summary_and_the_advisor_are_told_apart_from_the_answer() -> None:
     """The row has all tokens that were billed, and says which of them were not the answer's, and what they cost."""
     row, _ = claude(CLAUDE["all"], stream=False, model="claude-sonnet-5-5")
