@@ -15,13 +15,15 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar._events import Amounts, CostStatus, Usage, UsageSource
+from bursar._events import CREDIT, DECLINED, UNCLEAR, Amounts, CostStatus, Usage, UsageSource, sum_usage
 from bursar._money import MAX_AMOUNT
-from bursar._records import ModelCall
-from bursar.pricing.price import Cost, price
+from bursar._records import Beside, ModelCall
+from bursar.pricing.price import Cost, add, price, weaker
 from bursar.pricing.rates import PriceContext
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bursar._call import Attempt, Call, World
     from bursar._events import Answer
     from bursar.pricing.rates import RateCard
@@ -33,26 +35,46 @@ _OPERATIONS: Final = {"embeddings": "embeddings", "completions": "text_completio
 """OpenTelemetry's names of what is no chat."""
 _STANDARD: Final = frozenset({None, "default", "standard", "auto", "standard_only"})
 """Tiers that everybody gets: no price of their own."""
+_NOWHERE: Final = frozenset({None, "", "not_available"})
+"""Places that say nothing: Anthropic's word for models that cannot be told where to run."""
+_BOUNDED: Final = frozenset({UNCLEAR, DECLINED, CREDIT})
+"""What may make the bill smaller than what was counted."""
 
 
 class Charged(NamedTuple):
-    """What an attempt is charged: tokens, who counted them, cost, and the amounts for the budget."""
+    """What an attempt is charged: tokens, who counted them, cost, and the amounts for the budget.
+
+    `usage` is everything that is billed; `side` is the part of it that is not the call's own answer, each with its
+    price.
+    """
 
     usage: Usage
     source: UsageSource
     cost: Cost
     amounts: Amounts
     flags: tuple[str, ...]
+    side: tuple[Beside, ...] = ()
+    card: RateCard | None = None
 
 
 def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charged:
     """Apply the table above."""
     if answer.charge == "release":
         return Charged(
-            Usage(), UsageSource.NONE, Cost(0, CostStatus.LIST_PRICE, 0, 0, 0, 0, 0), Amounts(), answer.flags
+            Usage(),
+            UsageSource.NONE,
+            Cost(0, CostStatus.LIST_PRICE, 0, 0, 0, 0, 0),
+            Amounts(),
+            answer.flags,
+            (),
+            attempt.card,
         )
     usage, source = _usage(call, attempt, answer)
-    cost, flags = _cost(call, attempt, answer, usage, source, world)
+    cost, card, flags = _cost(call, attempt, answer, usage, source, world)
+    side: tuple[Beside, ...] = ()
+    if answer.side or answer.flags:
+        cost, side = with_side(cost, answer, call.request.model, card, lambda model: _card(call, answer, model, world))
+        usage = sum_usage((usage, *(beside.usage for beside in side)))
     total = min(MAX_AMOUNT, usage.input_tokens + usage.output_tokens)
     amounts = Amounts(
         min(MAX_AMOUNT, cost.nusd or 0),
@@ -65,7 +87,30 @@ def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charge
     )
     if amounts.nusd > attempt.hold.nusd > 0 or amounts.tokens > attempt.hold.tokens:
         flags += ("overrun",)
-    return Charged(usage, source, cost, amounts, answer.flags + flags)
+    return Charged(usage, source, cost, amounts, answer.flags + flags, side, card)
+
+
+def with_side(
+    cost: Cost, answer: Answer, asked: str, own: RateCard | None, find: Callable[[str], RateCard | None]
+) -> tuple[Cost, tuple[Beside, ...]]:
+    """Add what a call caused beside its answer, each at the price of the model that did it.
+
+    `asked` is the model of the request, `own` the card that the answer itself was priced by.
+    """
+    side: list[Beside] = []
+    for each in answer.side:
+        models = (each.model,) if each.model else (asked, answer.billed_model or asked)
+        costs = [price(each.usage, find(model)) for model in models]
+        beside = max(costs, key=lambda found: found.nusd or 0)
+        if any(found.nusd is None for found in costs):
+            # Something is charged for it, as if the call's own model had done it; it may well have cost more.
+            beside = price(each.usage, own)
+            beside = beside if beside.nusd is None else beside._replace(status=CostStatus.LOWER_BOUND)
+        side.append(Beside(each.kind, each.model, each.usage, beside.nusd))
+        cost = add(cost, beside)
+    if cost.nusd is not None and not _BOUNDED.isdisjoint(answer.flags):
+        cost = cost._replace(status=weaker(cost.status, CostStatus.UPPER_BOUND))
+    return cost, tuple(side)
 
 
 def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, world: World) -> ModelCall:
@@ -120,7 +165,9 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
         cost_cache_read_nusd=cost.cache_read_nusd,
         cost_cache_write_nusd=cost.cache_write_nusd,
         cost_fees_nusd=cost.fees_nusd,
-        price_version=attempt.card.version if attempt.card is not None else None,
+        price_version=charged.card.version if charged.card is not None else None,
+        region=_region(call, answer),
+        side_usage=charged.side,
     )
 
 
@@ -141,8 +188,11 @@ def _usage(call: Call, attempt: Attempt, answer: Answer) -> tuple[Usage, UsageSo
 
 def _cost(
     call: Call, attempt: Attempt, answer: Answer, usage: Usage, source: UsageSource, world: World
-) -> tuple[Cost, tuple[str, ...]]:
+) -> tuple[Cost, RateCard | None, tuple[str, ...]]:
     measured = source is UsageSource.PROVIDER
+    if answer.billed_model is not None:
+        card = _card(call, answer, answer.billed_model, world)
+        return price(usage, card, measured=measured), card, ()
     card = _served(call, attempt, answer, world)
     cost = price(usage, card, measured=measured)
     flags: tuple[str, ...] = ()
@@ -154,17 +204,17 @@ def _cost(
             flags = ("model_drift",)
             dearer = price(usage, second, measured=measured)
             if (dearer.nusd or 0) > (cost.nusd or 0):
-                cost = dearer
+                cost, card = dearer, second
     if not measured and cost.nusd is not None and answer.charge not in {"seen", "input"}:
         # The hold is the stated bound: an unknown end is charged at it, in its dearest bucket.
         held = attempt.hold.nusd
         cost = Cost(held, CostStatus.ESTIMATED, held, 0, 0, 0, 0) if held > cost.nusd else cost
-    return cost, flags
+    return cost, card, flags
 
 
 def _served(call: Call, attempt: Attempt, answer: Answer, world: World) -> RateCard | None:
     request = call.request
-    asked = context_of(request.service_tier, request.speed)
+    asked = context_of(request.service_tier, request.speed, place_of(request.provider, request.region))
     if _context(call, answer) == asked and request.service_tier != "flex":
         return attempt.card
     return _card(call, answer, request.model, world)
@@ -177,12 +227,29 @@ def _card(call: Call, answer: Answer, model: str, world: World) -> RateCard | No
 
 def _context(call: Call, answer: Answer) -> PriceContext:
     request = call.request
-    return context_of(answer.tier_served or request.service_tier, answer.speed or request.speed)
+    return context_of(
+        answer.tier_served or request.service_tier,
+        answer.speed or request.speed,
+        place_of(request.provider, _region(call, answer)),
+    )
+
+
+def _region(call: Call, answer: Answer) -> str | None:
+    # Vertex and OpenAI are told where by their address; only Anthropic says it in the answer.
+    request = call.request
+    return answer.region or request.region if request.provider == "anthropic" else request.region
+
+
+def place_of(provider: str, region: str | None) -> str | None:
+    """The place as far as it can matter: "global" is what Anthropic does by itself, and a choice elsewhere."""
+    return None if region == "global" and provider == "anthropic" else region
 
 
 @lru_cache(maxsize=256)
-def context_of(tier: str | None, speed: str | None) -> PriceContext:
-    """Say under which of a model's prices a call falls, in the vendors' words for tier and speed."""
+def context_of(tier: str | None, speed: str | None, region: str | None = None) -> PriceContext:
+    """Say under which of a model's prices a call falls, in the vendors' words for tier, speed and place."""
+    region = None if region in _NOWHERE else region
+    speed = None if speed == "standard" else speed
     if tier == "batch":
-        return PriceContext(None, "batch", speed)
-    return PriceContext(None if tier in _STANDARD else tier, None, None if speed == "standard" else speed)
+        return PriceContext(None, "batch", speed, region)
+    return PriceContext(None if tier in _STANDARD else tier, None, speed, region)

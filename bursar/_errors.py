@@ -12,6 +12,7 @@ BursarError
 │   ├── InvalidAmount       an amount that is not a whole number between 0 and 2**53 - 1
 │   └── AlreadyCommitted    a release of a call that has been charged
 ├── RecordingError          a file is no recorded run that can be replayed
+├── PriceDataError          price data cannot be fetched, or cannot be right
 ├── LedgerError             the ledger file cannot be used
 └── ConfigError             a limit, a setting or an argument that cannot be meant
 
@@ -149,6 +150,10 @@ class RecordingError(BursarError):
 
 class LedgerError(BursarError):
     """The ledger file cannot be used. The message names the file and what to do."""
+
+
+class PriceDataError(BursarError):
+    """Price data cannot be fetched, read or believed. The message names the file or address and what to do."""
 
 
 class ConfigError(BursarError, ValueError):

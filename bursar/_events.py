@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bursar._money import usd
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from decimal import Decimal
 
 
@@ -41,7 +42,8 @@ NOTHING = Amounts()
 class Usage(NamedTuple):
     """Tokens of one attempt as the provider counted them (or as we did, see `UsageSource`).
 
-    `input_tokens` includes all cache reads and writes; the write parts are told apart by how long they live.
+    `input_tokens` includes all cache reads and writes; the write parts are told apart by how long they live. Audio is
+    a part of input and of output. The rest counts what the provider's own tools did.
     """
 
     input_tokens: int = 0
@@ -53,6 +55,12 @@ class Usage(NamedTuple):
     cache_write_12h_tokens: int = 0
     reasoning_tokens: int = 0
     web_searches: int = 0
+    web_fetches: int = 0
+    file_searches: int = 0
+    code_executions: int = 0
+    image_generations: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
 
     @property
     def cache_write_tokens(self) -> int:
@@ -63,6 +71,30 @@ class Usage(NamedTuple):
             + self.cache_write_1h_tokens
             + self.cache_write_12h_tokens
         )
+
+
+class SideUsage(NamedTuple):
+    """Tokens that a call caused beside its own answer: a summary of the context, an advisor, a model that declined.
+
+    `kind` is the provider's word (Anthropic's `usage.iterations[].type`); `model` None is the model of the call.
+    """
+
+    kind: str
+    model: str | None
+    usage: Usage
+
+
+UNCLEAR = "iterations_unclear"
+"""Flag: totals and entries of a usage differ, or an entry is of a kind that nobody knows; the larger was taken."""
+DECLINED = "declined_hop"
+"""Flag: a model that declined was counted; vendors bill some of these and not others."""
+CREDIT = "fallback_credit"
+"""Flag: cache writes of the model that answered after another one declined may be billed as reads."""
+
+
+def sum_usage(usages: Iterable[Usage]) -> Usage:
+    """Everything that was counted, together."""
+    return Usage(*map(sum, zip(*usages, strict=True)))
 
 
 class UsageSource(StrEnum):
@@ -77,9 +109,9 @@ class UsageSource(StrEnum):
 class CostStatus(StrEnum):
     """How sure a cost is.
 
-    list_price: every token priced at its dated list price. upper_bound, lower_bound: at least one part could
-    only be bounded. estimated: the tokens were estimated. provider: the provider named the cost. unknown: no
-    price; the cost is NULL, never zero.
+    list_price: every token priced at its dated list price, or at the rate that was set for it. upper_bound,
+    lower_bound: at least one part could only be bounded. estimated: the tokens were estimated. provider: the provider
+    named the cost. unknown: no price; the cost is NULL, never zero.
     """
 
     LIST_PRICE = "list_price"
@@ -134,7 +166,8 @@ class ModelRequest(NamedTuple):
     cap: the output cap as the caller set it, None where absent; `cap_default` is what the model allows then.
     thinking: tokens of the thinking budget, part of the cap. reasoning: the model thinks before it answers.
     clampable: whether the cap may be lowered (structured output may not). cache_write: the longest lifetime of
-    cache write that the request allows ("5m", "1h", ...), None where none is asked for.
+    cache write that the request allows ("5m", "1h", ...), None where none is asked for. region: where it is to be
+    processed, None where the request does not say.
     """
 
     provider: str
@@ -154,11 +187,14 @@ class ModelRequest(NamedTuple):
     speed: str | None = None
     searches: int = 0
     tools_offered: int = 0
+    region: str | None = None
 
 
 class Answer(NamedTuple):
     """How an attempt ended, in neutral words. `usage` is None where the provider gave none that can be believed.
 
+    `side` is what is billed on top of `usage`. `billed_model` is what `usage` is billed as where the provider says that
+    another model answered than was asked; `region` where it says it was processed.
     `said` is the answer itself as the adapter has it, for whoever was told to keep content; nobody else looks at it.
     """
 
@@ -181,4 +217,7 @@ class Answer(NamedTuple):
     ttft_us: int | None = None
     flags: tuple[str, ...] = ()
     charge: str = "usage"
+    side: tuple[SideUsage, ...] = ()
+    billed_model: str | None = None
+    region: str | None = None
     said: object = None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bursar._admission import Admission, admit, estimate_of, refuse_unpriced
 from bursar._call import Attempt
-from bursar._charge import charge, context_of, record_of
+from bursar._charge import charge, context_of, place_of, record_of
 from bursar._events import NOTHING, Amounts, UsageSource
 from bursar._growth import beyond
 from bursar._notices import pass_soft_limits, speak
@@ -52,14 +52,15 @@ def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
 
 def _open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     frame, request, clock = call.frame, call.request, world.clock
-    context = context_of(request.service_tier, request.speed)
+    place = place_of(request.provider, request.region)
+    context = context_of(request.service_tier, request.speed, place)
     card = world.prices.card(request.provider, request.model, context=context, day=clock.today())
     if card is None and (call.shares_usd or (frame.limits_usd and not frame.lenient_usd)):
         yield from refuse_unpriced(call, world)
     began_us = clock.monotonic_us()
     if request.service_tier == "flex":
         # A cheaper tier that is full may be served, and billed, as the standard one: that is what the hold must cover.
-        standard = context_of(None, request.speed)
+        standard = context_of(None, request.speed, place)
         card = world.prices.card(request.provider, request.model, context=standard, day=clock.today())
     wish = Admission(call, f"{call.op_id}/{call.attempts}", card, world, began_us, estimate_of(call, card, world))
     for reserve in () if frame.observe else frame.reserves:

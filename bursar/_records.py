@@ -37,9 +37,21 @@ class Who(NamedTuple):
     session: str | None = None
 
 
+class Beside(NamedTuple):
+    """What an attempt caused beside its own answer (see `SideUsage`), and what that cost; None where unknown."""
+
+    kind: str
+    model: str | None
+    usage: Usage
+    nusd: int | None
+
+
 @dataclass(slots=True)
 class ModelCall:
-    """One attempt at a model call: what left, what came back, what it cost and how sure that is."""
+    """One attempt at a model call: what left, what came back, what it cost and how sure that is.
+
+    `usage` and the costs are all that is billed; `side_usage` says which part of it is not the answer itself.
+    """
 
     call_id: str
     op_id: str
@@ -87,6 +99,8 @@ class ModelCall:
     cost_cache_write_nusd: int = 0
     cost_fees_nusd: int = 0
     price_version: str | None = None
+    region: str | None = None
+    side_usage: tuple[Beside, ...] = ()
 
 
 @dataclass(slots=True)

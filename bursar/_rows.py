@@ -5,7 +5,7 @@ Units as in `_records.py`: `_us` microseconds, `_nusd` nano-dollars, None for wh
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class SpendRow(NamedTuple):
@@ -65,6 +65,24 @@ class CallRow(NamedTuple):
     cost_status: str
     response_id: str | None
     request_id: str | None
+    price_version: str | None = None
+    region: str | None = None
+    web_searches: int | None = None
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    side_usage: tuple[dict[str, Any], ...] = ()
+
+
+class UnpricedRow(NamedTuple):
+    """A model that was called and has no price."""
+
+    provider: str | None
+    request_model: str | None
+    response_model: str | None
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    last_us: int
 
 
 class VerdictRow(NamedTuple):

@@ -15,6 +15,18 @@ from bursar._events import UNITS
 from bursar._limits import LimitSpec
 from bursar._money import parse_count, parse_usd
 from bursar._over import Over, parse_over
+from bursar._prices import (
+    ANY_MODEL,
+    FEES,
+    TIERS,
+    TOKEN_KINDS,
+    PriceSpec,
+    parse_day,
+    parse_discount,
+    parse_factor,
+    parse_fee,
+    parse_rate,
+)
 from bursar._windows import WINDOWS
 
 if TYPE_CHECKING:
@@ -25,6 +37,7 @@ VARIABLE: Final = "BURSAR_CONFIG"
 _LATER: Final = {"tool", "gate", "budget_store"}
 """In the plan and not in this version: refused, so that nobody relies on a gate that is not there."""
 _WORKFLOW: Final = ("owner", "promise", "usd_per_run")
+_PRICE: Final = ("model", "provider", "tier", "from", "until", "discount", "factor")
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER: Final = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
 _KEY: Final = re.compile(r"""\s*("[^"]+"|'[^']+'|[\w-]+)\s*[.=]""")
@@ -43,6 +56,10 @@ class File:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: {error}") from None
         self._lines = _lines(text)
+
+    def line(self, table: tuple[str, ...]) -> int:
+        """The line that a table begins in."""
+        return self._lines.get(table, 1)
 
     def error(self, table: tuple[str, ...], key: str | None, what: str) -> ConfigError:
         """A `ConfigError` about a key of a table, or about the table."""
@@ -94,6 +111,14 @@ def find_file(environ: Mapping[str, str], start: Path | None = None) -> Path | N
         # The working directory is gone.
         return None
     return next((path for place in (start, *start.parents) if os.path.isfile(path := place / NAME)), None)  # noqa: PTH113
+
+
+def read_prices(file: File, *, by_hand: bool = False) -> tuple[PriceSpec, ...]:
+    """All prices that the file sets: its tables `[[price]]`."""
+    prices = file.content.get("price", [])
+    if not isinstance(prices, list):
+        raise file.error((), "price", "prices are a list: write [[price]]")
+    return tuple(_price(file, ("price", str(number)), table, by_hand) for number, table in enumerate(prices))
 
 
 def read_limits(file: File) -> tuple[LimitSpec, ...]:
@@ -159,6 +184,39 @@ def _limit(file: File, path: tuple[str, ...], table: object) -> LimitSpec:
     if not limits:
         raise file.error(path, None, f"a limit limits something: one of {', '.join(UNITS)}")
     return LimitSpec(per, window, limits, _over(file, path, table), of)
+
+
+def _price(file: File, path: tuple[str, ...], table: object, by_hand: bool) -> PriceSpec:  # noqa: FBT001 - one caller
+    if not isinstance(table, dict):
+        raise file.error(path, None, "a price is a table: write [[price]]")
+    file.check_keys(path, table, [*_PRICE, *TOKEN_KINDS, *FEES])
+    model, provider, tier = table.get("model"), table.get("provider"), table.get("tier")
+    for key, value in (("model", model), *((("provider", provider),) if provider is not None else ())):
+        if not isinstance(value, str) or not value.strip():
+            raise file.error(path, key, f'{key} = {value!r} is a name, as in {key} = "gpt-4o"')
+    if tier is not None and tier not in TIERS:
+        raise file.error(path, "tier", f"tier = {tier!r} is none of {', '.join(TIERS)}")
+    rates = tuple((kind, file.checked(path, kind, table[kind], parse_rate)) for kind in TOKEN_KINDS if kind in table)
+    fees = tuple((kind, file.checked(path, kind, table[kind], parse_fee)) for kind in FEES if kind in table)
+    factors = [
+        file.checked(path, key, table[key], check)
+        for key, check in (("discount", parse_discount), ("factor", parse_factor)) if key in table
+    ]  # fmt: skip
+    if len(factors) + bool(rates or fees) != 1:
+        raise file.error(
+            path, None, f"a price has rates ({', '.join(TOKEN_KINDS[:3])}, ...), a discount or a factor: one"
+        )
+    if model == ANY_MODEL and not factors:
+        raise file.error(path, "model", 'model = "*" has a discount or a factor: models have no rate in common')
+    since, until = (
+        file.checked(path, key, table[key], parse_day) if key in table else None for key in ("from", "until")
+    )
+    if since is not None and until is not None and until < since:
+        raise file.error(path, "until", f"until = {until} is before from = {since}: it would never hold")
+    origin = f"{file.path.name}:{file.line(path)}"
+    return PriceSpec(
+        str(model), provider, since, until, rates, fees, factors[0] if factors else None, tier, origin, by_hand
+    )
 
 
 def _amount(file: File, path: tuple[str, ...], key: str, unit: str, value: object) -> int:

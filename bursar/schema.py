@@ -92,4 +92,16 @@ CREATE TABLE content (
 CREATE INDEX content_until ON content (until_us);
 """
 
-MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT)
+_USAGE: Final = """
+-- side_usage: a JSON array of what a call caused beside its answer; the other columns include it.
+ALTER TABLE dimension ADD COLUMN region TEXT;
+ALTER TABLE model_call ADD COLUMN web_fetches INTEGER;
+ALTER TABLE model_call ADD COLUMN file_searches INTEGER;
+ALTER TABLE model_call ADD COLUMN code_executions INTEGER;
+ALTER TABLE model_call ADD COLUMN image_generations INTEGER;
+ALTER TABLE model_call ADD COLUMN audio_input_tokens INTEGER;
+ALTER TABLE model_call ADD COLUMN audio_output_tokens INTEGER;
+ALTER TABLE model_call ADD COLUMN side_usage TEXT;
+"""
+
+MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE)

@@ -115,15 +115,28 @@ def _operation(branch: Tree, operation: Operation, number: int, contents: Mappin
         return
     if len(operation.attempts) == 1:
         node = branch.add(f"{number:>3} {_attempt(operation.attempts[0])}")
+        _beside(node, operation.attempts[0])
         _words(node, contents.get(operation.attempts[0].call_id))
     else:
         node = branch.add(
             f"{number:>3} {safe(operation.attempts[-1].request_model)} · {len(operation.attempts)} attempts"
         )
         for attempt in operation.attempts:
-            _words(node.add(_attempt(attempt)), contents.get(attempt.call_id))
+            leaf = node.add(_attempt(attempt))
+            _beside(leaf, attempt)
+            _words(leaf, contents.get(attempt.call_id))
     for verdict in operation.verdicts:
         node.add(_verdict(verdict))
+
+
+def _beside(node: Tree, call: CallRow) -> None:
+    from bursar._money import show_usd
+
+    for side in call.side_usage:
+        counts = (int(side.get(name) or 0) for name in ("input_tokens", "output_tokens"))
+        into, out = counts
+        what = f"{safe(side.get('kind'))} {safe(side.get('model') or '')}".strip()
+        node.add(f"of it {what} · in {into:,} · out {out:,} · {show_usd(side.get('nusd'))}")
 
 
 def _run_line(run: RunRow) -> str:
@@ -150,6 +163,8 @@ def _attempt(call: CallRow) -> str:
     ]
     if call.queue_us >= 1_000:
         parts.append(f"waited {call.queue_us / 1_000_000:.2f} s")
+    if call.web_searches:
+        parts.append(f"{call.web_searches} search{'es' if call.web_searches > 1 else ''}")
     if call.tool_calls:
         parts.append(f"{call.tool_calls} tool call{'s' if call.tool_calls > 1 else ''}")
     if call.status != "ok":

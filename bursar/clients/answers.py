@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any, Final
 
 import orjson
 
-from bursar._events import Answer, RetryReason, Status, UsageSource
-from bursar.clients.usage import Reading, anthropic_usage, chat_usage, get, responses_usage
+from bursar._events import Answer, RetryReason, Status, Usage, UsageSource
+from bursar.clients.usage import Reading, anthropic_usage, chat_usage, get, responses_usage, word
 
 _NEVER_LEFT: Final = frozenset(
     {
@@ -22,6 +23,10 @@ _NEVER_LEFT: Final = frozenset(
         "ProxyError",
     }
 )
+_CODE: Final = frozenset({"code_execution", "bash_code_execution", "text_editor_code_execution"})
+"""Anthropic's server tools that run in a container, by name."""
+_SEARCHING: Final = re.compile(r"-search-(preview|api)")
+_NO_SEARCH: Final = frozenset({"open_page", "find_in_page", "find"})
 _RELEASED_5XX: Final = frozenset({503, 529})
 _REASONS: Final = {
     408: RetryReason.TIMEOUT,
@@ -43,7 +48,16 @@ def of_message(api: str, body: Any, request_id: str | None = None, http: Any = N
         reading = USAGES[api](usage)
         charge = "usage" if reading.usage is not None else "bound"
         flags = (*reading.flags, "unreadable")
-        return Answer(Status.OK, reading.usage, UsageSource.PROVIDER, http_status=200, flags=flags, charge=charge)
+        return Answer(
+            Status.OK,
+            reading.usage,
+            UsageSource.PROVIDER,
+            http_status=200,
+            flags=flags,
+            charge=charge,
+            side=reading.side,
+            billed_model=reading.model,
+        )
 
 
 def of_refused(api: str, error: BaseException, request_id: str | None, http: Any) -> Answer:
@@ -113,68 +127,93 @@ def _written(http: Any) -> dict[str, Any]:
 
 def _anthropic(body: Any, usage: Any, request_id: str | None) -> Answer:
     reading = anthropic_usage(usage)
-    stop = _word(get(body, "stop_reason"))
+    stop = word(get(body, "stop_reason"))
     blocks = get(body, "content") or []
+    ran = sum(1 for block in blocks if get(block, "type") == "server_tool_use" and get(block, "name") in _CODE)
     return Answer(
         Status.OK,
-        usage=reading.usage,
+        usage=_with(reading.usage, code_executions=ran),
         usage_source=UsageSource.PROVIDER,
         flags=reading.flags,
         charge="usage" if reading.usage is not None else "bound",
-        response_model=_word(get(body, "model")),
-        response_id=_word(get(body, "id")),
+        response_model=word(get(body, "model")),
+        response_id=word(get(body, "id")),
         request_id=request_id,
         http_status=200,
         finish_reason=stop,
         truncated=stop == "max_tokens",
         tool_calls=sum(1 for block in blocks if get(block, "type") in ("tool_use", "server_tool_use")),
-        tier_served=_word(get(usage, "service_tier")),
-        speed=_speed(get(usage, "speed")),
+        tier_served=word(get(usage, "service_tier")),
+        speed=word(get(usage, "speed")),
+        side=reading.side,
+        billed_model=reading.model,
+        region=word(get(usage, "inference_geo")),
     )
 
 
 def _chat(body: Any, usage: Any, request_id: str | None) -> Answer:
     reading = chat_usage(usage)
     choices = get(body, "choices") or []
-    stop = _word(get(choices[0], "finish_reason")) if choices else None
+    stop = word(get(choices[0], "finish_reason")) if choices else None
     calls = sum(len(get(get(choice, "message"), "tool_calls") or []) for choice in choices)
+    # These models look something up for every answer; the API does not count it.
+    searched = _SEARCHING.search(word(get(body, "model")) or "") is not None
     return Answer(
         Status.OK,
-        usage=reading.usage,
+        usage=_with(reading.usage, web_searches=int(searched)),
         usage_source=UsageSource.PROVIDER,
         flags=reading.flags,
         charge="usage" if reading.usage is not None else "bound",
-        response_model=_word(get(body, "model")),
-        response_id=_word(get(body, "id")),
+        response_model=word(get(body, "model")),
+        response_id=word(get(body, "id")),
         request_id=request_id,
         http_status=200,
         finish_reason=stop,
         truncated=stop == "length",
         tool_calls=calls,
-        tier_served=_word(get(body, "service_tier")),
+        tier_served=word(get(body, "service_tier")),
     )
 
 
 def _responses(body: Any, usage: Any, request_id: str | None) -> Answer:
     reading = responses_usage(usage)
-    status = _word(get(body, "status"))
-    why = _word(get(get(body, "incomplete_details"), "reason"))
+    status = word(get(body, "status"))
+    why = word(get(get(body, "incomplete_details"), "reason"))
     items = get(body, "output") or []
     return Answer(
         Status.ERROR if status == "failed" else Status.OK,
-        usage=reading.usage,
+        usage=_with(reading.usage, **_tools(items)),
         usage_source=UsageSource.PROVIDER,
         flags=reading.flags,
         charge="usage" if reading.usage is not None else "bound",
-        response_model=_word(get(body, "model")),
-        response_id=_word(get(body, "id")),
+        response_model=word(get(body, "model")),
+        response_id=word(get(body, "id")),
         request_id=request_id,
         http_status=200,
         finish_reason=why or status,
         truncated=why == "max_output_tokens",
         tool_calls=sum(1 for item in items if str(get(item, "type")).endswith("_call")),
-        tier_served=_word(get(body, "service_tier")),
+        tier_served=word(get(body, "service_tier")),
     )
+
+
+def _tools(items: Any) -> dict[str, int]:
+    kinds = [get(item, "type") for item in items]
+    # Opening a page that was found, or looking inside it, is no search of its own.
+    searches = [item for item in items if get(item, "type") == "web_search_call"]
+    return {
+        "web_searches": sum(1 for item in searches if get(get(item, "action"), "type") not in _NO_SEARCH),
+        "file_searches": kinds.count("file_search_call"),
+        "code_executions": kinds.count("code_interpreter_call"),
+        "image_generations": kinds.count("image_generation_call"),
+    }
+
+
+def _with(usage: Usage | None, **counts: int) -> Usage | None:
+    """A usage with what the answer shows and its numbers leave out."""
+    if usage is None or not any(counts.values()):
+        return usage
+    return usage._replace(**{name: max(count, getattr(usage, name)) for name, count in counts.items()})
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -186,14 +225,6 @@ def _chain(error: BaseException) -> list[BaseException]:
     return links
 
 
-def _word(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _speed(value: Any) -> str | None:
-    return value if isinstance(value, str) and value != "standard" else None
-
-
 def _embeddings(body: Any, usage: Any, request_id: str | None) -> Answer:
     reading = _embedding_usage(usage)
     return Answer(
@@ -202,7 +233,7 @@ def _embeddings(body: Any, usage: Any, request_id: str | None) -> Answer:
         usage_source=UsageSource.PROVIDER,
         flags=reading.flags,
         charge="usage" if reading.usage is not None else "bound",
-        response_model=_word(get(body, "model")),
+        response_model=word(get(body, "model")),
         request_id=request_id,
         http_status=200,
     )

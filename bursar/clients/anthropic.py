@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import anthropic
 
 from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status
-from bursar.clients.requests import api_of, read, seller_of, with_cap, without_tool_use
+from bursar.clients.requests import api_of, read, region_of, seller_of, with_cap, without_tool_use
 from bursar.clients.streams import attach, tapped
 from bursar.clients.unmetered import kind_of, notice
 from bursar.clients.usage import believable, get
@@ -43,7 +43,7 @@ class GuardMiddleware(anthropic.Middleware):
 
     def __init__(self, guard: Guard, client: Any) -> None:
         self.guard = guard
-        self._client, self._seller = client, seller_of(client)
+        self._client, self._seller, self._region = client, seller_of(client), region_of(client)
 
     def handle(self, request: APIRequest, call_next: Any) -> Any:
         """One attempt of a sync client."""
@@ -98,7 +98,7 @@ class GuardMiddleware(anthropic.Middleware):
         known = _operation.get()
         if request.retries_taken and known is not None and known.body is request.json:
             return known.call
-        asked = read("messages", request.json, self._client.base_url.host, self._seller)
+        asked = read("messages", request.json, self._client.base_url.host, self._seller, self._region)
         if request.retries_taken and known is not None and known.call.request == asked:
             # A middleware of the caller made the body anew.
             return known.call

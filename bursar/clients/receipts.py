@@ -6,9 +6,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._charge import context_of
+from bursar._charge import context_of, place_of, with_side
 from bursar._errors import BursarError
-from bursar._events import CostStatus, Usage
+from bursar._events import CostStatus, Usage, sum_usage
 from bursar._money import show_usd, usd
 from bursar._process import process
 from bursar.clients.answers import of_message
@@ -73,14 +73,20 @@ def cost(response: Any) -> Receipt:
     answer = of_message(api, response)
     model = answer.response_model or ""
     provider = "anthropic" if api == "messages" else find_provider(model) or "openai"
-    world = process().world
-    card = world.prices.card(
-        provider, model, context=context_of(answer.tier_served, answer.speed), day=world.clock.today()
-    )
     if answer.usage is None:
         return Receipt(None, None, CostStatus.UNKNOWN)
-    priced = price(answer.usage, card)
-    return Receipt(answer.usage, priced.nusd, priced.status)
+    prices, day = process().world.prices, process().world.clock.today()
+    context = context_of(answer.tier_served, answer.speed, place_of(provider, answer.region))
+    card = prices.card(provider, answer.billed_model or model, context=context, day=day)
+    priced, side = with_side(
+        price(answer.usage, card),
+        answer,
+        model,
+        card,
+        lambda other: prices.card(provider, other, context=context, day=day),
+    )
+    usage = sum_usage((answer.usage, *(beside.usage for beside in side)))
+    return Receipt(usage, priced.nusd, priced.status)
 
 
 def _api(response: Any) -> str:

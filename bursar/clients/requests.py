@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar._events import ModelRequest, Transcript
@@ -41,6 +42,8 @@ _CEILINGS: Final = (
     ("o4", 100_000),
 )
 """Output tokens that a family allows where the request names no cap: the vendor's model pages."""
+_RESIDENCE: Final = re.compile(r"([a-z]{2})\.api\.openai\.com")
+"""OpenAI's hosts of one region: the guide on data residency."""
 _CEILING_UNKNOWN: Final = 128_000
 _COMPLETION_DEFAULT: Final = 16
 """Tokens that a legacy completion writes where the request names no cap: the vendor's API reference."""
@@ -57,6 +60,13 @@ def seller_of(client: Any) -> str | None:
     return next((seller for name, seller in _SELLERS.items() if name in names), None)
 
 
+def region_of(client: Any) -> str | None:
+    """Say where a cloud processes the calls of a client, where the client knows: Vertex and Claude on Google Cloud."""
+    if seller_of(client) != "gcp.vertex_ai":
+        return None
+    return _word(getattr(client, "region", None)) or _word(getattr(client, "_location", None))
+
+
 def api_of(method: str, url: str) -> str | None:
     """Which metered entry point a request goes to, by the end of its path; None for every other one."""
     if method.lower() != "post":
@@ -65,13 +75,16 @@ def api_of(method: str, url: str) -> str | None:
     return next((api for suffix, api in _SUFFIXES.items() if path.endswith(suffix)), None)
 
 
-def read(api: str, body: Any, host: str | None, seller: str | None = None) -> ModelRequest:
+def read(api: str, body: Any, host: str | None, seller: str | None = None, region: str | None = None) -> ModelRequest:
     """Translate a body; one that cannot be read is bounded by its size and left for the provider to refuse.
 
-    `seller` is who bills for it where that is not the vendor of the API: a cloud, in OpenTelemetry's words.
+    `seller` is who bills for it where that is not the vendor of the API: a cloud, in OpenTelemetry's words; `region` is
+    where it does.
     """
     request = _read(api, body, host)
-    return request if seller is None else request._replace(provider=seller)
+    if seller is None:
+        return request
+    return request._replace(provider=seller, region=region)
 
 
 def _read(api: str, body: Any, host: str | None) -> ModelRequest:
@@ -120,6 +133,7 @@ def of_messages(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         speed=_word(body.get("speed")),
         searches=_searches(body.get("tools")),
         tools_offered=len(_list(body.get("tools"))),
+        region=_word(body.get("inference_geo")),
     )
 
 
@@ -145,7 +159,9 @@ def of_chat(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         choices=_choices(body.get("n")),
         cache_write="30m",
         service_tier=_word(body.get("service_tier")),
+        searches=int(body.get("web_search_options") is not None),
         tools_offered=len(_list(body.get("tools"))),
+        region=_residence(host),
     )
 
 
@@ -175,6 +191,7 @@ def of_responses(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         service_tier=_word(body.get("service_tier")),
         searches=_searches(body.get("tools")),
         tools_offered=len(_list(body.get("tools"))),
+        region=_residence(host),
     )
 
 
@@ -291,6 +308,11 @@ def _breakpoints(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     for part in [body.get("system"), *(_dict(message).get("content") for message in _list(body.get("messages")))]:
         marked += _list(part)
     return [found for item in marked if (found := _dict(_dict(item).get("cache_control")))]
+
+
+def _residence(host: str | None) -> str | None:
+    found = _RESIDENCE.fullmatch(host or "")
+    return found[1] if found else None
 
 
 def _searches(tools: Any) -> int:

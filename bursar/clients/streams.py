@@ -17,7 +17,7 @@ from bursar._charge import CHUNK_TOKENS
 from bursar._errors import Stopped
 from bursar._events import Answer, RetryReason, Status, UsageSource
 from bursar.clients.answers import USAGES, of_error, of_message
-from bursar.clients.usage import get
+from bursar.clients.usage import get, word
 from bursar.pricing.estimate import COLD_FACTOR
 from bursar.pricing.tokens import COUNTER
 
@@ -149,9 +149,13 @@ class Watch:
             ended = ended._replace(status=Status.BLOCKED if by_us else Status.ABANDONED, retry_reason=None)
         else:
             ended = ended._replace(retry_reason=ended.retry_reason or RetryReason.CONNECTION)
-        partial = USAGES[self._request.api](self._usage).usage
+        partial = USAGES[self._request.api](self._usage)
         return ended._replace(
-            usage=partial,
+            usage=partial.usage,
+            side=partial.side,
+            region=word(get(self._usage, "inference_geo")),
+            tier_served=word(get(self._usage, "service_tier")) or word(get(self._body, "service_tier")),
+            speed=word(get(self._usage, "speed")),
             usage_source=UsageSource.STREAM_PARTIAL,
             output_seen=self._output_seen(),
             # Hidden thinking is billed and never seen, an unread answer may be written in full: only the bound
@@ -205,7 +209,10 @@ class Watch:
             if usage is not None and self._growth is not None:
                 self._growth.read(usage)
         elif kind == "content_block_start":
-            self._calls += get(get(event, "content_block"), "type") in ("tool_use", "server_tool_use")
+            block = get(event, "content_block")
+            self._calls += get(block, "type") in ("tool_use", "server_tool_use")
+            if get(block, "type") == "server_tool_use":
+                self._body.setdefault("content", []).append(block)
         elif kind == "message_delta":
             self._body["stop_reason"] = get(get(event, "delta"), "stop_reason")
             self._merge(get(event, "usage"))

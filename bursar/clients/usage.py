@@ -7,17 +7,23 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from bursar._events import Usage
+from bursar._events import CREDIT, SideUsage, Usage
+from bursar.clients.iterations import split
 
 MOST_TOKENS: Final = 10**9
 """No single call uses more: a larger number is a defect of the counter, not a count."""
 
 
 class Reading(NamedTuple):
-    """A usage, or None and the reason why there is none: "usage_missing" or "invalid_usage"."""
+    """A usage, or None and the reason why there is none: "usage_missing" or "invalid_usage".
+
+    `side` is what is billed on top of it, `model` what it is billed as where that is another model than was asked.
+    """
 
     usage: Usage | None
     flags: tuple[str, ...] = ()
+    side: tuple[SideUsage, ...] = ()
+    model: str | None = None
 
 
 class _InvalidError(Exception):
@@ -29,9 +35,23 @@ def get(value: Any, name: str) -> Any:
     return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
 
 
+def word(value: Any) -> str | None:
+    """A text, and nothing else that might stand in its place."""
+    return value if isinstance(value, str) else None
+
+
 def anthropic_usage(raw: Any) -> Reading:
     """Read a Messages usage (the `usage` of `message_start` merged with that of `message_delta` for a stream)."""
-    return _read(raw, _anthropic)
+    reading = _read(raw, _anthropic)
+    if reading.usage is None or (get(raw, "iterations") is None and get(raw, "fallback_credit") is None):
+        return reading
+    try:
+        parts = split(get(raw, "iterations"), reading.usage, get, _anthropic)
+    except _InvalidError:
+        return Reading(None, ("invalid_usage",))
+    credit = get(get(get(raw, "fallback_credit"), "status"), "type") == "redeemed"
+    flags = (*reading.flags, *parts.flags, *((CREDIT,) if credit and CREDIT not in parts.flags else ()))
+    return Reading(parts.usage, flags, parts.side, parts.model)
 
 
 def chat_usage(raw: Any) -> Reading:
@@ -79,6 +99,9 @@ def _anthropic(raw: Any) -> Usage | None:
     lives = get(raw, "cache_creation")
     hour = _count(get(lives, "ephemeral_1h_input_tokens")) if lives is not None else 0
     five = _count(get(lives, "ephemeral_5m_input_tokens")) if lives is not None else 0
+    if written > hour + five and hour:
+        # The totals of a stream's end have outgrown the lifetimes of its beginning: the rest is as dear as can be.
+        hour = written - five
     written = max(written, hour + five)
     details = get(raw, "output_tokens_details")
     tools = get(raw, "server_tool_use")
@@ -90,6 +113,8 @@ def _anthropic(raw: Any) -> Usage | None:
         cache_write_1h_tokens=hour,
         reasoning_tokens=_count(get(details, "thinking_tokens")) if details is not None else 0,
         web_searches=_count(get(tools, "web_search_requests")) if tools is not None else 0,
+        web_fetches=_count(get(tools, "web_fetch_requests")) if tools is not None else 0,
+        code_executions=_count(get(tools, "code_execution_requests")) if tools is not None else 0,
     )
 
 
@@ -109,13 +134,16 @@ def _openai(raw: Any, into: str, out: str) -> Usage | None:
     written = _count(get(inside, "cache_write_tokens"))
     lives = get(inside, "cache_write_tokens_details")
     half_day = _count(get(lives, "ttl_12h_tokens"))
+    written = max(written, half_day + _count(get(lives, "ttl_30m_tokens")))
     return Usage(
         input_tokens=_count(given),
         output_tokens=_count(made),
         cache_read_tokens=_count(get(inside, "cached_tokens")),
-        cache_write_30m_tokens=max(0, written - half_day),
+        cache_write_30m_tokens=written - half_day,
         cache_write_12h_tokens=half_day,
         reasoning_tokens=_count(get(outside, "reasoning_tokens")),
+        audio_input_tokens=_count(get(inside, "audio_tokens")),
+        audio_output_tokens=_count(get(outside, "audio_tokens")),
     )
 
 

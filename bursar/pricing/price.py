@@ -6,14 +6,13 @@ of that rounding lies in the largest part, so that the parts add up to the price
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar._events import CostStatus
+from bursar._events import CostStatus, Usage
 from bursar._money import PICO_PER_NANO
 
 if TYPE_CHECKING:
-    from bursar._events import Usage
-    from bursar.pricing.rates import RateCard
+    from bursar.pricing.rates import RateCard, Rates
 
 
 class Cost(NamedTuple):
@@ -28,7 +27,12 @@ class Cost(NamedTuple):
     fees_nusd: int = 0
 
 
-UNKNOWN = Cost(None, CostStatus.UNKNOWN)
+UNKNOWN: Final = Cost(None, CostStatus.UNKNOWN)
+_FIRST_EXTRA: Final = Usage._fields.index("web_searches")
+_WEAKNESS: Final = (
+    CostStatus.LIST_PRICE, CostStatus.PROVIDER, CostStatus.UPPER_BOUND, CostStatus.ESTIMATED, CostStatus.LOWER_BOUND,
+    CostStatus.UNKNOWN,
+)  # fmt: skip
 
 
 def price(usage: Usage, card: RateCard | None, *, measured: bool = True) -> Cost:
@@ -42,7 +46,7 @@ def price(usage: Usage, card: RateCard | None, *, measured: bool = True) -> Cost
     uncached = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens
     if uncached < 0:
         # Parts that exceed their whole: every part is priced, nothing is subtracted.
-        uncached, status = 0, CostStatus.UPPER_BOUND
+        uncached, status = 0, weaker(status, CostStatus.UPPER_BOUND)
     into = uncached * rates.input
     out = usage.output_tokens * rates.output
     read = usage.cache_read_tokens * rates.cache_read
@@ -53,11 +57,8 @@ def price(usage: Usage, card: RateCard | None, *, measured: bool = True) -> Cost
         + usage.cache_write_12h_tokens * rates.cache_write_12h
     )
     fees = 0
-    if usage.web_searches:
-        if card.web_search_nusd is None:
-            status = CostStatus.LOWER_BOUND
-        else:
-            fees = usage.web_searches * card.web_search_nusd * PICO_PER_NANO
+    if any(usage[_FIRST_EXTRA:]):
+        into, out, read, fees, status = _extras(usage, card, rates, (into, out, read, status))
     if card.assumed and status is CostStatus.LIST_PRICE and _uses(usage, card.assumed):
         status = CostStatus.UPPER_BOUND
     total = -(-(into + out + read + written + fees) // PICO_PER_NANO)
@@ -66,6 +67,48 @@ def price(usage: Usage, card: RateCard | None, *, measured: bool = True) -> Cost
     if residue:
         parts[parts.index(max(parts))] += residue
     return Cost(total, status, *parts)
+
+
+def add(first: Cost, second: Cost) -> Cost:
+    """Two costs as one: unknown where either is, and as sure as the less sure of them."""
+    if first.nusd is None or second.nusd is None:
+        return UNKNOWN
+    status = weaker(first.status, second.status)
+    return Cost(first.nusd + second.nusd, status, *map(sum, zip(first[2:], second[2:], strict=True)))
+
+
+def weaker(first: CostStatus, second: CostStatus) -> CostStatus:
+    """Of two statuses the one that promises less."""
+    return max(first, second, key=_WEAKNESS.index)
+
+
+def _extras(
+    usage: Usage, card: RateCard, rates: Rates, parts: tuple[int, int, int, CostStatus]
+) -> tuple[int, int, int, int, CostStatus]:
+    """Audio at its own rates, and what the provider's own tools cost."""
+    into, out, read, status = parts
+    heard = min(usage.audio_input_tokens, usage.input_tokens)
+    spoken = min(usage.audio_output_tokens, usage.output_tokens)
+    if heard:
+        # Nobody says which of the cached tokens are audio: text first, whose cache saves less.
+        cached = min(heard, max(0, usage.cache_read_tokens + heard - usage.input_tokens))
+        into += (heard - cached) * (rates.audio_input - rates.input)
+        read += cached * (rates.audio_cache_read - rates.cache_read)
+        if usage.cache_read_tokens:
+            status = weaker(status, CostStatus.UPPER_BOUND)
+    out += spoken * (rates.audio_output - rates.output)
+    fees = 0
+    for count, fee in ((usage.web_searches, card.web_search_nusd), (usage.file_searches, card.file_search_nusd)):
+        if fee is not None:
+            fees += count * fee * PICO_PER_NANO
+        elif count:
+            status = CostStatus.LOWER_BOUND
+    # Containers are billed by their hours and pictures by their size, which no answer says; a fetch costs its tokens.
+    if usage.code_executions or usage.image_generations:
+        status = CostStatus.LOWER_BOUND
+    if card.missing and _uses(usage, card.missing):
+        status = CostStatus.LOWER_BOUND
+    return max(0, into), out, read, fees, status
 
 
 def _uses(usage: Usage, kinds: tuple[str, ...]) -> bool:

@@ -10,11 +10,14 @@ It shares no code with what it tests: prices, tokens and usage are its own.
 
 from bursar.testing.billing import ModelPrice, Rates, rates
 from bursar.testing.books import Charge, ReceivedRequest
+from bursar.testing.extras import Extras, Iteration
 from bursar.testing.provider import Provider
 from bursar.testing.reply import Reply, ToolUse, scripted
 
 __all__ = [
     "Charge",
+    "Extras",
+    "Iteration",
     "ModelPrice",
     "Provider",
     "Rates",

@@ -14,22 +14,25 @@ _NANODOLLARS_PER_DOLLAR_PER_MILLION = 1000
 
 @dataclass(frozen=True, slots=True)
 class InputTokens:
-    """The prompt of one call, in tokens; the four parts do not overlap."""
+    """The prompt of one call, in tokens; the parts do not overlap. `uncached` is text, `audio` is not cached either."""
 
     uncached: int = 0
     cache_read: int = 0
     cache_write_5m: int = 0
     cache_write_1h: int = 0
+    cache_write_30m: int = 0
+    cache_write_12h: int = 0
+    audio: int = 0
 
     @property
     def total(self) -> int:
         """All tokens of the prompt."""
-        return self.uncached + self.cache_read + self.cache_write
+        return self.uncached + self.audio + self.cache_read + self.cache_write
 
     @property
     def cache_write(self) -> int:
-        """Tokens written to the cache, for either lifetime."""
-        return self.cache_write_5m + self.cache_write_1h
+        """Tokens written to the cache, for any lifetime."""
+        return self.cache_write_5m + self.cache_write_1h + self.cache_write_30m + self.cache_write_12h
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +44,25 @@ class Rates:
     cache_read: Decimal
     cache_write_5m: Decimal
     cache_write_1h: Decimal
+    cache_write_30m: Decimal
+    cache_write_12h: Decimal
+    audio: Decimal
+    audio_output: Decimal
 
-    def nusd(self, prompt: InputTokens, output_tokens: int) -> int:
-        """The price in nano-dollars, rounded up once."""
+    def nusd(self, prompt: InputTokens, output_tokens: int, audio_output: int = 0, factor: Decimal = Decimal(1)) -> int:
+        """The price in nano-dollars, rounded up once. `audio_output` is the part of the output that is audio."""
         dollars_times_million = (
             self.uncached * prompt.uncached
             + self.cache_read * prompt.cache_read
             + self.cache_write_5m * prompt.cache_write_5m
             + self.cache_write_1h * prompt.cache_write_1h
-            + self.output * output_tokens
+            + self.cache_write_30m * prompt.cache_write_30m
+            + self.cache_write_12h * prompt.cache_write_12h
+            + self.audio * prompt.audio
+            + self.audio_output * audio_output
+            + self.output * (output_tokens - audio_output)
         )
-        return math.ceil(dollars_times_million * _NANODOLLARS_PER_DOLLAR_PER_MILLION)
+        return math.ceil(dollars_times_million * factor * _NANODOLLARS_PER_DOLLAR_PER_MILLION)
 
 
 def rates(
@@ -61,14 +72,22 @@ def rates(
     read: str | None = None,
     write_5m: str | None = None,
     write_1h: str | None = None,
+    write_30m: str | None = None,
+    write_12h: str | None = None,
+    audio: str | None = None,
+    audio_output: str | None = None,
 ) -> Rates:
-    """Rates from dollars per million tokens; a cache price not given is the price of uncached input."""
+    """Rates from dollars per million tokens; a price that is not given is that of uncached input, or of output."""
     return Rates(
         uncached=Decimal(uncached),
         output=Decimal(output),
         cache_read=Decimal(read or uncached),
         cache_write_5m=Decimal(write_5m or uncached),
         cache_write_1h=Decimal(write_1h or uncached),
+        cache_write_30m=Decimal(write_30m or uncached),
+        cache_write_12h=Decimal(write_12h or uncached),
+        audio=Decimal(audio or uncached),
+        audio_output=Decimal(audio_output or output),
     )
 
 
@@ -78,7 +97,8 @@ class ModelPrice:
 
     `long_context` applies to the whole call when the prompt has more than `long_context_above` tokens.
     `tiers` are the service tiers with rates of their own; any other tier is served and billed as standard.
-    `max_output` is the most tokens one answer may have. `reasoning` models refuse chat's `max_tokens`.
+    `max_output` is the most tokens one answer may have. `reasoning` models refuse chat's `max_tokens`. `fast` are the
+    rates of Anthropic's fast mode, `us` what everything per token is multiplied by when it is made in the US alone.
     """
 
     vendor: Vendor
@@ -88,9 +108,13 @@ class ModelPrice:
     long_context: Rates | None = None
     tiers: Mapping[str, Rates] = field(default_factory=lambda: MappingProxyType({}))
     reasoning: bool = False
+    fast: Rates | None = None
+    us: Decimal = Decimal(1)
 
-    def rates_for(self, tier: str, prompt_tokens: int) -> Rates:
-        """The rates of a call with that prompt in that service tier."""
+    def rates_for(self, tier: str, prompt_tokens: int, speed: str | None = None) -> Rates:
+        """The rates of a call with that prompt in that service tier, at that speed."""
+        if speed == "fast" and self.fast is not None:
+            return self.fast
         if tier in self.tiers:
             return self.tiers[tier]
         above = self.long_context_above

@@ -34,8 +34,9 @@ class ReceivedRequest:
 class Charge:
     """What one request cost: tokens of each kind, and the price in nano-dollars.
 
-    `input_tokens` is the uncached part of the prompt; `cache_read` and the two `cache_write` come on top.
-    `output_tokens` includes reasoning and, in chat, all `n` choices.
+    `input_tokens` is the uncached part of the prompt; `cache_read`, the `cache_write`s and audio come on top.
+    `output_tokens` includes reasoning, audio and, in chat, all `n` choices. `beside_nusd` is the part of the price that
+    other models and summaries had, by Anthropic's iterations.
     """
 
     number: int
@@ -49,6 +50,12 @@ class Charge:
     nusd: int
     ended: Ended
     stream: bool
+    cache_write_30m: int = 0
+    cache_write_12h: int = 0
+    audio_input: int = 0
+    audio_output: int = 0
+    web_searches: int = 0
+    beside_nusd: int = 0
 
 
 class Books:

@@ -35,15 +35,20 @@ def completion(answer: Answer) -> dict[str, Any]:
 def usage(answer: Answer) -> dict[str, Any]:
     """Prompt tokens include cached ones, completion tokens include reasoning and all choices."""
     prompt, output = answer.prompt, answer.output_tokens
+    spoken = min(answer.reply.extras.audio_output_tokens, output)
     reasoning = answer.generation.thinking_tokens * answer.choices
     return {
         "prompt_tokens": prompt.total,
         "completion_tokens": output,
         "total_tokens": prompt.total + output,
-        "prompt_tokens_details": {"cached_tokens": prompt.cache_read, "audio_tokens": 0},
+        "prompt_tokens_details": {
+            "cached_tokens": prompt.cache_read,
+            "audio_tokens": prompt.audio,
+            "cache_write_tokens": prompt.cache_write,
+        },
         "completion_tokens_details": {
             "reasoning_tokens": reasoning,
-            "audio_tokens": 0,
+            "audio_tokens": spoken,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
         },

@@ -5,11 +5,13 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from bursar.testing.bill import answer_nusd, beside_nusd
 from bursar.testing.billing import InputTokens, ModelPrice
 from bursar.testing.books import Books, Charge, Ended, ReceivedRequest
 from bursar.testing.cache import PromptCache, Reading
 from bursar.testing.connection import Connection
 from bursar.testing.dialect import Answer, EventStream, Frame
+from bursar.testing.prices import PriceList
 from bursar.testing.refusal import RefusalError, id_header
 from bursar.testing.reply import Reply
 
@@ -25,6 +27,7 @@ class Delivery:
     request: ReceivedRequest
     reply: Reply
     price: ModelPrice
+    prices: PriceList
     books: Books
     cache: PromptCache
     connection: Connection
@@ -120,6 +123,9 @@ class Delivery:
         return "aborted" if self.connection.gone else "complete"
 
     def _charge(self, tier: str, prompt: InputTokens, output_tokens: int, ended: Ended) -> None:
+        extras = self.reply.extras
+        own = answer_nusd(self.price, tier, prompt, output_tokens, self.request.body, extras)
+        beside = beside_nusd(self.prices, self.price, self.request.body, extras)
         charge = Charge(
             number=self.request.number,
             model=self.request.model,
@@ -129,9 +135,15 @@ class Delivery:
             cache_write_5m=prompt.cache_write_5m,
             cache_write_1h=prompt.cache_write_1h,
             output_tokens=output_tokens,
-            nusd=self.price.nusd(tier, prompt, output_tokens),
+            nusd=own + beside,
             ended=ended,
             stream=self.request.stream,
+            cache_write_30m=prompt.cache_write_30m,
+            cache_write_12h=prompt.cache_write_12h,
+            audio_input=prompt.audio,
+            audio_output=min(extras.audio_output_tokens, output_tokens),
+            web_searches=extras.web_searches,
+            beside_nusd=beside,
         )
         self.books.charge(charge)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bursar.testing import clouds, embeddings_api, messages_api, responses_api
+from bursar.testing.bill import speed, with_extras
 from bursar.testing.billing import InputTokens, ModelPrice, Vendor
 from bursar.testing.books import COUNTING, Api, Books, ReceivedRequest
 from bursar.testing.cache import PromptCache, Segment
@@ -73,7 +74,9 @@ class Desk:
                 raise unreadable_body(vendor)
             price = self._admit(request, vendor)
             reply = self._reply(request)
-            await self._answer(Delivery(request, reply, price, self.books, self.cache, connection, self.latency_s))
+            await self._answer(
+                Delivery(request, reply, price, self.prices, self.books, self.cache, connection, self.latency_s)
+            )
         except RefusalError as refusal:
             request_id = f"req_{uuid.uuid4().hex[:24]}"
             headers = {**id_header(vendor, request_id), **refusal.headers}
@@ -135,9 +138,10 @@ class Desk:
             request=request,
             reply=reply,
             generation=generate(reply, price.max_output if asked is None else asked, request.number, ident),
-            prompt=reading.tokens,
+            prompt=with_extras(reading.tokens, reply.extras),
             choices=dialect.choices(request.body),
             tier=dialect.tier(request, reply, price),
+            speed=speed(price, request.body, reply.extras),
             ident=ident,
             created_s=int(time.time()),
         )

@@ -25,6 +25,7 @@ class Answer:
     prompt: InputTokens
     choices: int
     tier: str
+    speed: str
     ident: str
     created_s: int
 

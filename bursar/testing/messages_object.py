@@ -2,9 +2,18 @@
 
 from typing import Any
 
+from bursar.testing.bill import geo
 from bursar.testing.dialect import Answer
+from bursar.testing.extras import Iteration
 from bursar.testing.generation import Section
 
+_ENTRY = (
+    "input_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "cache_creation",
+    "output_tokens",
+)
 SIGNATURE = "c2lnbmVkIGJ5IG5vYm9keQ=="
 
 
@@ -25,7 +34,7 @@ def message(answer: Answer) -> dict[str, Any]:
     """The finished message."""
     blocks = [_block(section) for section in answer.generation.sections]
     body = {**head(answer), "content": blocks, "stop_reason": stop_reason(answer)}
-    return answer.reply.with_usage(body, usage(answer, answer.output_tokens))
+    return answer.reply.with_usage(body, usage(answer, answer.output_tokens) | at_the_end(answer))
 
 
 def usage(answer: Answer, output_tokens: int) -> dict[str, Any]:
@@ -42,6 +51,35 @@ def usage(answer: Answer, output_tokens: int) -> dict[str, Any]:
         "output_tokens": output_tokens,
         "output_tokens_details": {"thinking_tokens": min(answer.generation.thinking_tokens, output_tokens)},
         "service_tier": answer.tier,
+        "inference_geo": geo(answer.request.body, answer.reply.extras),
+        "speed": answer.speed,
+    }
+
+
+def at_the_end(answer: Answer) -> dict[str, Any]:
+    """What a usage has only when all is done: server tools, and the entries of beta features."""
+    extras = answer.reply.extras
+    found: dict[str, Any] = {}
+    if extras.web_searches or extras.web_fetches:
+        tools = {"web_search_requests": extras.web_searches, "web_fetch_requests": extras.web_fetches}
+        found["server_tool_use"] = tools
+    if extras.iterations:
+        own = usage(answer, answer.output_tokens)
+        found["iterations"] = [{"type": "message", **{name: own[name] for name in _ENTRY}}]
+        found["iterations"] += [_entry(iteration) for iteration in extras.iterations]
+    return found
+
+
+def _entry(iteration: Iteration) -> dict[str, Any]:
+    model = {} if iteration.model is None else {"model": iteration.model}
+    return {
+        "type": iteration.kind,
+        **model,
+        "input_tokens": iteration.input_tokens,
+        "cache_creation_input_tokens": iteration.cache_write_5m,
+        "cache_read_input_tokens": iteration.cache_read,
+        "cache_creation": {"ephemeral_5m_input_tokens": iteration.cache_write_5m, "ephemeral_1h_input_tokens": 0},
+        "output_tokens": iteration.output_tokens,
     }
 
 

@@ -44,7 +44,9 @@ class MessageStream:
         usage = objects.usage(self._answer, self._answer.output_tokens)
         delta = {"stop_reason": objects.stop_reason(self._answer), "stop_sequence": None}
         body = {"type": "message_delta", "delta": delta}
-        ended = self._answer.reply.with_usage(body, {name: usage[name] for name in _DELTA_USAGE})
+        ended = self._answer.reply.with_usage(
+            body, {name: usage[name] for name in _DELTA_USAGE} | objects.at_the_end(self._answer)
+        )
         return _event(ended) + _event({"type": "message_stop"})
 
     def error_event(self) -> bytes:

@@ -6,6 +6,7 @@ Sources, as published in November 2026: Anthropic, "Pricing" in the Claude API d
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from types import MappingProxyType
 
 from bursar.testing.billing import ModelPrice, Rates, rates
@@ -14,9 +15,23 @@ _DATE = re.compile(r"([-@]\d{8}|-\d{4}-\d{2}-\d{2}|-latest)(-v\d+:\d+)?$")
 
 
 def _claude(
-    standard: Rates, *, max_output: int = 64_000, above: int | None = None, long_context: Rates | None = None
+    standard: Rates,
+    *,
+    max_output: int = 64_000,
+    above: int | None = None,
+    long_context: Rates | None = None,
+    fast: Rates | None = None,
+    us: str = "1",
 ) -> ModelPrice:
-    return ModelPrice("anthropic", standard, max_output=max_output, long_context_above=above, long_context=long_context)
+    return ModelPrice(
+        "anthropic",
+        standard,
+        max_output=max_output,
+        long_context_above=above,
+        long_context=long_context,
+        fast=fast,
+        us=Decimal(us),
+    )
 
 
 def _gpt(
@@ -39,16 +54,26 @@ _CLAUDE: dict[str, ModelPrice] = {
         rates("0.10", "0.50", read="0.01", write_5m="0.125", write_1h="0.20"),
         above=100_000,
         long_context=rates("0.50", "2.50", read="0.05", write_5m="0.625", write_1h="1"),
+        us="1.1",
     ),
     "claude-sonnet-4-5": _claude(
         rates("3", "15", read="0.30", write_5m="3.75", write_1h="6"),
         above=200_000,
         long_context=rates("6", "22.50", read="0.60", write_5m="7.50", write_1h="12"),
     ),
-    "claude-sonnet-5": _claude(rates("2", "10", read="0.20", write_5m="2.50", write_1h="4"), max_output=128_000),
-    "claude-sonnet-5-5": _claude(rates("2", "10", read="0.10", write_5m="2.50", write_1h="4"), max_output=128_000),
+    "claude-sonnet-5": _claude(
+        rates("2", "10", read="0.20", write_5m="2.50", write_1h="4"), max_output=128_000, us="1.1"
+    ),
+    "claude-sonnet-5-5": _claude(
+        rates("2", "10", read="0.10", write_5m="2.50", write_1h="4"), max_output=128_000, us="1.1"
+    ),
     "claude-opus-4-5": _claude(rates("5", "25", read="0.50", write_5m="6.25", write_1h="10")),
-    "claude-opus-5-5": _claude(rates("4", "20", read="0.20", write_5m="5", write_1h="8"), max_output=128_000),
+    "claude-opus-5-5": _claude(
+        rates("4", "20", read="0.20", write_5m="5", write_1h="8"),
+        max_output=128_000,
+        fast=rates("8", "40", read="0.40", write_5m="10", write_1h="16"),
+        us="1.1",
+    ),
 }
 
 _GPT: dict[str, ModelPrice] = {
@@ -84,6 +109,14 @@ _GPT: dict[str, ModelPrice] = {
         priority=rates("2", "8", read="0.50"),
         reasoning=True,
     ),
+    "gpt-6.1-terra": _gpt(
+        rates("1", "5", read="0.05", write_30m="1.25", write_12h="2.50"),
+        128_000,
+        flex=rates("0.50", "2.50", read="0.025", write_30m="0.625", write_12h="1.25"),
+        priority=rates("2", "10", read="0.10", write_30m="2.50", write_12h="5"),
+        reasoning=True,
+    ),
+    "gpt-audio": _gpt(rates("2.50", "10", audio="32", audio_output="64"), 16_384),
     "gpt-3.5-turbo-instruct": _gpt(rates("1.50", "2"), 4_096),
     "text-embedding-3-small": _gpt(rates("0.02", "0"), 0),
 }

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bursar.testing.books import COUNTING, ReceivedRequest
+from bursar.testing.extras import NONE, Extras
 
 Fault = Literal["reset", "reset_after_billing", "drop_mid_stream", "error_mid_stream", "hang", "no_usage"]
 
@@ -39,7 +40,7 @@ class Reply:
     the time to the first byte instead of the provider's, `chunk_tokens` the output tokens per stream event,
     `chunk_delay_s` the seconds each of them takes, also in a plain call. `service_tier` is the tier that
     serves and bills the call instead of the one asked for. `ignores_cap`: the whole answer is written, as some
-    self-hosted servers do, however low the caller's cap.
+    self-hosted servers do, however low the caller's cap. `extras` is what is billed besides plain tokens.
     """
 
     text: str | None = None
@@ -58,6 +59,7 @@ class Reply:
     chunk_delay_s: float = 0.0
     service_tier: str | None = None
     ignores_cap: bool = False
+    extras: Extras = NONE
 
     def with_usage(self, body: dict[str, Any], usage: dict[str, Any]) -> dict[str, Any]:
         """`body` with its usage, with what the script puts in its place, or with none."""

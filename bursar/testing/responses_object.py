@@ -48,7 +48,7 @@ def finished(answer: Answer) -> dict[str, Any]:
     body |= {
         "status": "incomplete" if cut else "completed",
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
-        "output": [item(answer, index, section) for index, section in sections],
+        "output": [*_searches(answer), *(item(answer, index, section) for index, section in sections)],
     }
     return answer.reply.with_usage(body, _usage(answer))
 
@@ -86,11 +86,29 @@ def part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
+def _searches(answer: Answer) -> list[dict[str, Any]]:
+    # Each search, and one look into a page that it found, which costs nothing of its own.
+    extras = answer.reply.extras
+    actions: list[dict[str, Any]] = [{"type": "search", "query": "news"}] * extras.web_searches
+    actions += [{"type": "open_page", "url": "https://example.com"}] * extras.web_fetches
+    return [
+        {"id": f"ws_{answer.ident}{index:02d}", "type": "web_search_call", "status": "completed", "action": action}
+        for index, action in enumerate(actions)
+    ]
+
+
 def _usage(answer: Answer) -> dict[str, Any]:
     prompt, output = answer.prompt, answer.output_tokens
     return {
         "input_tokens": prompt.total,
-        "input_tokens_details": {"cached_tokens": prompt.cache_read, "cache_write_tokens": 0},
+        "input_tokens_details": {
+            "cached_tokens": prompt.cache_read,
+            "cache_write_tokens": prompt.cache_write,
+            "cache_write_tokens_details": {
+                "ttl_30m_tokens": prompt.cache_write_30m,
+                "ttl_12h_tokens": prompt.cache_write_12h,
+            },
+        },
         "output_tokens": output,
         "output_tokens_details": {"reasoning_tokens": answer.generation.thinking_tokens},
         "total_tokens": prompt.total + output,

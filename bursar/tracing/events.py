@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar._records import ModelCall, RunRecord
+from bursar.tracing.values import LONGEST, clean
 
 if TYPE_CHECKING:
     from bursar._records import Record, Tags, Verdict
@@ -24,6 +25,19 @@ def event_of(record: Record, user_hash: str | None) -> tuple[str, dict[str, Any]
     if isinstance(record, RunRecord):
         return RUN, _run(record, user_hash)
     return VERDICT, _verdict(record)
+
+
+def side_usage(call: ModelCall) -> list[dict[str, Any]]:
+    """What a call caused beside its answer: kind, model, cost, and the counts that are not zero."""
+    return [
+        {
+            "kind": clean(beside.kind, LONGEST),
+            "model": None if beside.model is None else clean(beside.model, LONGEST),
+            "nusd": beside.nusd,
+            **{name: count for name, count in beside.usage._asdict().items() if count},
+        }
+        for beside in call.side_usage
+    ]
 
 
 def _call(call: ModelCall, user_hash: str | None) -> dict[str, Any]:
@@ -47,6 +61,7 @@ def _call(call: ModelCall, user_hash: str | None) -> dict[str, Any]:
         "tier_requested": call.tier_requested,
         "tier_served": call.tier_served,
         "speed": call.speed,
+        "region": call.region,
         "status": call.status.value,
         "error_type": call.error_type,
         "http_status": call.http_status,
@@ -67,6 +82,13 @@ def _call(call: ModelCall, user_hash: str | None) -> dict[str, Any]:
         "cache_write_12h_tokens": usage.cache_write_12h_tokens,
         "reasoning_tokens": usage.reasoning_tokens,
         "web_searches": usage.web_searches,
+        "web_fetches": usage.web_fetches,
+        "file_searches": usage.file_searches,
+        "code_executions": usage.code_executions,
+        "image_generations": usage.image_generations,
+        "audio_input_tokens": usage.audio_input_tokens,
+        "audio_output_tokens": usage.audio_output_tokens,
+        "side_usage": side_usage(call),
         "tool_calls": call.tool_calls,
         "messages": call.messages,
         "tools_offered": call.tools_offered,

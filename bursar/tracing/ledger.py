@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bursar._errors import BursarWarning, ConfigError, LedgerError, StoreError
 from bursar._records import ModelCall, Verdict
 from bursar.db import Database, open_ledger
+from bursar.tracing.events import side_usage
 from bursar.tracing.spool import HASHED, Spool, from_spool, spooled
 from bursar.tracing.users import hash_user, load_user_key
 from bursar.tracing.values import LONGEST, clean, fit, plain, safe, to_json
@@ -33,11 +34,12 @@ _MOST_KNOWN: Final = 4_096
 _CALL: Final = (
     "call_id, run, step, dimension, ending, user_hash, session_id, ts_us, latency_us, ttft_us, queue_us, response_id, "
     "request_id, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_30m_tokens, "
-    "cache_write_1h_tokens, cache_write_12h_tokens, reasoning_tokens, web_searches, tool_calls, messages, "
+    "cache_write_1h_tokens, cache_write_12h_tokens, reasoning_tokens, web_searches, web_fetches, file_searches, "
+    "code_executions, image_generations, audio_input_tokens, audio_output_tokens, tool_calls, messages, "
     "tools_offered, max_tokens, sent_max_tokens, est_input_tokens, held_nusd, held_tokens, cost_nusd, "
-    "cost_input_nusd, cost_output_nusd, cost_cache_read_nusd, cost_cache_write_nusd, cost_fees_nusd"
+    "cost_input_nusd, cost_output_nusd, cost_cache_read_nusd, cost_cache_write_nusd, cost_fees_nusd, side_usage"
 )
-_INSERT_CALL: Final = f"INSERT OR IGNORE INTO model_call ({_CALL}) VALUES ({', '.join('?' * 36)})"
+_INSERT_CALL: Final = f"INSERT OR IGNORE INTO model_call ({_CALL}) VALUES ({', '.join('?' * 43)})"
 _RUN: Final = (
     "run_id, parent_run_id, dimension, user_hash, session_id, started_us, ended_us, stop_reason, steps, tool_calls, "
     "tokens, cost_nusd, unpriced, unmeasured_nusd, limits"
@@ -53,6 +55,7 @@ _INSERT_VERDICT: Final = f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES ({'
 _DIMENSION: Final = (
     "workflow", "env", "feature", "owner", "tenant", "promise", "release", "prompt_version", "extra", "operation",
     "provider", "request_model", "response_model", "host", "tier_requested", "tier_served", "speed", "path",
+    "region",
 )  # fmt: skip
 _ENDING: Final = (
     "status", "error_type", "http_status", "finish_reason", "retry_reason", "usage_source", "bound", "flags",
@@ -234,6 +237,7 @@ class Ledger:
         dimension = (
             *_tag_columns(tags), call.operation, call.provider, call.request_model, call.response_model, call.host,
             call.tier_requested, call.tier_served, call.speed, call.path,
+            call.region,
         )  # fmt: skip
         ending = (
             call.status, call.error_type, call.http_status, call.finish_reason, call.retry_reason, call.usage_source,
@@ -247,11 +251,12 @@ class Ledger:
             call.max_tokens, call.sent_max_tokens, call.est_input_tokens, call.held_nusd, call.held_tokens,
             call.cost_nusd, call.cost_input_nusd, call.cost_output_nusd, call.cost_cache_read_nusd,
             call.cost_cache_write_nusd, call.cost_fees_nusd,
+            to_json(side_usage(call)) if call.side_usage else None,
         )  # fmt: skip
         return safe(row)
 
     def _run_row(self, run: Any, record: RunRecord) -> tuple[Any, ...]:
-        dimension = (*_tag_columns(record.who.tags), *(None,) * 9)
+        dimension = (*_tag_columns(record.who.tags), *(None,) * 10)
         row = (
             record.run_id, record.parent_run_id, self._number(run, dimension, _DIMENSION_SQL),
             self._user(record.who.user), record.who.session, record.started_us, record.ended_us, record.stop_reason,

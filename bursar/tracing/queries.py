@@ -8,7 +8,7 @@ import orjson
 
 from bursar._clock import first_id
 from bursar._errors import LedgerError
-from bursar._rows import CallRow, RunRow, SpendRow, VerdictRow
+from bursar._rows import CallRow, RunRow, SpendRow, UnpricedRow, VerdictRow
 from bursar.db import open_ledger
 
 if TYPE_CHECKING:
@@ -139,12 +139,23 @@ class Reader:
                 e.http_status, e.finish_reason, e.retry_reason, e.usage_source, e.flags, e.bound, c.ts_us,
                 c.latency_us, c.ttft_us, c.queue_us, c.input_tokens, c.cache_read_tokens, {_WRITES}, c.output_tokens,
                 c.reasoning_tokens, c.tool_calls, c.max_tokens, c.sent_max_tokens, c.held_nusd, c.cost_nusd,
-                e.cost_status, c.response_id, c.request_id
+                e.cost_status, c.response_id, c.request_id, e.price_version, d.region, c.web_searches,
+                c.audio_input_tokens, c.audio_output_tokens, c.side_usage
             FROM {_JOINED} JOIN run r ON r.number = c.run
             WHERE r.run_id IN (SELECT value FROM json_each(?)) ORDER BY c.call_id""",
             (_names(runs),),
         )
-        return [CallRow._make((*row[:12], tuple(row[12].split()), *row[13:])) for row in rows]
+        return [CallRow._make((*row[:12], tuple(row[12].split()), *row[13:-1], _side(row[-1]))) for row in rows]
+
+    def unpriced(self, since_us: int) -> list[UnpricedRow]:
+        """The models without a price that were called since then, the most called first."""
+        rows = self._ask(
+            f"""SELECT d.provider, d.request_model, d.response_model, count(*), {_sum("c.input_tokens")},
+                {_sum("c.output_tokens")}, max(c.ts_us) FROM {_JOINED}
+            WHERE c.call_id >= ? AND c.cost_nusd IS NULL GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3""",
+            (first_id(since_us),),
+        )
+        return [UnpricedRow._make(row) for row in rows]
 
     def verdicts(self, runs: Sequence[RunRow]) -> list[VerdictRow]:
         """What guards said in these runs, when it was not a plain yes."""
@@ -223,6 +234,13 @@ def _limits(text: str | None) -> tuple[tuple[str, int], ...]:
         # One run's limits that cannot be read are no reason to show no run.
         return ()
     return tuple(found.items())
+
+
+def _side(text: str | None) -> tuple[dict[str, Any], ...]:
+    try:
+        return tuple(orjson.loads(text or "[]"))
+    except ValueError:
+        return ()
 
 
 def _sum(column: str) -> str:

@@ -18,8 +18,8 @@ class Json(str):
     __slots__ = ()
 
 
-def to_json(items: dict[str, Any]) -> Json:
-    """Encode a dictionary of values that fit."""
+def to_json(items: dict[str, Any] | list[dict[str, Any]]) -> Json:
+    """Encode values that fit."""
     return Json(orjson.dumps(items).decode())
 
 

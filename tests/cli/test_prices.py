@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from bursar.cli.app import app
 
-KINDS = {"input", "output", "cache_read", "cache_write_5m", "cache_write_30m", "cache_write_1h", "cache_write_12h"}
+KINDS = {"input", "output", "cache_read", "cache_write_5m", "cache_write_30m", "cache_write_1h", "cache_write_12h",
+         "audio_input", "audio_cache_read", "audio_output"}  # fmt: skip
 DAY = ("--day", "2026-11-20")
 
 
@@ -33,8 +34,8 @@ def test_json_says_the_same_for_programs() -> None:
     assert done.exit_code == 0
     card = json.loads(done.output)
     assert set(card) == {
-        "provider", "model", "usd_per_million_tokens", "tiers", "usd_per_web_search", "context_window", "cost_status",
-        "assumed", "price_version",
+        "provider", "model", "usd_per_million_tokens", "tiers", "usd_per_web_search", "usd_per_file_search",
+        "context_window", "cost_status", "assumed", "missing", "price_version",
     }  # fmt: skip
     assert set(card["usd_per_million_tokens"]) == KINDS
     assert set(card["assumed"]) <= KINDS

@@ -1,0 +1,43 @@
+"""Extras: what an answer is billed for besides plain tokens, where a test asks for it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """One entry of Anthropic's `usage.iterations` that is not the answer itself.
+
+    "compaction" is billed at the price of the model that was asked, "advisor_message" at that of its own `model`; both
+    come on top of the totals of the usage. `input_tokens` are uncached.
+    """
+
+    kind: Literal["compaction", "advisor_message"]
+    input_tokens: int
+    output_tokens: int
+    model: str | None = None
+    cache_read: int = 0
+    cache_write_5m: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What comes on top, or is told apart.
+
+    `inference_geo` and `speed` are where and how fast an answer of Anthropic's was made, instead of what was asked.
+    `cache_write_30m` and `cache_write_12h` are tokens of the prompt that OpenAI writes to its cache. Audio tokens of
+    the input come on top of the prompt, those of the output are part of the answer.
+    """
+
+    web_searches: int = 0
+    web_fetches: int = 0
+    inference_geo: str | None = None
+    speed: str | None = None
+    cache_write_30m: int = 0
+    cache_write_12h: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    iterations: tuple[Iteration, ...] = ()
+
+
+NONE = Extras()
