@@ -21,7 +21,8 @@ _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.05rem; margin: 2.2rem 0 .4rem; } p { color: var(--soft); }
-svg { width: 100%; height: auto; overflow: visible; } .axis { fill: var(--soft); font-size: 12px; } .grid { stroke: var(--line); }
+svg { width: 100%; height: auto; overflow: visible; }
+.axis { fill: var(--soft); font-size: 12px; } .grid { stroke: var(--line); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 13px; }
 th, td { text-align: right; padding: .3rem .5rem; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; } tr.total { font-weight: 600; }
