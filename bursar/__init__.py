@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         PriceDataError,
         PriceUnknown,
         RecordingError,
+        RetriesExhausted,
         Stopped,
         StoreError,
         StoreUnavailable,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from bursar.clients.receipts import Receipt, cost
     from bursar.clients.wrap import wrap
     from bursar.guards.budget import Budget
+    from bursar.guards.retries import RetryCap
 
 __all__ = [
     "AlreadyCommitted",
@@ -57,6 +59,8 @@ __all__ = [
     "PriceUnknown",
     "Receipt",
     "RecordingError",
+    "RetriesExhausted",
+    "RetryCap",
     "Run",
     "Spend",
     "Stopped",
@@ -85,6 +89,7 @@ _HOMES = {
     "cost": "bursar.clients.receipts",
     "wrap": "bursar.clients.wrap",
     "Budget": "bursar.guards.budget",
+    "RetryCap": "bursar.guards.retries",
 }
 
 

@@ -5,31 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bursar.guards.lineage import NEW
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bursar._events import Amounts, ModelRequest
+    from bursar._earlier import Earlier
+    from bursar._events import Amounts, AttemptSource, ModelRequest, RetryReason
     from bursar._ports import Clock, Scope
     from bursar._records import Who
     from bursar._run import Run
     from bursar._terms import Deadline, Reserve, Term
+    from bursar.guards.lineage import Asked, Lineage
+    from bursar.guards.retries import RetryLimits
     from bursar.pricing.estimate import Estimate, Estimator
     from bursar.pricing.rates import PriceList, RateCard
 
 
 class World(NamedTuple):
-    """What the flow is given: time, prices, and what was learned so far."""
+    """What the flow is given: time, prices, what was learned so far, and what was asked a short while ago."""
 
     clock: Clock
     prices: PriceList
     estimator: Estimator
+    earlier: Earlier
 
 
 @dataclass(slots=True)
 class Frame:
     """Where a call happens: the budget path, the tags, and how its guards behave. Made once for a run or budget.
 
-    `reserves` are set aside from the calls of this frame; `final` are those that the last call may draw on.
+    `reserves` are set aside from the calls of this frame; `final` are those that the last call may draw on. `retries`
+    is where the retries of its calls end.
     """
 
     who: Who
@@ -45,6 +52,7 @@ class Frame:
     terms: tuple[Term, ...] = ()
     reserves: tuple[Reserve, ...] = ()
     final: tuple[Reserve, ...] = ()
+    retries: RetryLimits | None = None
 
 
 @dataclass(slots=True)
@@ -56,6 +64,10 @@ class Call:
     where content is kept, until that has been done. `shared` are the scopes that other processes share, `terms` those
     of them that refuse nothing, `shares_usd` says whether one limits dollars, `reached` whether holds go there too.
     `missing`: which of the `required` tags it lacks. `flags` go on the rows of its attempts.
+
+    `asked` tells it apart from others, `lineage` says what it follows. Of its attempts so far: what those that failed
+    were charged, when the last one ended (monotonic) and why it failed. `retries` is how often its SDK sends it again
+    at most.
     """
 
     op_id: str
@@ -74,6 +86,22 @@ class Call:
     required: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    asked: Asked | None = None
+    lineage: Lineage = NEW
+    failed_nusd: int = 0
+    ended_us: int | None = None
+    last_reason: RetryReason | None = None
+    retries: int = 0
+
+    @property
+    def sent_before(self) -> int:
+        """How often it was sent, and what it repeats."""
+        return self.attempts + (self.lineage.resubmits.attempts if self.lineage.resubmits else 0)
+
+    @property
+    def failed_before_nusd(self) -> int:
+        """What its failed attempts were charged, and those of what it repeats."""
+        return self.failed_nusd + (self.lineage.resubmits.nusd if self.lineage.resubmits else 0)
 
     @property
     def path(self) -> tuple[Scope, ...]:
@@ -92,7 +120,8 @@ class Attempt:
 
     `hold` is what it may cost at most, reserved where `reserved` says so; `estimate` what the bound was made of.
     `last`: the answer that ends a run; it must not ask for tools. `grown`: ids of the holds that a stream took later;
-    `hold` includes them. `outgrown`: the provider wrote more than its cap, so the cap bounds nothing.
+    `hold` includes them. `outgrown`: the provider wrote more than its cap, so the cap bounds nothing. `source` says who
+    sent it again, `backoff_us` how long after the end of what it follows.
     """
 
     call_id: str
@@ -112,3 +141,5 @@ class Attempt:
     closed: bool = False
     grown: tuple[str, ...] = ()
     outgrown: bool = False
+    source: AttemptSource | None = None
+    backoff_us: int | None = None

@@ -168,6 +168,9 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
         price_version=charged.card.version if charged.card is not None else None,
         region=_region(call, answer),
         side_usage=charged.side,
+        attempt_source=attempt.source,
+        fallback_from=call.lineage.fallback_from,
+        backoff_us=attempt.backoff_us,
     )
 
 

@@ -62,7 +62,7 @@ class Settings:
     content: str = "off"
     keep_content: str = "14d"
     limits: tuple[LimitSpec, ...] = ()
-    workflows: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    workflows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     prices: tuple[PriceSpec, ...] = ()
     config: Path | None = None
 

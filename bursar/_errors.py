@@ -3,6 +3,7 @@
 BursarError
 ├── Stopped                 a guard ended the run; nothing was sent for the call that raised it (but see `sent`)
 │   ├── BudgetExceeded      a limit has no room left for the call, or for the rest of a stream
+│   ├── RetriesExhausted    the same was sent often enough, for enough, or is to wait too long to be sent again
 │   ├── PriceUnknown        a limit in dollars, and a model without a price
 │   ├── Unattributed        a call without a tag that is required, or on a thread that lost its run
 │   └── StoreUnavailable    a shared limit cannot be read or written just now
@@ -39,7 +40,7 @@ class Stopped(BursarError):
     """A guard ended the run before the call was sent, or a stream on its way.
 
     Attributes: `run` (the run that was stopped, or None outside any), `reason` (one word), `sent` (whether
-    anything left for the provider: True only where a stream was cut).
+    anything of it left for the provider: True where a stream was cut, and where earlier attempts had failed).
     """
 
     reason = "stopped"
@@ -89,6 +90,34 @@ class BudgetExceeded(Stopped):
     def remaining(self) -> int:
         """What the limit still had, below zero after an overrun."""
         return self.limit - self.settled - self.held
+
+
+class RetriesExhausted(Stopped):
+    """An operation is not sent again: a `RetryCap` ends its retries, the SDK's and the caller's own.
+
+    Attributes: `why` ("attempts", "usd", "price_unknown" or "retry_after"), `attempts` (how often it was sent, with
+    what it repeats), `spent` (nano-dollars that the failed attempts were charged), `limit` (attempts, nano-dollars, or
+    for "retry_after" microseconds), `last_reason` (why the last attempt failed, in the ledger's words, or None),
+    `retry_after` (seconds that the provider asks to wait, or None). `sent` is True: its earlier attempts were.
+    """
+
+    reason = "retries"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        why: str,
+        attempts: int,
+        spent: int,
+        limit: int,
+        last_reason: str | None,
+        retry_after: float | None = None,
+        run: Run | None = None,
+    ) -> None:
+        super().__init__(message, run=run, sent=True)
+        self.why, self.attempts, self.spent, self.limit = why, attempts, spent, limit
+        self.last_reason, self.retry_after = last_reason, retry_after
 
 
 class PriceUnknown(Stopped):

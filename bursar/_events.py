@@ -143,6 +143,18 @@ class RetryReason(StrEnum):
     OTHER = "other"
 
 
+class AttemptSource(StrEnum):
+    """Who sent an attempt again; of the first attempt at something new nobody did.
+
+    sdk: the SDK, inside one call of it. harness: the caller, who asked the same once more after it had failed.
+    fallback: the caller, who asked another model after one had failed.
+    """
+
+    SDK = "sdk"
+    HARNESS = "harness"
+    FALLBACK = "fallback"
+
+
 class Transcript(NamedTuple):
     """What goes in, measured and not kept: token estimates and bytes, never text.
 
@@ -196,6 +208,8 @@ class Answer(NamedTuple):
     `side` is what is billed on top of `usage`. `billed_model` is what `usage` is billed as where the provider says that
     another model answered than was asked; `region` where it says it was processed.
     `said` is the answer itself as the adapter has it, for whoever was told to keep content; nobody else looks at it.
+    `retryable`: an SDK sends such a request again, where it has retries left. `retry_after_us` is how long the provider
+    asks it to wait before that, None where it does not say.
     """
 
     status: Status
@@ -221,3 +235,5 @@ class Answer(NamedTuple):
     billed_model: str | None = None
     region: str | None = None
     said: object = None
+    retryable: bool = False
+    retry_after_us: int | None = None

@@ -20,6 +20,7 @@ from bursar._growth import beyond
 from bursar._notices import pass_soft_limits, speak
 from bursar._ports import Denied, Limit, Posted, Posting, Release, Reserve, Sent, Settle, Write
 from bursar._refusals import claim_last, give_back, refuse_growth, refuse_unattributed
+from bursar._retries import follow, refuse_retry, refuse_wait, remarks, remember
 from bursar._verdicts import Grant
 from bursar.guards.budget import amounts
 
@@ -40,13 +41,15 @@ def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     """Admit the next attempt of a call, or raise `Stopped` before anything is sent."""
     if call.missing:
         yield from refuse_unattributed(call, world)
-    if not call.frame.final:
-        return (yield from _open(call, world))
     try:
-        yield from claim_last(call, world)
+        if call.frame.final:
+            yield from claim_last(call, world)
         return (yield from _open(call, world))
     except BaseException:
-        give_back(call)
+        if call.frame.final:
+            give_back(call)
+        if call.attempts:
+            world.earlier.over(call)
         raise
 
 
@@ -63,6 +66,7 @@ def _open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
         standard = context_of(None, request.speed, place)
         card = world.prices.card(request.provider, request.model, context=standard, day=clock.today())
     wish = Admission(call, f"{call.op_id}/{call.attempts}", card, world, began_us, estimate_of(call, card, world))
+    yield from refuse_retry(call, wish.estimate, world)
     for reserve in () if frame.observe else frame.reserves:
         limits = reserve.resize(wish.estimate.demand, hard=frame.hard)
         if limits is not None:
@@ -76,6 +80,7 @@ def _open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     started_us = clock.monotonic_us()
     if grant.cap is not None:
         call.cap = grant.cap
+    source, backoff_us = follow(call, world, began_us, started_us)
     call.attempts += 1
     return Attempt(
         call_id=wish.call_id,
@@ -92,6 +97,8 @@ def _open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
         crowd=wish.crowd,
         queue_us=started_us - began_us,
         last=bool(frame.final) and not frame.observe,
+        source=source,
+        backoff_us=backoff_us,
     )
 
 
@@ -125,6 +132,7 @@ def close(call: Call, attempt: Attempt, answer: Answer, world: World) -> Generat
         raise RuntimeError(f"attempt {attempt.call_id} was closed twice")
     attempt.closed = True
     frame = call.frame
+    answer = remarks(answer)
     charged = charge(call, attempt, answer, world)
     measured = charged.source is UsageSource.PROVIDER
     if answer.charge == "release":
@@ -136,6 +144,7 @@ def close(call: Call, attempt: Attempt, answer: Answer, world: World) -> Generat
         if call.path:
             yield Settle(attempt.call_id, call.path, charged.amounts, measured)
     record = record_of(call, attempt, answer, charged, world)
+    remember(call, attempt, answer, record, world)
     if frame.run is not None:
         frame.run.tally(record)
     if call.shared and answer.charge != "release":
@@ -153,6 +162,15 @@ def close(call: Call, attempt: Attempt, answer: Answer, world: World) -> Generat
     if frame.terms:
         yield from speak(call, world)
     return record
+
+
+def heed(call: Call, answer: Answer, world: World) -> Generator[Effect, Any, None]:
+    """After a failed attempt: raise `Stopped` in place of a wait that the provider asks for and nobody should keep."""
+    try:
+        yield from refuse_wait(call, answer, world)
+    except BaseException:
+        world.earlier.over(call)
+        raise
 
 
 def _unheld(estimate: Estimate) -> Grant:

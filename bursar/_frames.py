@@ -17,12 +17,16 @@ from bursar._scoped import ScopedFrame
 from bursar._shares import Shares
 from bursar._terms import Reserve, Term
 from bursar.guards.budget import Budget, Unlimited
+from bursar.guards.retries import RetryCap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bursar._process import Process
+    from bursar.guards.retries import RetryLimits
 
+Spec = Budget | Unlimited | RetryCap
+"""What a run and a wrapped client can be given."""
 _NAMED_TAGS = frozenset(Tags._fields) - {"workflow", "extra"}
 _said: set[str] = set()
 
@@ -47,20 +51,20 @@ def make_who(workflow: str | None, *, user: str | None = None, session: str | No
     return Who(Tags(workflow=workflow or UNATTRIBUTED, extra=extra, **known), user, session)
 
 
-def check_guards(guards: Sequence[Budget | Unlimited]) -> list[Budget | Unlimited]:
+def check_guards(guards: Sequence[Spec]) -> list[Spec]:
     """Refuse what is no guard; the same object given twice counts once."""
-    kept: list[Budget | Unlimited] = []
+    kept: list[Spec] = []
     for guard in guards:
-        if not isinstance(guard, Budget | Unlimited):
+        if not isinstance(guard, Budget | Unlimited | RetryCap):
             raise TypeError(f"{guard!r} is not a guard; a limit is written Budget(usd='0.50')")
         if not any(guard is other for other in kept):
             kept.append(guard)
     return kept
 
 
-def client_frame(who: Who, budgets: Sequence[Budget | Unlimited]) -> ScopedFrame:
+def client_frame(who: Who, guards: Sequence[Spec]) -> ScopedFrame:
     """The frame of a wrapped client outside of any run."""
-    for spec in budgets:
+    for spec in guards:
         for name in ("seconds", "reserve_final"):
             if getattr(spec, name, None) is not None:
                 raise ConfigError(
@@ -69,7 +73,8 @@ def client_frame(who: Who, budgets: Sequence[Budget | Unlimited]) -> ScopedFrame
                 )
     owner = process()
     frame = ScopedFrame(who, observe=owner.settings.mode == "observe", owner=owner, shares=_shares(who, owner))
-    added = [(spec, Account(Scope("client", new_id()), spec, owner)) for spec in budgets if isinstance(spec, Budget)]
+    frame.retries = _retries(guards, who, owner, None)
+    added = [(spec, Account(Scope("client", new_id()), spec, owner)) for spec in guards if isinstance(spec, Budget)]
     return narrow(frame, added) if added else frame
 
 
@@ -84,6 +89,8 @@ def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
         inner.who.session or client.who.session,
     )
     frame = inner if who == inner.who else replace(inner, who=who, shares=_shares(who, inner.owner))
+    if client.retries is not None:
+        frame = replace(frame, retries=client.retries.strictest(inner.retries))
     if not client.accounts or client.owner is not inner.owner:
         # After `configure` a run that is still open goes on with the parts that it was opened with.
         return frame
@@ -101,13 +108,14 @@ def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
 
 
 def run_frame(
-    who: Who, budgets: Sequence[Budget | Unlimited], outer: ScopedFrame | None, owner: Process, *, observe: bool | None
+    who: Who, guards: Sequence[Spec], outer: ScopedFrame | None, owner: Process, *, observe: bool | None
 ) -> ScopedFrame:
-    specs = [spec for spec in budgets if isinstance(spec, Budget)]
+    specs = [spec for spec in guards if isinstance(spec, Budget)]
     declared = owner.settings.workflows.get(who.tags.workflow, {})
     if "usd_per_run" in declared:
         specs.append(Budget(usd=declared["usd_per_run"]))
-    default = not budgets and not specs and (outer is None or not outer.limits)
+    unlimited = any(isinstance(spec, Unlimited) for spec in guards)
+    default = not unlimited and not specs and (outer is None or not outer.limits)
     if default:
         specs = [_default_budget(owner, who)]
     run_id = new_id()
@@ -120,6 +128,7 @@ def run_frame(
     base = outer or ScopedFrame(who, owner=owner)
     judged = owner.settings.mode == "observe" if observe is None else observe
     base = replace(base, who=who, run=opened, shares=_shares(who, owner), observe=judged or base.observe)
+    base.retries = _retries(guards, who, owner, base.retries)
     frame = narrow(base, added, lenient=default)
     # The run's own `final` draws on whatever any of its budgets has set aside.
     first.reserves = tuple(reserve for _, account in added for reserve in account.reserves)
@@ -162,6 +171,16 @@ def narrow(frame: ScopedFrame, added: Sequence[tuple[Budget | None, Account]], *
 
 def _shares(who: Who, owner: Process) -> Shares | None:
     return Shares(who, owner) if owner.settings.limits else None
+
+
+def _retries(guards: Sequence[Spec], who: Who, owner: Process, outer: RetryLimits | None) -> RetryLimits | None:
+    caps = [guard for guard in guards if isinstance(guard, RetryCap)]
+    declared = owner.settings.workflows.get(who.tags.workflow, {}).get("retries")
+    if declared is not None:
+        caps.append(RetryCap(**declared))
+    for cap in caps:
+        outer = cap.limits().strictest(outer)
+    return outer
 
 
 def _wait(specs: Sequence[Budget]) -> float:

@@ -16,18 +16,20 @@ from bursar._process import process
 from bursar._records import Who
 from bursar._run import BudgetScope, Run
 from bursar._scoped import Opener, scoped_frame
-from bursar.guards.budget import Budget, Unlimited
+from bursar.guards.budget import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from bursar._frames import Spec
 
 
 class RunOpener(Opener):
     """What `bursar.run` returns."""
 
-    def __init__(self, who: Who, budgets: Sequence[Budget | Unlimited], *, observe: bool | None) -> None:
+    def __init__(self, who: Who, guards: Sequence[Spec], *, observe: bool | None) -> None:
         super().__init__()
-        self._who, self._budgets, self._observe = who, budgets, observe
+        self._who, self._guards, self._observe = who, guards, observe
 
     def __enter__(self) -> Run:
         return self._enter()
@@ -39,14 +41,14 @@ class RunOpener(Opener):
         outer = scoped_frame()
         owner = outer.owner if outer else process()
         owner.adopt()
-        frame = run_frame(self._who, self._budgets, outer, owner, observe=self._observe)
+        frame = run_frame(self._who, self._guards, outer, owner, observe=self._observe)
         assert frame.run is not None
         frame.run.open()
         self._push(frame, frame.run)
         return frame.run
 
     def _again(self) -> RunOpener:
-        return RunOpener(self._who, self._budgets, observe=self._observe)
+        return RunOpener(self._who, self._guards, observe=self._observe)
 
 
 class BudgetOpener(Opener):
@@ -83,7 +85,7 @@ class BudgetOpener(Opener):
 
 def run(
     workflow: str,
-    *guards: Budget | Unlimited,
+    *guards: Spec,
     user: str | None = None,
     feature: str | None = None,
     owner: str | None = None,

@@ -18,6 +18,7 @@ from bursar._call import World
 from bursar._clock import CLOCK
 from bursar._config import Settings, parse_age, read_settings
 from bursar._drive import Desk
+from bursar._earlier import Earlier
 from bursar.pricing.estimate import Estimator
 from bursar.pricing.shelf import price_list
 from bursar.stores.memory import MemoryStore
@@ -44,7 +45,7 @@ class Process:
         self.ledger = Ledger(path, self.shared.post)
         estimator = Estimator()
         estimator.load(self.ledger.load_calibration())
-        self.world = World(CLOCK, price_list(path, settings), estimator)
+        self.world = World(CLOCK, price_list(path, settings), estimator, Earlier())
         self.recorder = Recorder(self.ledger, listener_of(settings.trace))
         self.store: Store = self.memory
         hurried: Store = self.memory

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from bursar._events import CostStatus, RetryReason, Status, Usage, UsageSource
+from bursar._events import AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
 
 UNATTRIBUTED = "unattributed"
 """The workflow of calls that nobody named one for: a bucket of its own, shown, never dropped."""
@@ -51,6 +51,9 @@ class ModelCall:
     """One attempt at a model call: what left, what came back, what it cost and how sure that is.
 
     `usage` and the costs are all that is billed; `side_usage` says which part of it is not the answer itself.
+    `attempt_source` says who sent it again, None for what was new. `fallback_from` is the model that had failed before
+    the caller turned to this one. `backoff_us` is the time from the end of the attempt that it follows until it asked
+    to be sent: neither the provider's time nor our queue's (`queue_us`).
     """
 
     call_id: str
@@ -101,6 +104,9 @@ class ModelCall:
     price_version: str | None = None
     region: str | None = None
     side_usage: tuple[Beside, ...] = ()
+    attempt_source: AttemptSource | None = None
+    fallback_from: str | None = None
+    backoff_us: int | None = None
 
 
 @dataclass(slots=True)

@@ -29,30 +29,37 @@ def note(
     return Write(verdict)
 
 
-def refuse_late(call: Call, world: World) -> Generator[Effect, Any, None]:
-    """Refuse a call that has not begun by its deadline. Raises `BudgetExceeded` in microseconds."""
+def refuse_late(call: Call, world: World, *, ahead_us: int = 0) -> Generator[Effect, Any, None]:
+    """Refuse a call that has not begun by its deadline, or would begin later than it in `ahead_us`.
+
+    Raises `BudgetExceeded` in microseconds.
+    """
     frame, deadline = call.frame, call.frame.deadline
     if deadline is None:
         return
-    late_us = world.clock.monotonic_us() - deadline.ends_us
+    late_us = world.clock.monotonic_us() + ahead_us - deadline.ends_us
     if late_us < 0:
         return
     numbers: dict[str, Any] = {
         "scope": str(deadline.scope),
         "unit": "seconds",
         "limit": deadline.limit_us,
-        "settled": deadline.limit_us + late_us,
+        "settled": deadline.limit_us + late_us - ahead_us,
         "held": 0,
-        "needed": 1,
+        "needed": max(1, ahead_us),
     }
     yield note(call, world, "deny", "deadline", numbers)
     if frame.observe:
         return
-    _stop(call, BudgetExceeded.reason)
+    stop(call, BudgetExceeded.reason)
+    limit = f"{deadline.limit_us / 1_000_000:g} seconds"
+    if ahead_us:
+        what = f"the provider asks to wait {ahead_us / 1_000_000:,.1f} s, and its {limit} are over before that"
+    else:
+        what = f"its {limit} are over (since {late_us / 1_000_000:.1f} s)"
     raise BudgetExceeded(
-        f"{deadline.scope}: its {deadline.limit_us / 1_000_000:g} seconds are over (since {late_us / 1_000_000:.1f} s) "
-        "and a call that has not begun by then is not made. Nothing was sent. To go on: raise Budget(seconds=...), or "
-        "catch bursar.Stopped and finish with what you have.",
+        f"{deadline.scope}: {what}; a call that has not begun by then is not made. Nothing was sent. To go on: raise "
+        "Budget(seconds=...), or catch bursar.Stopped and finish with what you have.",
         **numbers,
         why="deadline",
         run=frame.run,
@@ -66,7 +73,7 @@ def refuse_unattributed(call: Call, world: World) -> Generator[Effect, Any, None
     yield note(call, world, "deny", "lost_context" if lost else "missing " + ", ".join(missing), guard="attribution")
     if call.frame.observe:
         return
-    _stop(call, Unattributed.reason)
+    stop(call, Unattributed.reason)
     if lost:
         what = (
             "this thread has lost the context of the run that it was started in, and lost_context='deny' is set. "
@@ -93,7 +100,7 @@ def refuse_growth(call: Call, denied: Denied, world: World, partial: Callable[[]
     yield note(call, world, "cut", "grew", numbers)
     if call.frame.observe:
         return
-    _stop(call, BudgetExceeded.reason)
+    stop(call, BudgetExceeded.reason)
     left = max(0, denied.limit - denied.settled - denied.held)
     raise BudgetExceeded(
         f"{denied.scope}: a stream has used more than was held for it; it needs {shown(denied.unit, denied.needed)} "
@@ -126,7 +133,7 @@ def _refuse_second(call: Call, reserve: Reserve, numbers: dict[str, Any], world:
     yield note(call, world, "deny", "final_used", numbers)
     if call.frame.observe:
         return
-    _stop(call, BudgetExceeded.reason)
+    stop(call, BudgetExceeded.reason)
     raise BudgetExceeded(
         f"{reserve.scope}: what was set aside is for one last call, and that was made. Nothing was sent. To go on: "
         "finish with what you have, or raise the limit.",
@@ -136,6 +143,6 @@ def _refuse_second(call: Call, reserve: Reserve, numbers: dict[str, Any], world:
     )
 
 
-def _stop(call: Call, reason: str) -> None:
+def stop(call: Call, reason: str) -> None:
     if call.frame.run is not None:
         call.frame.run.stop_reason = reason

@@ -9,7 +9,11 @@ from typing import Any, NamedTuple
 
 
 class SpendRow(NamedTuple):
-    """What one value of a tag spent in a period. `requests` counts operations, `attempts` sends."""
+    """What one value of a tag spent in a period. `requests` counts operations, `attempts` sends.
+
+    `retries` counts what was sent again, by the SDK or by the caller; `resent_tokens` the input of it, estimated where
+    the provider counted none.
+    """
 
     key: str
     requests: int
@@ -29,6 +33,7 @@ class SpendRow(NamedTuple):
     unpriced: int
     unmeasured: int
     clamped: int
+    resent_tokens: int
 
 
 class CallRow(NamedTuple):
@@ -71,6 +76,9 @@ class CallRow(NamedTuple):
     audio_input_tokens: int | None = None
     audio_output_tokens: int | None = None
     side_usage: tuple[dict[str, Any], ...] = ()
+    attempt_source: str | None = None
+    fallback_from: str | None = None
+    backoff_us: int | None = None
 
 
 class UnpricedRow(NamedTuple):

@@ -27,6 +27,7 @@ from bursar._prices import (
     parse_fee,
     parse_rate,
 )
+from bursar._seconds import parse_seconds
 from bursar._windows import WINDOWS
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ NAME: Final = "bursar.toml"
 VARIABLE: Final = "BURSAR_CONFIG"
 _LATER: Final = {"tool", "gate", "budget_store"}
 """In the plan and not in this version: refused, so that nobody relies on a gate that is not there."""
-_WORKFLOW: Final = ("owner", "promise", "usd_per_run")
+_WORKFLOW: Final = ("owner", "promise", "usd_per_run", "retries")
+_RETRIES: Final = {"attempts": parse_count, "usd": parse_usd, "max_retry_after": parse_seconds}
 _PRICE: Final = ("model", "provider", "tier", "from", "until", "discount", "factor")
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _HEADER: Final = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
@@ -135,8 +137,8 @@ def read_limits(file: File) -> tuple[LimitSpec, ...]:
     return tuple(found)
 
 
-def read_workflows(file: File) -> dict[str, dict[str, str]]:
-    """What `[workflow.x]` says beside limits: owner, promise, usd_per_run."""
+def read_workflows(file: File) -> dict[str, dict[str, Any]]:
+    """What `[workflow.x]` says beside limits: owner, promise, usd_per_run, retries."""
     found = {}
     for path, name, table in file.tables("workflow"):
         kept: dict[str, Any] = {key: table[key] for key in _WORKFLOW if key in table}
@@ -146,6 +148,8 @@ def read_workflows(file: File) -> dict[str, dict[str, str]]:
         if "usd_per_run" in kept:
             file.checked(path, "usd_per_run", kept["usd_per_run"], parse_usd)
             kept["usd_per_run"] = str(kept["usd_per_run"])
+        if "retries" in kept:
+            _check_retries(file, path, kept["retries"])
         found[name] = kept
     return found
 
@@ -153,6 +157,15 @@ def read_workflows(file: File) -> dict[str, dict[str, str]]:
 def quoted(name: str) -> str:
     """A name as a key of a table."""
     return name if _BARE.fullmatch(name) else json.dumps(name)
+
+
+def _check_retries(file: File, path: tuple[str, ...], retries: object) -> None:
+    if not isinstance(retries, dict):
+        raise file.error(path, "retries", f"retries = {retries!r} is a table, as in retries = {{ attempts = 3 }}")
+    inner = (*path, "retries")
+    file.check_keys(inner, retries, _RETRIES)
+    for key, value in retries.items():
+        file.checked(inner, key, value, _RETRIES[key])
 
 
 def _per_window(

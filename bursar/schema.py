@@ -104,4 +104,10 @@ ALTER TABLE model_call ADD COLUMN audio_output_tokens INTEGER;
 ALTER TABLE model_call ADD COLUMN side_usage TEXT;
 """
 
-MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE)
+_RETRIES: Final = """
+ALTER TABLE dimension ADD COLUMN attempt_source TEXT;
+ALTER TABLE dimension ADD COLUMN fallback_from TEXT;
+ALTER TABLE model_call ADD COLUMN backoff_us INTEGER;
+"""
+
+MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES)

@@ -12,6 +12,7 @@ import pytest
 from bursar import BudgetExceeded
 from bursar._call import Attempt, Call, Frame, World
 from bursar._drive import Desk, adrive, drive
+from bursar._earlier import Earlier
 from bursar._events import NOTHING, Answer, ModelRequest, Status, Transcript, Usage, UsageSource
 from bursar._flow import close, open
 from bursar._ports import Posting, Scope
@@ -72,7 +73,7 @@ class Scene:
         self.dice = self.loop.dice
         self.store, self.rows = MemoryStore(), Rows(self.loop)
         self.desk = Desk(self.store, self.rows, self.store)
-        self.world = World(LoopClock(self.loop), PRICES, Estimator())
+        self.world = World(LoopClock(self.loop), PRICES, Estimator(), Earlier())
         self.limits = {RUN: {"tokens": self.limit}} | ({PART: {"tokens": self.part}} if self.part else {})
         for scope, limits in self.limits.items():
             self.store.define(scope, limits)

@@ -129,7 +129,8 @@ def _latency(row: SpendRow) -> str:
 def _retries(row: SpendRow) -> str:
     if not row.retries:
         return ""
-    return f"{row.retries:,}" + (f" {row.retry_reason}" if row.retry_reason else "")
+    resent = f" ({_tokens(row.resent_tokens)} in)" if row.resent_tokens else ""
+    return f"{row.retries:,}" + (f" {row.retry_reason}" if row.retry_reason else "") + resent
 
 
 def _doubts(row: SpendRow) -> str:

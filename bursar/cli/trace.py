@@ -121,10 +121,12 @@ def _operation(branch: Tree, operation: Operation, number: int, contents: Mappin
         node = branch.add(
             f"{number:>3} {safe(operation.attempts[-1].request_model)} · {len(operation.attempts)} attempts"
         )
+        reason = None
         for attempt in operation.attempts:
-            leaf = node.add(_attempt(attempt))
+            leaf = node.add(_attempt(attempt, reason))
             _beside(leaf, attempt)
             _words(leaf, contents.get(attempt.call_id))
+            reason = attempt.retry_reason
     for verdict in operation.verdicts:
         node.add(_verdict(verdict))
 
@@ -150,7 +152,7 @@ def _run_line(run: RunRow) -> str:
     return f"{safe(run.workflow)} {run.run_id} · {state} · {run.tokens:,} tokens · {show_usd(run.nusd)}{of}{took}"
 
 
-def _attempt(call: CallRow) -> str:
+def _attempt(call: CallRow, after: str | None = None) -> str:
     from bursar._money import show_usd
 
     cached = f" (cache {call.cache_read_tokens:,})" if call.cache_read_tokens else ""
@@ -161,6 +163,9 @@ def _attempt(call: CallRow) -> str:
         show_usd(call.nusd) + ("" if call.cost_status == "list_price" else f" {call.cost_status.replace('_', ' ')}"),
         f"{call.latency_us / 1_000_000:.2f} s",
     ]
+    follows = _follows(call, after)
+    if follows:
+        parts.append(follows)
     if call.queue_us >= 1_000:
         parts.append(f"waited {call.queue_us / 1_000_000:.2f} s")
     if call.web_searches:
@@ -174,6 +179,17 @@ def _attempt(call: CallRow) -> str:
     if call.flags:
         parts.append(" ".join(safe(flag) for flag in call.flags) + _cap(call))
     return " · ".join(parts)
+
+
+def _follows(call: CallRow, after: str | None) -> str:
+    what = {
+        "sdk": f"retry after {after}" if after else "retry",
+        "harness": "resubmitted",
+        "fallback": f"fallback from {safe(call.fallback_from)}",
+    }.get(call.attempt_source or "", "")
+    if not what or call.backoff_us is None:
+        return what
+    return f"{what}, waited {call.backoff_us / 1_000_000:.2f} s"
 
 
 def _cap(call: CallRow) -> str:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from bursar._events import Answer, RetryReason, Status, Usage, UsageSource
+from bursar.clients.retry_after import is_retried, wait_us
 from bursar.clients.usage import Reading, anthropic_usage, chat_usage, get, responses_usage, word
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _NEVER_LEFT: Final = frozenset(
     {
@@ -68,7 +72,7 @@ def of_refused(api: str, error: BaseException, request_id: str | None, http: Any
     return of_message(api, body, request_id, http)._replace(error_type=type(error).__name__)
 
 
-def of_status(status: int, error_type: str | None, request_id: str | None) -> Answer:
+def of_status(status: int, error_type: str | None, request_id: str | None, headers: Mapping[str, str]) -> Answer:
     """An HTTP error: an overload costs nothing, a server error may have cost the input."""
     reason = _REASONS.get(status)
     if reason is None:
@@ -80,6 +84,8 @@ def of_status(status: int, error_type: str | None, request_id: str | None) -> An
         request_id=request_id,
         retry_reason=reason,
         charge="input" if status >= 500 and status not in _RELEASED_5XX else "release",
+        retryable=is_retried(status, headers),
+        retry_after_us=wait_us(headers),
     )
 
 
@@ -88,12 +94,19 @@ def of_error(error: BaseException, *, sent: bool = True) -> Answer:
     names = {type(link).__name__ for link in _chain(error)}
     if not sent or names & _NEVER_LEFT:
         reason = RetryReason.CONNECTION if names & _NEVER_LEFT else None
-        return Answer(Status.ERROR, sent=False, error_type=type(error).__name__, retry_reason=reason, charge="release")
+        return Answer(
+            Status.ERROR,
+            sent=False,
+            error_type=type(error).__name__,
+            retry_reason=reason,
+            charge="release",
+            retryable=reason is not None,
+        )
     if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | GeneratorExit | SystemExit):
         return Answer(Status.CANCELLED, error_type=type(error).__name__, charge="bound")
     late = any("Timeout" in name for name in names)
     reason = RetryReason.TIMEOUT if late else RetryReason.CONNECTION
-    return Answer(Status.ERROR, error_type=type(error).__name__, retry_reason=reason, charge="bound")
+    return Answer(Status.ERROR, error_type=type(error).__name__, retry_reason=reason, charge="bound", retryable=True)
 
 
 def error_type_of(response: Any) -> str | None:

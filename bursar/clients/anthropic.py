@@ -64,6 +64,11 @@ class GuardMiddleware(anthropic.Middleware):
             self.guard.close(call, attempt, _failed(error, response))
             raise
         self.guard.close(call, attempt, answer)
+        try:
+            self.guard.heed(call, answer, obeyed=True)
+        except BaseException:
+            response.http_response.close()
+            raise
         return response
 
     async def handle_async(self, request: APIRequest, call_next: Any) -> Any:
@@ -87,6 +92,11 @@ class GuardMiddleware(anthropic.Middleware):
             self.guard.close(call, attempt, _failed(error, response))
             raise
         await self.guard.aclose(call, attempt, answer)
+        try:
+            await self.guard.aheed(call, answer, obeyed=True)
+        except BaseException:
+            await response.http_response.aclose()
+            raise
         return response
 
     def _pass(self, request: APIRequest) -> None:
@@ -102,7 +112,8 @@ class GuardMiddleware(anthropic.Middleware):
         if request.retries_taken and known is not None and known.call.request == asked:
             # A middleware of the caller made the body anew.
             return known.call
-        call = self.guard.begin(asked, body=request.json, countable=True)
+        retries = request.options.get_max_retries(self._client.max_retries)
+        call = self.guard.begin(asked, body=request.json, countable=True, retries=retries)
         _operation.set(_Operation(call, request.json))
         return call
 
@@ -180,7 +191,7 @@ def _body(request: APIRequest) -> dict[str, Any]:
 def _refusal(response: Any) -> Answer | None:
     http = response.http_response
     if not http.is_success:
-        return of_status(http.status_code, error_type_of(http), _request_id(response))
+        return of_status(http.status_code, error_type_of(http), _request_id(response), http.headers)
     return None
 
 

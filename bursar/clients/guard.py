@@ -14,34 +14,38 @@ from bursar._call import Attempt, Call
 from bursar._clock import new_id
 from bursar._drive import adrive, drive
 from bursar._errors import BursarWarning, StoreUnavailable
-from bursar._flow import close, grow, open
+from bursar._flow import close, grow, heed, open
 from bursar._frames import client_frame, merged_frame
+from bursar._retries import LONG_WAIT_US, retries_left
 from bursar._scoped import ScopedFrame, has_lost_run, scoped_frame
 from bursar.clients.growth import Growth
 from bursar.clients.receipts import keep
 from bursar.clients.streams import Watch
 from bursar.clients.words import Heard, asked, said
 from bursar.guards.attribution import missing
+from bursar.guards.lineage import asked_of
 from bursar.tracing.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from bursar._events import Answer, ModelRequest, Usage
+    from bursar._frames import Spec
     from bursar._process import Process
     from bursar._records import Who
     from bursar._shares import Shares
-    from bursar.guards.budget import Budget, Unlimited
     from bursar.tracing.content import Contents
+
+_said: set[str] = set()
 
 
 class Guard:
     """The tags and limits of one wrapped client."""
 
-    def __init__(self, who: Who, budgets: Sequence[Budget | Unlimited], *, strict: bool = False) -> None:
-        self._who, self._budgets, self.strict = who, budgets, strict
+    def __init__(self, who: Who, guards: Sequence[Spec], *, strict: bool = False) -> None:
+        self._who, self._guards, self.strict = who, guards, strict
         self._inner: Guard | None = None
-        self._own = client_frame(who, budgets)
+        self._own = client_frame(who, guards)
         self._merged: tuple[ScopedFrame, ScopedFrame] | None = None
 
     def over(self, inner: Guard | None) -> Guard:
@@ -51,12 +55,15 @@ class Guard:
             self.strict = self.strict or inner.strict
         return self
 
-    def begin(self, request: ModelRequest, *, body: Any = None, countable: bool = False) -> Call:
-        """Start an operation in the innermost open run, or outside of any; `body` is for kept content."""
+    def begin(self, request: ModelRequest, *, body: Any = None, countable: bool = False, retries: int = 0) -> Call:
+        """Start an operation in the innermost open run, or outside of any; `body` is for kept content.
+
+        `retries`: how often its SDK sends it again at most.
+        """
         frame = self._frame()
         frame.owner.adopt()
         step = frame.run.next_step() if frame.run is not None else 0
-        call = Call(new_id(), request, frame, step, countable=countable)
+        call = Call(new_id(), request, frame, step, countable=countable, asked=asked_of(request), retries=retries)
         settings = frame.owner.settings
         if settings.require:
             call.required, call.missing = settings.require, missing(frame.who, settings.require)
@@ -114,6 +121,25 @@ class Guard:
         except Exception as error:  # noqa: BLE001 - as above
             _say(attempt, error)
 
+    def heed(self, call: Call, answer: Answer, *, obeyed: bool = False) -> None:
+        """After a failed attempt was closed: raise `Stopped` where the wait that the provider asks for is too long.
+
+        `obeyed`: the SDK keeps any wait; a long one that nothing ends is warned of.
+        """
+        if answer.retry_after_us is not None:
+            owner = _owner(call)
+            drive(heed(call, answer, owner.world), owner.desk)
+            if obeyed:
+                _say_long(call, answer)
+
+    async def aheed(self, call: Call, answer: Answer, *, obeyed: bool = False) -> None:
+        """As `heed`, on an event loop."""
+        if answer.retry_after_us is not None:
+            owner = _owner(call)
+            await adrive(heed(call, answer, owner.world), owner.desk)
+            if obeyed:
+                _say_long(call, answer)
+
     def watch(self, call: Call, attempt: Attempt, request_id: str | None, *, hide_usage: bool = False) -> Watch:
         """Watch the stream that answers an attempt; it closes the attempt when it ends."""
         owner = _owner(call)
@@ -153,7 +179,7 @@ class Guard:
         """The frame of this client outside of any run."""
         if self._own.owner.ended:
             # Reconfigured, or forked: outside of a run the client goes on in the process as it is now.
-            self._own = client_frame(self._who, self._budgets)
+            self._own = client_frame(self._who, self._guards)
             self.over(self._inner)
         return self._own
 
@@ -180,6 +206,18 @@ def _keep_words(contents: Contents, call: Call, attempt: Attempt, answer: Answer
     words, call.words = call.words, None
     answered = ([] if heard is None else heard.parts()) or said(call.request.api, answer.said)
     contents.keep(attempt.call_id, words or (), answered)
+
+
+def _say_long(call: Call, answer: Answer) -> None:
+    wait_us = answer.retry_after_us or 0
+    if wait_us > LONG_WAIT_US and answer.retryable and retries_left(call) and "long_wait" not in _said:
+        _said.add("long_wait")
+        warnings.warn(
+            f"the provider asks to wait {wait_us / 1_000_000:,.0f} s before {call.request.model[:80]!r} is asked "
+            "again, and the SDK may sleep that long; give the run RetryCap(max_retry_after=60) to be stopped instead.",
+            BursarWarning,
+            stacklevel=3,
+        )
 
 
 def _say(attempt: Attempt, error: Exception) -> None:

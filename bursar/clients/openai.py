@@ -76,16 +76,19 @@ class _Operation:
         else:
             self.close(of_error(error, sent=self.sent))
 
-    def answered(self, response: Any) -> None:
-        """Take in the response of an attempt: close it when it failed, watch it when it streams."""
+    def answered(self, response: Any) -> Answer | None:
+        """Take in the response of an attempt: close it when it failed, and say how; watch it when it streams."""
         self.request_id, self.http = response.headers.get("x-request-id"), response
         if response.status_code >= 300:
-            self.close(of_status(response.status_code, error_type_of(response), self.request_id))
-        elif self.attempt is not None and (self.stream or self.raw == "stream"):
+            refusal = of_status(response.status_code, error_type_of(response), self.request_id, response.headers)
+            self.close(refusal)
+            return refusal
+        if self.attempt is not None and (self.stream or self.raw == "stream"):
             self.watch = self.guard.watch(self.call, self.attempt, self.request_id, hide_usage=self.hides_usage)
             attach(response, self.watch)
             if self.raw is not None:
                 listen(response, Ear(self.watch, events=self.stream))
+        return None
 
 
 _operation: contextvars.ContextVar[_Operation | None] = contextvars.ContextVar("bursar_openai", default=None)
@@ -160,7 +163,14 @@ def _sync_class(base: Any) -> type[Any]:  # noqa: C901 - a class with three meth
             except BaseException as error:
                 operation.close(of_error(error))
                 raise
-            operation.answered(response)
+            refusal = operation.answered(response)
+            if refusal is not None:
+                try:
+                    operation.guard.heed(operation.call, refusal)
+                except Stopped as stop:
+                    response.close()
+                    operation.stop = stop
+                    raise _HaltedError from None
             return response
 
         def copy(self, **kwargs: Any) -> Any:
@@ -220,7 +230,14 @@ def _async_class(base: Any) -> type[Any]:  # noqa: C901 - as above
             except BaseException as error:
                 operation.close(of_error(error))
                 raise
-            operation.answered(response)
+            refusal = operation.answered(response)
+            if refusal is not None:
+                try:
+                    await operation.guard.aheed(operation.call, refusal)
+                except Stopped as stop:
+                    await response.aclose()
+                    operation.stop = stop
+                    raise _HaltedError from None
             return response
 
         def copy(self, **kwargs: Any) -> Any:
@@ -268,7 +285,8 @@ def _merged(options: Any) -> Any:
 def _begin(client: Any, guard: Guard, api: str, options: Any) -> Call:
     body = options.json_data
     asked = read(api, body, client.base_url.host, seller_of(client))
-    return guard.begin(asked, body=body, countable=api == "responses")
+    retries = options.get_max_retries(client.max_retries)
+    return guard.begin(asked, body=body, countable=api == "responses", retries=retries)
 
 
 def _rewritten(options: Any, operation: _Operation) -> Any:

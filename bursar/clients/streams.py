@@ -167,6 +167,7 @@ class Watch:
             tool_calls=self._calls,
             ttft_us=self._ttft_us,
             flags=() if self._seen or self._begun else ("unread",),
+            retryable=False,
         )
 
     def _output_seen(self) -> int:

@@ -84,7 +84,7 @@ def _value(value: Any) -> _Size:
 def _block(block: Mapping[str, Any]) -> _Size:
     kind = block.get("type")
     if kind in _MEDIA:
-        size = _Size(IMAGE_TOKENS, IMAGE_TOKENS, hash(_json(block)[:2_000]), unbounded=True)
+        size = _Size(IMAGE_TOKENS, IMAGE_TOKENS, hash(_json(block)), unbounded=True)
         source = block.get("source")
         if isinstance(source, dict) and source.get("type") in ("text", "content"):
             # A document in words is as long as its words.

@@ -9,14 +9,14 @@ from bursar._frames import check_guards, make_who
 from bursar.clients.guard import Guard
 
 if TYPE_CHECKING:
-    from bursar.guards.budget import Budget, Unlimited
+    from bursar._frames import Spec
 
 Client = TypeVar("Client")
 
 
 def wrap(
     client: Client,
-    *guards: Budget | Unlimited,
+    *guards: Spec,
     workflow: str | None = None,
     user: str | None = None,
     session: str | None = None,

@@ -24,8 +24,9 @@ from bursar._errors import ConfigError
 from bursar._events import UNITS, Amounts
 from bursar._money import MAX_AMOUNT, PICO_PER_NANO, parse_count, parse_usd
 from bursar._over import parse_over
+from bursar._seconds import parse_seconds
 from bursar._verdicts import Decision, Deny, Grant, Queue
-from bursar.guards.options import parse_reserve, parse_seconds, parse_warn_at
+from bursar.guards.options import parse_reserve, parse_warn_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

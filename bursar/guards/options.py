@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from decimal import ROUND_CEILING, Decimal
-from math import ceil, isfinite
 from typing import TYPE_CHECKING, Final
 
 from bursar._errors import ConfigError
@@ -13,18 +12,7 @@ from bursar._money import parse_usd
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LONGEST_S: Final = 366 * 86_400
-"""The longest deadline, in seconds: a year. What runs longer is no agent loop."""
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%", re.ASCII)
-
-
-def parse_seconds(value: object) -> int:
-    """Read a deadline in seconds as microseconds, rounded up. Raises `TypeError`, `ConfigError` with the value."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"seconds={value!r} is a number of seconds")
-    if not (isfinite(value) and 0 < value <= LONGEST_S):
-        raise ConfigError(f"seconds={value!r}: a deadline lies between 0 and {LONGEST_S:,} seconds")
-    return ceil(Decimal(str(value)) * 1_000_000)
 
 
 def parse_warn_at(value: object, limits: Mapping[str, int]) -> dict[str, int]:

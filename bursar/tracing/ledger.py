@@ -37,9 +37,10 @@ _CALL: Final = (
     "cache_write_1h_tokens, cache_write_12h_tokens, reasoning_tokens, web_searches, web_fetches, file_searches, "
     "code_executions, image_generations, audio_input_tokens, audio_output_tokens, tool_calls, messages, "
     "tools_offered, max_tokens, sent_max_tokens, est_input_tokens, held_nusd, held_tokens, cost_nusd, "
-    "cost_input_nusd, cost_output_nusd, cost_cache_read_nusd, cost_cache_write_nusd, cost_fees_nusd, side_usage"
+    "cost_input_nusd, cost_output_nusd, cost_cache_read_nusd, cost_cache_write_nusd, cost_fees_nusd, side_usage, "
+    "backoff_us"
 )
-_INSERT_CALL: Final = f"INSERT OR IGNORE INTO model_call ({_CALL}) VALUES ({', '.join('?' * 43)})"
+_INSERT_CALL: Final = f"INSERT OR IGNORE INTO model_call ({_CALL}) VALUES ({', '.join('?' * 44)})"
 _RUN: Final = (
     "run_id, parent_run_id, dimension, user_hash, session_id, started_us, ended_us, stop_reason, steps, tool_calls, "
     "tokens, cost_nusd, unpriced, unmeasured_nusd, limits"
@@ -55,7 +56,7 @@ _INSERT_VERDICT: Final = f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES ({'
 _DIMENSION: Final = (
     "workflow", "env", "feature", "owner", "tenant", "promise", "release", "prompt_version", "extra", "operation",
     "provider", "request_model", "response_model", "host", "tier_requested", "tier_served", "speed", "path",
-    "region",
+    "region", "attempt_source", "fallback_from",
 )  # fmt: skip
 _ENDING: Final = (
     "status", "error_type", "http_status", "finish_reason", "retry_reason", "usage_source", "bound", "flags",
@@ -237,7 +238,7 @@ class Ledger:
         dimension = (
             *_tag_columns(tags), call.operation, call.provider, call.request_model, call.response_model, call.host,
             call.tier_requested, call.tier_served, call.speed, call.path,
-            call.region,
+            call.region, call.attempt_source, call.fallback_from,
         )  # fmt: skip
         ending = (
             call.status, call.error_type, call.http_status, call.finish_reason, call.retry_reason, call.usage_source,
@@ -251,12 +252,12 @@ class Ledger:
             call.max_tokens, call.sent_max_tokens, call.est_input_tokens, call.held_nusd, call.held_tokens,
             call.cost_nusd, call.cost_input_nusd, call.cost_output_nusd, call.cost_cache_read_nusd,
             call.cost_cache_write_nusd, call.cost_fees_nusd,
-            to_json(side_usage(call)) if call.side_usage else None,
+            to_json(side_usage(call)) if call.side_usage else None, call.backoff_us,
         )  # fmt: skip
         return safe(row)
 
     def _run_row(self, run: Any, record: RunRecord) -> tuple[Any, ...]:
-        dimension = (*_tag_columns(record.who.tags), *(None,) * 10)
+        dimension = (*_tag_columns(record.who.tags), *(None,) * (len(_DIMENSION) - 9))
         row = (
             record.run_id, record.parent_run_id, self._number(run, dimension, _DIMENSION_SQL),
             self._user(record.who.user), record.who.session, record.started_us, record.ended_us, record.stop_reason,

@@ -42,6 +42,11 @@ _JOINED: Final = "model_call c JOIN dimension d ON d.id = c.dimension JOIN endin
 _WRITES: Final = (
     "c.cache_write_5m_tokens + c.cache_write_30m_tokens + c.cache_write_1h_tokens + c.cache_write_12h_tokens"
 )
+_RESENT: Final = (
+    "CASE WHEN d.attempt_source IS NULL OR d.attempt_source = 'fallback' THEN 0 "
+    "WHEN c.input_tokens > 0 THEN c.input_tokens ELSE c.est_input_tokens END"
+)
+"""Input that was sent again. A refused attempt has none that was counted: what it was estimated at was sent."""
 
 
 def _grouped(rows: list[tuple[Any, ...]]) -> dict[str, list[int]]:
@@ -140,12 +145,13 @@ class Reader:
                 c.latency_us, c.ttft_us, c.queue_us, c.input_tokens, c.cache_read_tokens, {_WRITES}, c.output_tokens,
                 c.reasoning_tokens, c.tool_calls, c.max_tokens, c.sent_max_tokens, c.held_nusd, c.cost_nusd,
                 e.cost_status, c.response_id, c.request_id, e.price_version, d.region, c.web_searches,
-                c.audio_input_tokens, c.audio_output_tokens, c.side_usage
+                c.audio_input_tokens, c.audio_output_tokens, c.side_usage, d.attempt_source, d.fallback_from,
+                c.backoff_us
             FROM {_JOINED} JOIN run r ON r.number = c.run
             WHERE r.run_id IN (SELECT value FROM json_each(?)) ORDER BY c.call_id""",
             (_names(runs),),
         )
-        return [CallRow._make((*row[:12], tuple(row[12].split()), *row[13:-1], _side(row[-1]))) for row in rows]
+        return [CallRow._make((*row[:12], tuple(row[12].split()), *row[13:-4], _side(row[-4]), *row[-3:])) for row in rows]
 
     def unpriced(self, since_us: int) -> list[UnpricedRow]:
         """The models without a price that were called since then, the most called first."""
@@ -180,9 +186,10 @@ class Reader:
             f"""count(DISTINCT substr(c.call_id, 1, 26)), count(*), sum(e.status = 'error'),
             {_sum("c.input_tokens")}, {_sum("c.output_tokens")}, {_sum("c.cache_read_tokens")}, {_sum(_WRITES)},
             {_sum("c.reasoning_tokens")}, {_sum("c.tool_calls")},
-            count(*) - count(DISTINCT substr(c.call_id, 1, 26)), total(c.cost_nusd),
+            count(*) - count(DISTINCT substr(c.call_id, 1, 26)) + coalesce(sum(d.attempt_source = 'harness'), 0),
+            total(c.cost_nusd),
             sum(c.cost_nusd IS NULL), sum(e.usage_source IN ('estimated', 'stream_partial')),
-            sum(instr(e.flags, 'clamped') > 0)""",
+            sum(instr(e.flags, 'clamped') > 0), {_sum(_RESENT)}""",
             since_us,
             until_us,
         )

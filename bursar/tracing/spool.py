@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from bursar._clock import new_id
-from bursar._events import Amounts, CostStatus, RetryReason, Status, Usage, UsageSource
+from bursar._events import Amounts, AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
 from bursar._ports import Posting, Scope
 from bursar._records import Beside, ModelCall, RunRecord, Tags, Verdict, Who
 from bursar.tracing.values import json_safe
@@ -111,6 +111,8 @@ def _record(kind: str, fields: dict[str, Any]) -> Record:
     fields["usage_source"] = UsageSource(fields["usage_source"])
     fields["cost_status"] = CostStatus(fields["cost_status"])
     fields["retry_reason"] = None if fields["retry_reason"] is None else RetryReason(fields["retry_reason"])
+    source = fields.get("attempt_source")
+    fields["attempt_source"] = None if source is None else AttemptSource(source)
     return ModelCall(**fields)
 
 

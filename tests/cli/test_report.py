@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bursar._clock import new_id
-from bursar._events import CostStatus, RetryReason, Status, Usage, UsageSource
+from bursar._events import AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
 from bursar._records import UNATTRIBUTED, ModelCall, Tags, Who
 from bursar.cli.app import app
 from bursar.tracing.ledger import Ledger
@@ -85,13 +85,15 @@ def test_a_full_table_fits_a_hundred_columns(ledger: Path) -> None:
     for name, op_id in operations.items():
         ids = {"call_id": f"{op_id}/0", "op_id": op_id}
         write(ledger, name, status=Status.ERROR, retry_reason=RetryReason.RATE_LIMIT, **ids, **fields)
-        write(ledger, name, **(ids | {"call_id": f"{op_id}/1"}), **fields)
+        again = ids | {"call_id": f"{op_id}/1", "attempt_source": AttemptSource.SDK}
+        write(ledger, name, **again, **fields)
     lines = cli().output.splitlines()
     assert max(map(len, lines)) <= 100
     assert lines[2].startswith(UNATTRIBUTED)
     assert lines[-1].startswith("total")
     assert "987.7M" in lines[-1]
     assert "1 rate_limit" in lines[2]
+    assert "(123.5M in)" in lines[3]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 import bursar
 from bursar import Budget, ConfigError
 from bursar._over import Over, parse_over
-from bursar.guards.options import parse_reserve, parse_seconds, parse_warn_at
+from bursar._seconds import parse_seconds
+from bursar.guards.options import parse_reserve, parse_warn_at
 
 
 @pytest.mark.parametrize(

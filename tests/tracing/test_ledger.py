@@ -20,7 +20,7 @@ import pytest
 
 from bursar import BursarWarning, ConfigError, LedgerError, db
 from bursar._clock import first_id, new_id
-from bursar._events import CostStatus, RetryReason, Status, Usage, UsageSource
+from bursar._events import AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
 from bursar._records import ModelCall, Record, RunRecord, Tags, Verdict, Who
 from bursar.tracing import users
 from bursar.tracing.ledger import Ledger, default_ledger_path
@@ -73,6 +73,7 @@ def test_every_field_comes_back(ledger: Path) -> None:
         tool_calls=2, messages=4, tools_offered=5, max_tokens=300, sent_max_tokens=200, est_input_tokens=99,
         held_nusd=2_000, held_tokens=400, bound="hard", flags=("clamped", "overrun"), cost_input_nusd=1,
         cost_output_nusd=2, cost_cache_read_nusd=3, cost_cache_write_nusd=4, cost_fees_nusd=990, price_version="v",
+        attempt_source=AttemptSource.FALLBACK, fallback_from="claude-opus-4-5", backoff_us=13,
     )  # fmt: skip
     verdict = Verdict(5, "R", full.op_id, "budget", "deny", "no_room", "run R", "usd", 10, 4, 3, 9, acted=False)
     for record in (run_record(limits=(("usd", 10),)), full, verdict):
@@ -102,7 +103,8 @@ def test_every_field_comes_back(ledger: Path) -> None:
             flags=("clamped", "overrun"), bound="hard", ts_us=full.ts_us, latency_us=10, ttft_us=11, queue_us=12,
             input_tokens=100, cache_read_tokens=30, cache_write_tokens=26, output_tokens=20, reasoning_tokens=9,
             tool_calls=2, max_tokens=300, sent_max_tokens=200, held_nusd=2_000, nusd=1_000, cost_status="list_price",
-            response_id="resp", request_id="req",
+            response_id="resp", request_id="req", attempt_source="fallback", fallback_from="claude-opus-4-5",
+            backoff_us=13,
         )  # fmt: skip
         assert reader.verdicts([run]) == [
             (full.op_id, "R", 5, "budget", "deny", "no_room", "run R", "usd", 10, 4, 3, 9, False)
@@ -382,7 +384,7 @@ def test_spend_is_added_up_by_tag_and_time(ledger: Path) -> None:
     with Reader(ledger) as reader:
         triage, rest = reader.spend_by("workflow")
         assert triage._replace(p50_us=None, p95_us=None) == (
-            "triage", 21, 22, 1, 2_100, 420, 630, 546, 189, 0, 1, "timeout", None, None, 21_000, 0, 0, 0,
+            "triage", 21, 22, 1, 2_100, 420, 630, 546, 189, 0, 1, "timeout", None, None, 21_000, 0, 0, 0, 0,
         )  # fmt: skip
         assert (triage.p50_us, triage.p95_us) == (11, 20)
         assert (rest.key, rest.nusd, rest.unpriced, rest.unmeasured, rest.clamped) == ("other", 0, 1, 1, 1)
