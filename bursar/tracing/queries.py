@@ -151,7 +151,9 @@ class Reader:
             WHERE r.run_id IN (SELECT value FROM json_each(?)) ORDER BY c.call_id""",
             (_names(runs),),
         )
-        return [CallRow._make((*row[:12], tuple(row[12].split()), *row[13:-4], _side(row[-4]), *row[-3:])) for row in rows]
+        return [
+            CallRow._make((*row[:12], tuple(row[12].split()), *row[13:-4], _side(row[-4]), *row[-3:])) for row in rows
+        ]
 
     def unpriced(self, since_us: int) -> list[UnpricedRow]:
         """The models without a price that were called since then, the most called first."""
