@@ -94,11 +94,14 @@ def admit(wish: Admission) -> Generator[Effect, Any, Grant]:
 def estimate_of(call: Call, card: RateCard | None, world: World) -> Estimate:
     """Estimate the next attempt of a call."""
     workflow = call.frame.who.tags.workflow
-    estimate = world.estimator.estimate(call.request, workflow, call.conversation(), card)
+    if call.bulk is None:
+        estimate = world.estimator.estimate(call.request, workflow, call.conversation(), card)
+    else:
+        estimate = call.bulk.estimate
     if call.attempts:
         # The bytes of a retry are those of the first attempt: its cap is no longer ours to change.
         cap = estimate.demand.cap if call.cap is None else call.cap
-        demand = estimate.demand._replace(cap=cap, clampable=False, calls=0 if call.counted else 1)
+        demand = estimate.demand._replace(cap=cap, clampable=False, calls=0 if call.counted else estimate.demand.calls)
         return estimate._replace(demand=demand)
     return estimate
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bursar._earlier import Earlier
     from bursar._events import Amounts, AttemptSource, ModelRequest, RetryReason
     from bursar._ports import Clock, Scope
-    from bursar._records import Who
+    from bursar._records import Item, Who
     from bursar._run import Run
     from bursar._terms import Deadline, Reserve, Term
     from bursar.guards.lineage import Asked, Lineage
@@ -55,6 +55,17 @@ class Frame:
     retries: RetryLimits | None = None
 
 
+class Bulk(NamedTuple):
+    """What the requests of a batch may cost together. `items` is None where they could not be read.
+
+    card: the average of their prices, None where one of them has none.
+    """
+
+    estimate: Estimate
+    card: RateCard | None
+    items: tuple[Item, ...] | None
+
+
 @dataclass(slots=True)
 class Call:
     """One operation: the request as asked, and what has become of it so far.
@@ -64,6 +75,7 @@ class Call:
     where content is kept, until that has been done. `shared` are the scopes that other processes share, `terms` those
     of them that refuse nothing, `shares_usd` says whether one limits dollars, `reached` whether holds go there too.
     `missing`: which of the `required` tags it lacks. `flags` go on the rows of its attempts.
+    `bulk`: of a batch, what its requests were estimated at.
 
     `asked` tells it apart from others, `lineage` says what it follows. Of its attempts so far: what those that failed
     were charged, when the last one ended (monotonic) and why it failed. `retries` is how often its SDK sends it again
@@ -86,6 +98,7 @@ class Call:
     required: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    bulk: Bulk | None = None
     asked: Asked | None = None
     lineage: Lineage = NEW
     failed_nusd: int = 0

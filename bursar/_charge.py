@@ -82,7 +82,7 @@ def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charge
         total - usage.cache_read_tokens,
         usage.input_tokens,
         usage.output_tokens,
-        0 if call.counted else 1,
+        0 if call.counted else attempt.estimate.demand.calls,
         answer.tool_calls,
     )
     if amounts.nusd > attempt.hold.nusd > 0 or amounts.tokens > attempt.hold.tokens:
@@ -127,7 +127,7 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
         who=frame.who,
         provider=request.provider,
         request_model=request.model,
-        path="stream" if request.stream else "sync",
+        path=request.deferred or ("stream" if request.stream else "sync"),
         run_id=frame.run.id if frame.run else None,
         step=call.step,
         operation=_OPERATIONS.get(request.api, "chat"),

@@ -179,7 +179,8 @@ class ModelRequest(NamedTuple):
     thinking: tokens of the thinking budget, part of the cap. reasoning: the model thinks before it answers.
     clampable: whether the cap may be lowered (structured output may not). cache_write: the longest lifetime of
     cache write that the request allows ("5m", "1h", ...), None where none is asked for. region: where it is to be
-    processed, None where the request does not say.
+    processed, None where the request does not say. deferred: "batch" or "background" for what is ordered now and
+    counted when its results are fetched.
     """
 
     provider: str
@@ -199,7 +200,9 @@ class ModelRequest(NamedTuple):
     speed: str | None = None
     searches: int = 0
     tools_offered: int = 0
-    region: str | None = None
+    cache write that the request allows ("5m", "1h", ...), None where none is asked for. region: where it is to be
+    processed, None where the request does not say. deferred: "batch" or "background" for what is ordered now and
+    counted when its results are fetched.
 
 
 class Answer(NamedTuple):

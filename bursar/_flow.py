@@ -58,7 +58,10 @@ def _open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     place = place_of(request.provider, request.region)
     context = context_of(request.service_tier, request.speed, place)
     card = world.prices.card(request.provider, request.model, context=context, day=clock.today())
-    if card is None and (call.shares_usd or (frame.limits_usd and not frame.lenient_usd)):
+    if call.bulk is not None:
+        card = call.bulk.card
+    unread = call.bulk is not None and call.bulk.items is None
+    if card is None and not unread and (call.shares_usd or (frame.limits_usd and not frame.lenient_usd)):
         yield from refuse_unpriced(call, world)
     began_us = clock.monotonic_us()
     if request.service_tier == "flex":

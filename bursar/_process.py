@@ -26,6 +26,7 @@ from bursar.stores.sqlite import SqliteStore
 from bursar.stores.tiers import Tiers
 from bursar.tracing.content import Contents, expire
 from bursar.tracing.ledger import Ledger, default_ledger_path
+from bursar.tracing.orders import Orders
 from bursar.tracing.recorder import Recorder, check_trace, listener_of
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Process:
         self.memory = MemoryStore(passing=True)
         self.shared = SqliteStore(path, lambda: self.ledger.database())  # noqa: PLW0108 - the ledger is made after it
         self.ledger = Ledger(path, self.shared.post)
+        self.orders = Orders(self.ledger, self.shared)
         estimator = Estimator()
         estimator.load(self.ledger.load_calibration())
         self.world = World(CLOCK, price_list(path, settings), estimator, Earlier())

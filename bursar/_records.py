@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from bursar._events import AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
+from bursar._events import Amounts, AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
 
 UNATTRIBUTED = "unattributed"
 """The workflow of calls that nobody named one for: a bucket of its own, shown, never dropped."""
@@ -145,6 +145,54 @@ class RunRecord:
     unpriced: int = 0
     unmeasured_nusd: int = 0
     limits: tuple[tuple[str, int], ...] = ()
+
+
+class Item(NamedTuple):
+    """One request of a batch (`name` is its custom id), or a background response (`name` is empty).
+
+    call_id: of its row. bound: what it was charged until its result is read.
+    """
+
+    name: str
+    call_id: str
+    model: str
+    bound: Amounts
+
+
+@dataclass(slots=True)
+class Order:
+    """A batch or a background response: charged at its bound when it is made, corrected as its results are read.
+
+    ref: the provider's name and id of it. call_id: of the row that stands for what was not read yet; None for what
+    nobody ordered through us. path: the shared scopes that it is charged on. tier: whose prices apply. items: None
+    where its requests are not known.
+    """
+
+    ref: str
+    kind: str
+    provider: str
+    host: str | None
+    call_id: str | None
+    who: Who
+    run_id: str | None
+    step: int
+    ts_us: int
+    tier: str | None
+    path: tuple[tuple[str, str, str], ...] = ()
+    items: tuple[Item, ...] | None = None
+
+
+class Result(NamedTuple):
+    """The result of one item: its row, and the amounts that it is charged in place of its bound.
+
+    mark: the provider's own id of it, the same wherever it is read.
+    """
+
+    name: str
+    mark: str | None
+    call: ModelCall
+    actual: Amounts
+    measured: bool
 
 
 Record = ModelCall | Verdict | RunRecord

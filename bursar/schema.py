@@ -110,4 +110,22 @@ ALTER TABLE dimension ADD COLUMN fallback_from TEXT;
 ALTER TABLE model_call ADD COLUMN backoff_us INTEGER;
 """
 
-MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES)
+_ORDERS: Final = f"""
+-- Batches and background responses: who ordered what, and what of it is charged at a bound until its result is read.
+-- unread: items without a result, NULL where they are not known. place: the shared scopes, as JSON.
+CREATE TABLE deferred (
+    id INTEGER PRIMARY KEY, ref TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, provider TEXT NOT NULL, host TEXT,
+    call_id TEXT, tags TEXT NOT NULL, user_hash TEXT, session_id TEXT, run_id TEXT, step INTEGER NOT NULL,
+    made_us INTEGER NOT NULL, tier TEXT, place TEXT NOT NULL, unread INTEGER
+);
+CREATE TABLE deferred_item (
+    deferred INTEGER NOT NULL, name TEXT NOT NULL, call_id TEXT NOT NULL, model TEXT NOT NULL, mark TEXT,
+    read_us INTEGER,
+    {_columns("bound")},
+    PRIMARY KEY (deferred, name)
+) WITHOUT ROWID;
+CREATE INDEX deferred_mark ON deferred_item (mark) WHERE mark IS NOT NULL;
+CREATE TABLE deferred_file (file TEXT PRIMARY KEY, ref TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS)

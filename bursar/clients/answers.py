@@ -252,6 +252,11 @@ def _embeddings(body: Any, usage: Any, request_id: str | None) -> Answer:
     )
 
 
+def _ordered(body: Any, usage: Any, request_id: str | None) -> Answer:
+    del usage
+    return Answer(Status.OK, response_id=_word(get(body, "id")), request_id=request_id, http_status=200, charge="bound")
+
+
 def _embedding_usage(raw: Any) -> Reading:
     return chat_usage(None if raw is None else {"prompt_tokens": get(raw, "prompt_tokens"), "completion_tokens": 0})
 
@@ -263,6 +268,8 @@ _SHAPES: Final = {
     "responses": _responses,
     "embeddings": _embeddings,
     "completions": _chat,
+    "message_batches": _ordered,
+    "batches": _ordered,
 }
 USAGES: Final = {
     "messages": anthropic_usage,
@@ -270,5 +277,7 @@ USAGES: Final = {
     "responses": responses_usage,
     "embeddings": _embedding_usage,
     "completions": chat_usage,
+    "message_batches": anthropic_usage,
+    "batches": chat_usage,
 }
 """How each API says what was used."""

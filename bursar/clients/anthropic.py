@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import anthropic
 
 from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status
+from bursar.clients.fetches import ahear, hear, of_anthropic
 from bursar.clients.requests import api_of, read, region_of, seller_of, with_cap, without_tool_use
 from bursar.clients.streams import attach, tapped
-from bursar.clients.unmetered import kind_of, notice
+from bursar.clients.unmetered import LATER, kind_of, notice
 from bursar.clients.usage import believable, get
 from bursar.clients.wire import Ear, listen
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from bursar._call import Attempt, Call
     from bursar._events import Answer
+    from bursar.clients.fetches import Fetch
     from bursar.clients.guard import Guard
 
 _COUNTED: Final = ("model", "messages", "system", "tools", "tool_choice", "thinking")
@@ -47,10 +49,12 @@ class GuardMiddleware(anthropic.Middleware):
 
     def handle(self, request: APIRequest, call_next: Any) -> Any:
         """One attempt of a sync client."""
-        if api_of(request.method, request.url) is None:
-            self._pass(request)
-            return call_next(request)
-        call = self._call(request)
+        api = self._pass(request)
+        if api is None:
+            passed = call_next(request)
+            hear(passed.http_response, self._fetch(request))
+            return passed
+        call = self._call(request, api)
         attempt = self.guard.open(call, lambda: _count(request, call_next))
         response: Any = None
         try:
@@ -59,9 +63,9 @@ class GuardMiddleware(anthropic.Middleware):
                 return response
             answer = _refusal(response)
             if answer is None:
-                answer = of_message("messages", response.parse(), _request_id(response), response.http_response)
+                answer = of_message(api, response.parse(), _request_id(response), response.http_response)
         except BaseException as error:
-            self.guard.close(call, attempt, _failed(error, response))
+            self.guard.close(call, attempt, _failed(api, error, response))
             raise
         self.guard.close(call, attempt, answer)
         try:
@@ -73,10 +77,12 @@ class GuardMiddleware(anthropic.Middleware):
 
     async def handle_async(self, request: APIRequest, call_next: Any) -> Any:
         """One attempt of an async client."""
-        if api_of(request.method, request.url) is None:
-            self._pass(request)
-            return await call_next(request)
-        call = self._call(request)
+        api = self._pass(request)
+        if api is None:
+            passed = await call_next(request)
+            await ahear(passed.http_response, self._fetch(request))
+            return passed
+        call = self._call(request, api)
         attempt = await self.guard.aopen(call, lambda: _acount(request, call_next))
         response: Any = None
         try:
@@ -86,10 +92,10 @@ class GuardMiddleware(anthropic.Middleware):
             answer = _refusal(response)
             if answer is None:
                 parsed = await response.parse()
-                answer = of_message("messages", parsed, _request_id(response), response.http_response)
+                answer = of_message(api, parsed, _request_id(response), response.http_response)
         except BaseException as error:
             # Without an await: a cancelled task must not lose the charge on the way.
-            self.guard.close(call, attempt, _failed(error, response))
+            self.guard.close(call, attempt, _failed(api, error, response))
             raise
         await self.guard.aclose(call, attempt, answer)
         try:
@@ -99,21 +105,27 @@ class GuardMiddleware(anthropic.Middleware):
             raise
         return response
 
-    def _pass(self, request: APIRequest) -> None:
+    def _pass(self, request: APIRequest) -> str | None:
+        api = api_of(request.method, request.url)
         kind = kind_of(request.method, request.url, request.json)
-        if kind is not None:
+        if kind is not None and (api is None or kind in LATER):
             notice(kind, strict=self.guard.strict)
+        return api
 
-    def _call(self, request: APIRequest) -> Call:
+    def _fetch(self, request: APIRequest) -> Fetch | None:
+        host = self._client.base_url.host
+        return of_anthropic(self.guard, request.method, request.url, self._seller or "anthropic", host)
+
+    def _call(self, request: APIRequest, api: str) -> Call:
         known = _operation.get()
         if request.retries_taken and known is not None and known.body is request.json:
             return known.call
-        asked = read("messages", request.json, self._client.base_url.host, self._seller, self._region)
+        asked = read(api, request.json, self._client.base_url.host, self._seller, self._region)
         if request.retries_taken and known is not None and known.call.request == asked:
             # A middleware of the caller made the body anew.
             return known.call
         retries = request.options.get_max_retries(self._client.max_retries)
-        call = self.guard.begin(asked, body=request.json, countable=True, retries=retries)
+        call = self.guard.begin(asked, body=request.json, countable=api == "messages", retries=retries)
         _operation.set(_Operation(call, request.json))
         return call
 
@@ -195,10 +207,10 @@ def _refusal(response: Any) -> Answer | None:
     return None
 
 
-def _failed(error: BaseException, response: Any) -> Answer:
+def _failed(api: str, error: BaseException, response: Any) -> Answer:
     if response is None:
         return of_error(error, sent=_may_have_left(error))
-    return of_refused("messages", error, _request_id(response), response.http_response)
+    return of_refused(api, error, _request_id(response), response.http_response)
 
 
 def _request_id(response: Any) -> str | None:

@@ -18,6 +18,7 @@ from bursar._flow import close, grow, heed, open
 from bursar._frames import client_frame, merged_frame
 from bursar._retries import LONG_WAIT_US, retries_left
 from bursar._scoped import ScopedFrame, has_lost_run, scoped_frame
+from bursar.clients.deferred import in_bulk, ordered, presumed
 from bursar.clients.growth import Growth
 from bursar.clients.receipts import keep
 from bursar.clients.streams import Watch
@@ -73,6 +74,8 @@ class Guard:
                 call.missing = ("run", *call.missing)
         if frame.shares is not None:
             _share(call, frame.shares, frame)
+        if request.deferred == "batch":
+            in_bulk(call, body, frame.owner)
         if frame.owner.contents is not None:
             call.words = asked(request.api, body)
         return call
@@ -99,7 +102,12 @@ class Guard:
         """Charge and record an attempt before returning. A defect of ours becomes a warning, not the caller's."""
         owner = _owner(call)
         try:
-            keep(drive(close(call, attempt, answer, owner.world), owner.desk))
+            if call.request.deferred is not None:
+                answer = presumed(answer)
+            record = drive(close(call, attempt, answer, owner.world), owner.desk)
+            keep(record)
+            if call.request.deferred is not None:
+                ordered(call, attempt, answer, record, owner)
             if owner.contents is not None:
                 _keep_words(owner.contents, call, attempt, answer, heard)
         except BursarWarning:
@@ -112,7 +120,12 @@ class Guard:
         """As `close`, without blocking an event loop; cancelled, it charges and records before it is gone."""
         owner = _owner(call)
         try:
-            keep(await adrive(close(call, attempt, answer, owner.world), owner.desk, whole=True))
+            if call.request.deferred is not None:
+                answer = presumed(answer)
+            record = await adrive(close(call, attempt, answer, owner.world), owner.desk, whole=True)
+            keep(record)
+            if call.request.deferred is not None:
+                await asyncio.to_thread(ordered, call, attempt, answer, record, owner)
             if owner.contents is not None:
                 await asyncio.to_thread(_keep_words, owner.contents, call, attempt, answer, None)
         except BursarWarning:
@@ -164,6 +177,10 @@ class Guard:
             await adrive(grow(call, attempt, usage, output_tokens, owner.world, partial), owner.desk)
 
         return Growth(attempt, sync, awaited)
+
+    def here(self) -> ScopedFrame:
+        """Where a call made now would be charged."""
+        return self._frame()
 
     def _frame(self) -> ScopedFrame:
         inner = scoped_frame()

@@ -6,6 +6,7 @@ once for each client class, so `isinstance`, the type's name and `with_options` 
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import functools
 from typing import TYPE_CHECKING, Any, Final
@@ -14,15 +15,17 @@ import openai
 
 from bursar._errors import Stopped
 from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status
+from bursar.clients.fetches import ahear, hear, of_openai
 from bursar.clients.requests import api_of, read, seller_of, with_cap, without_tool_use
 from bursar.clients.streams import attach, tapped
-from bursar.clients.unmetered import kind_of, notice, sockets
+from bursar.clients.unmetered import LATER, kind_of, notice, sockets
 from bursar.clients.usage import believable, get
 from bursar.clients.wire import Ear, listen
 
 if TYPE_CHECKING:
     from bursar._call import Attempt, Call
     from bursar._events import Answer
+    from bursar.clients.fetches import Fetch
     from bursar.clients.guard import Guard
     from bursar.clients.streams import Watch
 
@@ -92,6 +95,7 @@ class _Operation:
 
 
 _operation: contextvars.ContextVar[_Operation | None] = contextvars.ContextVar("bursar_openai", default=None)
+_fetch: contextvars.ContextVar[Fetch | None] = contextvars.ContextVar("bursar_openai_fetch", default=None)
 
 
 def guarded(client: Any, guard: Guard) -> Any:
@@ -122,9 +126,13 @@ def _sync_class(base: Any) -> type[Any]:  # noqa: C901 - a class with three meth
         def request(self, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
             api = api_of(options.method, options.url)
             _pass(self, options)
-            if api is None:
-                return super().request(cast_to, options, stream=stream, stream_cls=stream_cls)
             guard: Guard = getattr(self, _GUARD)
+            if api is None:
+                fetched = _fetch.set(_fetch_of(self, guard, options))
+                try:
+                    return super().request(cast_to, options, stream=stream, stream_cls=stream_cls)
+                finally:
+                    _fetch.reset(fetched)
             options = _merged(options)
             call = _begin(self, guard, api, options)
             attempt = guard.open(call, lambda: _count(self, options))
@@ -150,7 +158,9 @@ def _sync_class(base: Any) -> type[Any]:  # noqa: C901 - a class with three meth
         def _send_request(self, request: Any, **kwargs: Any) -> Any:
             operation = _operation.get()
             if operation is None:
-                return super()._send_request(request, **kwargs)
+                response = super()._send_request(request, **kwargs)
+                hear(response, _fetch.get())
+                return response
             if operation.attempt is None:
                 try:
                     operation.attempt = operation.guard.open(operation.call)
@@ -187,9 +197,13 @@ def _async_class(base: Any) -> type[Any]:  # noqa: C901 - as above
         async def request(self, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
             api = api_of(options.method, options.url)
             _pass(self, options)
-            if api is None:
-                return await super().request(cast_to, options, stream=stream, stream_cls=stream_cls)
             guard: Guard = getattr(self, _GUARD)
+            if api is None:
+                fetched = _fetch.set(await _afetch_of(self, guard, options))
+                try:
+                    return await super().request(cast_to, options, stream=stream, stream_cls=stream_cls)
+                finally:
+                    _fetch.reset(fetched)
             options = _merged(options)
             call = _begin(self, guard, api, options)
             attempt = await guard.aopen(call, lambda: _acount(self, options))
@@ -217,7 +231,9 @@ def _async_class(base: Any) -> type[Any]:  # noqa: C901 - as above
         async def _send_request(self, request: Any, **kwargs: Any) -> Any:
             operation = _operation.get()
             if operation is None:
-                return await super()._send_request(request, **kwargs)
+                response = await super()._send_request(request, **kwargs)
+                await ahear(response, _fetch.get())
+                return response
             if operation.attempt is None:
                 try:
                     operation.attempt = await operation.guard.aopen(operation.call)
@@ -268,8 +284,19 @@ def _strict(client: Any) -> bool:
 
 def _pass(client: Any, options: Any) -> None:
     kind = kind_of(options.method, options.url, options.json_data)
-    if kind is not None and (api_of(options.method, options.url) is None or kind == "background responses"):
+    if kind is not None and (api_of(options.method, options.url) is None or kind in LATER):
         notice(kind, strict=_strict(client))
+
+
+def _fetch_of(client: Any, guard: Guard, options: Any) -> Fetch | None:
+    return of_openai(guard, options, seller_of(client) or "openai", client.base_url.host)
+
+
+async def _afetch_of(client: Any, guard: Guard, options: Any) -> Fetch | None:
+    if options.files is None:
+        return _fetch_of(client, guard, options)
+    # An uploaded batch is measured: that may take a while.
+    return await asyncio.to_thread(_fetch_of, client, guard, options)
 
 
 def _merged(options: Any) -> Any:

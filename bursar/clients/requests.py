@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _SUFFIXES: Final = {
     "/v1/messages": "messages",
+    "/v1/messages/batches": "message_batches",
+    "/batches": "batches",
     "/chat/completions": "chat",
     "/responses": "responses",
     "/embeddings": "embeddings",
@@ -93,7 +95,7 @@ def _read(api: str, body: Any, host: str | None) -> ModelRequest:
     except Exception:  # noqa: BLE001 - objects of the caller may raise what they like
         size = _size(body)
         model = _text(body.get("model")) if isinstance(body, dict) else ""
-        provider = "anthropic" if api == "messages" else "openai"
+        provider = "anthropic" if api in ("messages", "message_batches") else "openai"
         script = Transcript((size,), utf8_bytes=4 * size, unbounded=True)
         return ModelRequest(
             provider,
@@ -105,6 +107,7 @@ def _read(api: str, body: Any, host: str | None) -> ModelRequest:
             cap_default=_CEILING_UNKNOWN,
             clampable=False,
             choices=_choices(_dict(body).get("n")),
+            deferred="batch" if api in ("message_batches", "batches") else None,
         )
 
 
@@ -192,6 +195,7 @@ def of_responses(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         searches=_searches(body.get("tools")),
         tools_offered=len(_list(body.get("tools"))),
         region=_residence(host),
+        deferred="background" if body.get("background") is True else None,
     )
 
 
@@ -226,6 +230,34 @@ def of_completions(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         host=host,
         clampable=_meant(asked),
         choices=max(1, prompts) * written,
+    )
+
+
+def of_message_batch(body: Mapping[str, Any], host: str | None) -> ModelRequest:
+    """An order of Anthropic's Message Batches; what its requests ask for is read by `batches.py`."""
+    models = [_text(_field(_dict(each), "params", "model")) for each in _list(body.get("requests"))]
+    return _batch("anthropic", "message_batches", models[0] if len(set(models)) == 1 else "", host)
+
+
+def of_batch(body: Mapping[str, Any], host: str | None) -> ModelRequest:
+    """An order of OpenAI's Batch API, whose requests lie in a file."""
+    del body
+    return _batch("openai", "batches", "", host)
+
+
+def _batch(provider: str, api: str, model: str, host: str | None) -> ModelRequest:
+    return ModelRequest(
+        provider=provider,
+        model=model,
+        api=api,
+        stream=False,
+        transcript=Transcript(),
+        cap=0,
+        cap_default=0,
+        host=host,
+        clampable=False,
+        service_tier="batch",
+        deferred="batch",
     )
 
 
@@ -353,4 +385,6 @@ _READERS: Final = {
     "responses": of_responses,
     "embeddings": of_embeddings,
     "completions": of_completions,
+    "message_batches": of_message_batch,
+    "batches": of_batch,
 }

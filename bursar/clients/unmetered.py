@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _FREE: Final = ("/count_tokens", "/input_tokens", "/cancel", "/conversations", "/uploads")
 """Ends of paths that cost nothing, by the vendors' price pages."""
-_WHEN: Final = {
+LATER: Final = {
     "batches": "rows are written, at batch prices, when their results are fetched by this client",
     "background responses": "each is held at its bound until responses.retrieve fetches its end",
 }
@@ -41,7 +41,7 @@ def kind_of(method: str, url: str, body: Any) -> str | None:
 
 def notice(kind: str, *, strict: bool) -> None:
     """Warn of a kind once in a process; a strict client raises `ConfigError` before anything is sent."""
-    when = _WHEN.get(kind, "what they cost is neither limited nor recorded")
+    when = LATER.get(kind, "what they cost is neither limited nor recorded")
     if strict:
         raise ConfigError(
             f"strict=True refuses {kind}, which cannot be metered call by call; nothing was sent. Use a client that is "

@@ -142,6 +142,22 @@ class Books:
         self._end(call_id, path, _COMMITTED, actual, measured=measured)
         return outcome, path
 
+    def correct(self, call_id: str, path: tuple[Scope, ...], delta: Amounts, doubt: Amounts) -> None:
+        """See `MemoryStore`."""
+        ended = self._ended.get(call_id)
+        if ended is None:
+            # Long ago, or its scopes are gone: where they are not, the sum is corrected.
+            self._forget(path, delta)
+        else:
+            path = self._path_of[ended[1]]
+            self._ended[call_id] = (*ended[:3], *(old + part for old, part in zip(ended[3:], delta, strict=True)))
+        self._charge(path, delta, 1, measured=True)
+        for scope in path:
+            account = self.accounts.get(scope)
+            if account is not None:
+                for i in _INDEXES:
+                    account.unmeasured[i] += doubt[i]
+
     def release(self, call_id: str) -> tuple[Released, tuple[Scope, ...]]:
         """See `HoldStore`; also the scopes that it touched."""
         ended = self._ended.get(call_id)

@@ -92,6 +92,17 @@ class MemoryStore:
         wake(woken)
         return outcome
 
+    def correct(self, call_id: str, path: tuple[Scope, ...], delta: Amounts, doubt: Amounts) -> None:
+        """Correct a part of what was charged at a bound: settled by `delta`, unmeasured by `doubt`.
+
+        Whoever calls sees to it that each part is corrected once.
+        """
+        with self._lock:
+            self._reap()
+            self._books.correct(call_id, path, delta, doubt)
+            woken = self._queues.heads(path)
+        wake(woken)
+
     def release(self, call_id: str) -> Released:
         """Free a hold whose call never left; a second release changes nothing."""
         with self._lock:

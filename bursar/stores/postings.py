@@ -14,7 +14,7 @@ from bursar.stores.base import Drift, Expired, HoldRecord, Released, Settled, le
 from bursar.stores.rows import COMMITTED, HELD, PRESUMED, RELEASED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from bursar._ports import Scope
     from bursar.db import Run
@@ -42,6 +42,21 @@ def settle(run: Run, call_id: str, ids: Callable[[], list[int]], actual: Amounts
         rows.move(run, known.path, settled=settled, unmeasured=unmeasured)
     rows.end_hold(run, call_id, COMMITTED, actual, now_us(), measured=measured)
     return Settled.SETTLED if known.state == HELD else Settled.LATE
+
+
+def correct(run: Run, call_id: str, ids: Callable[[], list[int]], delta: Amounts, doubt: Amounts) -> None:
+    """Correct a part of what was charged at a bound: settled by `delta`, unmeasured by `doubt`.
+
+    Whoever calls sees to it that each part is corrected once. `ids` says where, for a call that was forgotten.
+    """
+    known = rows.hold(run, call_id)
+    where = ids() if known is None else known.path
+    if known is None:
+        _forgotten(run, where, delta)
+    else:
+        charged = Amounts(*(old + part for old, part in zip(known.charged, delta, strict=True)))
+        rows.end_hold(run, call_id, known.state, charged, now_us(), measured=known.measured)
+    rows.move(run, where, settled=delta, unmeasured=doubt)
 
 
 def release(run: Run, call_id: str) -> Released:
@@ -104,8 +119,7 @@ def forget(run: Run, call_id: str) -> None:
     gone = list(row.charged)
     for delta in run(f"SELECT {', '.join(amount_columns('delta'))} FROM adjustment WHERE call_id = ?", (call_id,)):
         gone = [kept + part for kept, part in zip(gone, delta, strict=True)]
-    sets = ", ".join(f"{name} = {name} + ?" for name in amount_columns("forgotten"))
-    run(f"UPDATE account SET {sets} WHERE id IN ({', '.join('?' * len(row.path))})", (*gone, *row.path))
+    _forgotten(run, row.path, Amounts(*gone))
     run("DELETE FROM adjustment WHERE call_id = ?", (call_id,))
     run("DELETE FROM hold WHERE call_id = ?", (call_id,))
 
@@ -172,6 +186,11 @@ def audit(run: Run) -> list[Drift]:
         for what, kept, derived in (("settled", account.settled, settled), ("held", account.held, held))
         if list(kept) != derived[account.id]
     ]
+
+
+def _forgotten(run: Run, path: Sequence[int], amounts: Amounts) -> None:
+    sets = ", ".join(f"{name} = {name} + ?" for name in amount_columns("forgotten"))
+    run(f"UPDATE account SET {sets} WHERE id IN ({', '.join('?' * len(path))})", (*amounts, *path))
 
 
 def _add(sums: dict[int, list[int]], path: tuple[int, ...], amounts: Amounts) -> None:

@@ -170,6 +170,10 @@ class SqliteStore:
         check_amounts(call_id, actual)
         postings.settle(run, call_id, lambda: self._numbers(run, path), actual, measured=measured)
 
+    def correct(self, run: Run, call_id: str, path: tuple[Scope, ...], delta: Amounts, doubt: Amounts) -> None:
+        """Within a transaction of the ledger's: correct a part of what was charged; see `postings.correct`."""
+        postings.correct(run, call_id, lambda: self._numbers(run, path), delta, doubt)
+
     def release(self, call_id: str, *, wait: bool = True) -> Released:
         """Free a hold whose call never left; a second release changes nothing."""
         return self.write(lambda run: postings.release(run, call_id), wait=wait)

@@ -64,6 +64,12 @@ class Rates:
         )
         return math.ceil(dollars_times_million * factor * _NANODOLLARS_PER_DOLLAR_PER_MILLION)
 
+    def halved(self) -> "Rates":
+        """What both vendors take in their batch APIs: half of everything."""
+        return Rates(
+            self.uncached / 2, self.output / 2, self.cache_read / 2, self.cache_write_5m / 2, self.cache_write_1h / 2
+        )
+
 
 def rates(
     uncached: str,
@@ -112,7 +118,9 @@ class ModelPrice:
     us: Decimal = Decimal(1)
 
     def rates_for(self, tier: str, prompt_tokens: int, speed: str | None = None) -> Rates:
-        """The rates of a call with that prompt in that service tier, at that speed."""
+        """The rates of a call with that prompt in that service tier, at that speed; "batch" is half of the standard."""
+        if tier == "batch":
+            return self.rates_for("standard", prompt_tokens, speed).halved()
         if speed == "fast" and self.fast is not None:
             return self.fast
         if tier in self.tiers:

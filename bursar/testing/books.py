@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Api = Literal["messages", "chat", "responses", "count_tokens", "input_tokens", "embeddings", "completions", "unknown"]
+Api = Literal[
+    "messages", "chat", "responses", "count_tokens", "input_tokens", "embeddings", "completions", "batches", "files",
+    "unknown",
+]  # fmt: skip
 COUNTING: frozenset[Api] = frozenset({"count_tokens", "input_tokens"})
 Ended = Literal["complete", "aborted", "fault"]
 

@@ -20,12 +20,13 @@ class MalformedRequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """One request; header names in lower case, the path without its query."""
+    """One request; header names in lower case, the path without its query, which stands by itself."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes
+    query: str = ""
 
     @property
     def keeps_alive(self) -> bool:
@@ -58,7 +59,8 @@ async def read_request(head: bytes, reader: asyncio.StreamReader) -> HttpRequest
         body = await reader.readexactly(int(length))
     except asyncio.IncompleteReadError as error:
         raise ConnectionAbortedError("the client left in the middle of its request") from error
-    return HttpRequest(words[0], words[1].partition("?")[0], headers, body)
+    path, _, query = words[1].partition("?")
+    return HttpRequest(words[0], path, headers, body, query)
 
 
 class Connection:
@@ -79,6 +81,14 @@ class Connection:
         payload = dump(body).encode()
         self._writer.write(_json_head(status, len(payload), headers) + payload)
         await self._writer.drain()
+
+    async def send_bytes(self, payload: bytes, headers: Mapping[str, str], cut_after: int | None = None) -> None:
+        """A file; with `cut_after` the connection ends behind so many bytes of it."""
+        own = {"content-type": "application/octet-stream", "content-length": str(len(payload))}
+        self._writer.write(_head(200, {**own, **headers}) + payload[:cut_after])
+        await self._writer.drain()
+        if cut_after is not None and cut_after < len(payload):
+            self._writer.close()
 
     def send_half(self, body: Any, headers: Mapping[str, str]) -> None:
         """The first half of an answer, then the end of the connection."""

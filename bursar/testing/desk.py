@@ -19,6 +19,7 @@ from bursar.testing.conversations import Conversations
 from bursar.testing.delivery import Delivery
 from bursar.testing.dialect import Answer, Dialect
 from bursar.testing.generation import generate
+from bursar.testing.later import Later, Written, later_api
 from bursar.testing.messages_api import MessagesApi
 from bursar.testing.prices import PriceList
 from bursar.testing.refusal import (
@@ -63,6 +64,12 @@ class Desk:
     cache: PromptCache
     books: Books = field(default_factory=Books)
     conversations: Conversations = field(default_factory=Conversations)
+    batch_delay_s: float = 0.0
+    cut_results_after: int | None = None
+    later: Later = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.later = Later(self.books, self._written, self.batch_delay_s, self.cut_results_after)
 
     async def serve(self, http: HttpRequest, connection: Connection) -> None:
         """Answers one request."""
@@ -70,6 +77,9 @@ class Desk:
         self.books.receive(request)
         vendor = _vendor(request)
         try:
+            if self.later.takes(http):
+                await self.later.serve(http, request, connection)
+                return
             if not readable and request.api != "unknown":
                 raise unreadable_body(vendor)
             price = self._admit(request, vendor)
@@ -124,11 +134,34 @@ class Desk:
             await self._embed(delivery)
         elif reply.fault == "error_mid_stream" and not request.stream:
             raise RefusalError(500, headers=reply.headers)
+        elif request.api == "responses" and request.body.get("background") is True:
+            written = self._write(request, reply, delivery.price)
+            self.cache.keep(written.reading)
+            await self.later.background.begin(written, delivery.connection, self.latency_s)
         else:
             await self._generate(delivery)
 
+    def _written(self, request: ReceivedRequest) -> Written:
+        """One request of a batch, answered; raises its refusal."""
+        price = self._admit(request, _DIALECTS[request.api].vendor)
+        reply = self._reply(request)
+        if reply.status >= 400:
+            raise RefusalError(reply.status, kind=reply.error_type)
+        written = self._write(request, reply, price)
+        if reply.fault != "expire":
+            self.cache.keep(written.reading)
+        return written
+
     async def _generate(self, delivery: Delivery) -> None:
-        request, reply, price = delivery.request, delivery.reply, delivery.price
+        request, reply = delivery.request, delivery.reply
+        dialect = _DIALECTS[request.api]
+        answer, reading, _, _ = self._write(request, reply, delivery.price)
+        if request.stream and reply.fault != "reset_after_billing":
+            await delivery.stream(answer, dialect.stream(answer), reading)
+        else:
+            await delivery.plain(answer, dialect.plain(answer), reading)
+
+    def _write(self, request: ReceivedRequest, reply: Reply, price: ModelPrice) -> Written:
         dialect = _DIALECTS[request.api]
         segments = self._prompt(request)
         reading = dialect.read(self.cache, request.model, segments)
@@ -147,10 +180,7 @@ class Desk:
         )
         if request.api == "responses":
             self.conversations.keep(segments, answer)
-        if request.stream and reply.fault != "reset_after_billing":
-            await delivery.stream(answer, dialect.stream(answer), reading)
-        else:
-            await delivery.plain(answer, dialect.plain(answer), reading)
+        return Written(answer, reading, price, dialect)
 
     def _prompt(self, request: ReceivedRequest) -> list[Segment]:
         segments = _DIALECTS[request.api].segments(request.body)
@@ -181,7 +211,7 @@ def _received(http: HttpRequest, number: int) -> tuple[ReceivedRequest, bool]:
     dialect = _DIALECTS.get(api)
     return ReceivedRequest(
         number=number,
-        api=api,
+        api=later_api(path) or api,
         method=http.method,
         path=http.path,
         headers=http.headers,

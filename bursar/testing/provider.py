@@ -19,7 +19,8 @@ class Provider:
     `latency_s` is the time to the first byte of each answer. `replies` decides the answers; it runs on the
     server's thread and must not block. `models` adds to the price list or replaces parts of it. `inflation`
     multiplies every count of input tokens, for a tokenizer that counts more than the caller thinks.
-    `port` 0 takes a free one.
+    `port` 0 takes a free one. A batch ends `batch_delay_s` after it was made; `cut_results_after` breaks every file of
+    results off behind so many bytes.
     """
 
     def __init__(
@@ -29,9 +30,18 @@ class Provider:
         models: Mapping[str, ModelPrice] | None = None,
         inflation: float = 1.0,
         port: int = 0,
+        batch_delay_s: float = 0.0,
+        cut_results_after: int | None = None,
     ) -> None:
         self._cache = PromptCache(inflation)
-        self._desk = Desk(latency_s, replies or _default_reply, PriceList(models), self._cache)
+        self._desk = Desk(
+            latency_s,
+            replies or _default_reply,
+            PriceList(models),
+            self._cache,
+            batch_delay_s=batch_delay_s,
+            cut_results_after=cut_results_after,
+        )
         self._server = Server(self._desk.serve, port)
 
     def __enter__(self) -> Self:
@@ -81,12 +91,13 @@ class Provider:
         self._server.wait_quiet(lambda: self._desk.books.in_flight > 0, timeout_s)
 
     def reset(self) -> None:
-        """Forgets charges, requests, cached prompts and stored responses.
+        """Forgets charges, requests, cached prompts, stored responses, batches and files.
 
         Call `wait_idle` first if calls may be open: their charges come in afterwards.
         """
         self._desk.books.reset()
         self._desk.conversations.clear()
+        self._desk.later.clear()
         self._cache.clear()
 
 

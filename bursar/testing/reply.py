@@ -8,7 +8,7 @@ from typing import Any, Literal
 from bursar.testing.books import COUNTING, ReceivedRequest
 from bursar.testing.extras import NONE, Extras
 
-Fault = Literal["reset", "reset_after_billing", "drop_mid_stream", "error_mid_stream", "hang", "no_usage"]
+Fault = Literal["reset", "reset_after_billing", "drop_mid_stream", "error_mid_stream", "hang", "no_usage", "expire"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Reply:
       a plain call gets a 500, not billed
     - "hang": no answer until the client leaves, the provider closes, or `timeout_s` is over; not billed
     - "no_usage": a billed answer that does not say its usage
+    - "expire": in a batch, a request that nobody came to; it is not billed
 
     `usage_override` stands in the JSON instead of the whole usage object, whatever it holds. `latency_s` is
     the time to the first byte instead of the provider's, `chunk_tokens` the output tokens per stream event,

@@ -6,6 +6,7 @@ from bursar.testing.dialect import Answer
 from bursar.testing.generation import Section
 
 _ECHOED: dict[str, Any] = {
+    "background": False,
     "instructions": None,
     "metadata": {},
     "parallel_tool_calls": True,

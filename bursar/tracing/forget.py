@@ -84,7 +84,10 @@ def _forget(database: Database, marked: str) -> Found:
         some = (orjson.dumps(ids[first : first + _BATCH]).decode(),)
         database.transact(partial(_clear, some))
     database.transact(
-        lambda run: run(f"UPDATE run SET user_hash = '{FORGOTTEN}', session_id = NULL WHERE user_hash = ?", (marked,))
+        lambda run: [
+            run(f"UPDATE {table} SET user_hash = '{FORGOTTEN}', session_id = NULL WHERE user_hash = ?", (marked,))
+            for table in ("run", "deferred")
+        ]
     )
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return found

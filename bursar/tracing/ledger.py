@@ -13,7 +13,7 @@ import warnings
 from collections import OrderedDict
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bursar._errors import BursarWarning, ConfigError, LedgerError, StoreError
 from bursar._records import ModelCall, Verdict
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from bursar._ports import Posting
     from bursar._records import Record, RunRecord, Tags
     from bursar.db import Run
+
+T = TypeVar("T")
 
 _MOST_KNOWN: Final = 4_096
 _CALL: Final = (
@@ -132,7 +134,7 @@ class Ledger:
                 database.execute(
                     "INSERT OR REPLACE INTO calibration VALUES (?, ?, ?)", (clean(key, 600), value.decode(), now_us)
                 )
-        except _failures() as error:
+        except failures() as error:
             self._say(f"what was learned could not be kept ({error})")
 
     def load_calibration(self) -> dict[str, bytes]:
@@ -141,7 +143,7 @@ class Ledger:
             return {}
         try:
             return {key: value.encode() for key, value in self._open().execute("SELECT key, value FROM calibration")}
-        except _failures() as error:
+        except failures() as error:
             self._say(f"what was learned could not be read ({error})")
             return {}
 
@@ -152,6 +154,18 @@ class Ledger:
     def database(self) -> Database:
         """The open file, what was kept aside taken back into it. Raises `LedgerError`, `ConfigError`, apsw's errors."""
         return self._open()
+
+    def transact(self, work: Callable[[Run], T]) -> T:
+        """Do several things in one commit, or none of them. Raises `LedgerError`, `ConfigError`, apsw's errors."""
+        try:
+            return self._open().transact(work)
+        except BaseException:
+            self._forget_numbers()
+            raise
+
+    def insert(self, run: Run, call: ModelCall) -> None:
+        """Add the row of an attempt within a transaction; one that is there already stays."""
+        run(_INSERT_CALL, self._call_row(run, call))
 
     def close(self) -> None:
         """Close the file; a later write opens it again."""
@@ -174,7 +188,7 @@ class Ledger:
             if not wait:
                 return False
             self._keep_aside(record, posting, "another process holds it")
-        except _failures() as error:
+        except failures() as error:
             self._forget_numbers()
             self._keep_aside(record, posting, str(error))
             current = self._database
@@ -194,7 +208,7 @@ class Ledger:
         with self._lock:
             if self._database is database:
                 self._database = None
-        with contextlib.suppress(*_failures()):
+        with contextlib.suppress(*failures()):
             database.close()
 
     def _open(self) -> Database:
@@ -363,7 +377,8 @@ def _unfit() -> tuple[type[Exception], ...]:
     return (apsw.ConstraintError, TypeError, ValueError, KeyError, OverflowError, AttributeError)
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def failures() -> tuple[type[Exception], ...]:
+    """What may go wrong with a ledger."""
     import apsw
 
     # The last three are of values that neither SQLite nor JSON can hold; the spool holds them made to fit.

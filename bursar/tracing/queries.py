@@ -71,8 +71,8 @@ class Reader:
     def spend_by(self, by: str, since_us: int = 0, until_us: int | None = None) -> list[SpendRow]:
         """What each value of a tag spent from `since_us` (included) to `until_us` (not), dearest first.
 
-        Percentiles are of the latency of attempts that ended well, by the nearest-rank rule. Raises `LedgerError`
-        for a tag that is none.
+        Percentiles are of the latency of attempts that ended well, by the nearest-rank rule; nobody waited for batches
+        and background responses, and nobody knows how long. Raises `LedgerError` for a tag that is none.
         """
         if by not in BY:
             raise LedgerError(f"a report cannot be made by {by!r}; it can by {', '.join(BY)}")
@@ -212,7 +212,8 @@ class Reader:
             FROM (SELECT coalesce({key}, ?) AS k, c.latency_us,
                 row_number() OVER (PARTITION BY coalesce({key}, ?) ORDER BY c.latency_us) AS place,
                 count(*) OVER (PARTITION BY coalesce({key}, ?)) AS size
-                FROM {_JOINED} WHERE c.call_id >= ? AND c.call_id < ? AND e.status = 'ok') GROUP BY k""",
+                FROM {_JOINED} WHERE c.call_id >= ? AND c.call_id < ? AND e.status = 'ok'
+                AND d.path NOT IN ('batch', 'background')) GROUP BY k""",
             (NONE, NONE, NONE, *_between(since_us, until_us)),
         )
         return {name: (p50, p95) for name, p50, p95 in rows}

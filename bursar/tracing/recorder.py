@@ -49,6 +49,10 @@ class Recorder:
         self._tell(record)
         return True
 
+    def tell(self, record: Record) -> None:
+        """Pass on a record that is in the ledger already."""
+        self._tell(cleaned(record))
+
     def close(self) -> None:
         """Close what listens; the ledger is closed by its owner."""
         if self._listener is not None:
