@@ -58,12 +58,14 @@ class Frame:
 class Bulk(NamedTuple):
     """What the requests of a batch may cost together. `items` is None where they could not be read.
 
-    card: the average of their prices, None where one of them has none.
+    card: the average of their prices, None where one of them has none. items: at their practical bounds; hard: the
+    bounds that bytes give, in the same order.
     """
 
     estimate: Estimate
     card: RateCard | None
     items: tuple[Item, ...] | None
+    hard: tuple[Amounts, ...] = ()
 
 
 @dataclass(slots=True)

@@ -14,7 +14,6 @@ from bursar._charge import context_of
 from bursar._clock import new_id
 from bursar._demand import Demand, Rate
 from bursar._events import Status
-from bursar._money import PICO_PER_NANO
 from bursar._records import Item
 from bursar.clients.requests import api_of, read
 from bursar.clients.usage import get
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from bursar._call import Call, World
-    from bursar._events import Amounts, ModelRequest
+    from bursar._events import ModelRequest
 
 MOST_UPLOAD: Final = 32 * 1024 * 1024
 """Bytes of an uploaded file that are read for what its batch may cost: seconds. Of a larger one nothing is known."""
@@ -103,31 +102,28 @@ def bulk_of(call: Call, asked: Sequence[Asked] | None, world: World) -> Bulk:
     if asked is None:
         return Bulk(Estimate(0, 0, _demand((), (0, 0), calls=0), 1), None, None)
     day, workflow = world.clock.today(), call.frame.who.tags.workflow
-    hard, items, estimates, priced = call.frame.hard, [], [], True
-    card: RateCard | None = None
+    items, hard, estimates, cards = [], [], [], []
     for each in asked:
         request = each.request
-        found = world.prices.card(request.provider, request.model, context=context_of("batch", request.speed), day=day)
-        priced, card = priced and found is not None, card or found
-        estimate = world.estimator.estimate(request, workflow, hash((call.op_id, each.name)), found)
-        estimates.append(estimate)
+        card = world.prices.card(request.provider, request.model, context=context_of("batch", request.speed), day=day)
+        estimate = world.estimator.estimate(request, workflow, hash((call.op_id, each.name)), card)
         demand = estimate.demand
-        into = demand.input_hard if hard else demand.input_practical
-        bound = amounts(demand, into, demand.cap, hard=hard)
+        bound = amounts(demand, demand.input_practical, demand.cap, hard=False)
         items.append(Item(each.name, f"{new_id()}/0", request.model, bound))
+        hard.append(amounts(demand, demand.input_hard, demand.cap, hard=True))
+        estimates.append(estimate)
+        cards.append(card)
+    sums = sum(item.bound.nusd for item in items), sum(bound.nusd for bound in hard)
     demands = [estimate.demand for estimate in estimates]
-    sums = (
-        sum(amounts(each, each.input_practical, each.cap, hard=False).nusd for each in demands),
-        sum(amounts(each, each.input_hard, each.cap, hard=True).nusd for each in demands),
-    )
     whole = Estimate(
         sum(estimate.input_likely for estimate in estimates),
         sum(estimate.output_likely for estimate in estimates),
-        _demand(demands, sums if priced else None, calls=len(items)),
+        _demand(demands, None if None in cards else sums, calls=len(items)),
         1,
     )
-    average = None if card is None or not priced else _average(card, [item.bound for item in items])
-    return Bulk(whole, average, tuple(items))
+    known = [card for card in cards if card is not None]
+    average = _average(known[0], demands) if known and len(known) == len(cards) else None
+    return Bulk(whole, average, tuple(items), tuple(hard))
 
 
 def outcome(line: Any) -> Outcome | None:
@@ -188,9 +184,19 @@ def _demand(demands: Iterable[Demand], sums: tuple[int, int] | None, *, calls: i
     )
 
 
-def _average(card: RateCard, bounds: Sequence[Amounts]) -> RateCard:
-    # Rounded down, so that the whole is never more than what is held for it.
-    tokens = max(1, sum(bound.tokens for bound in bounds))
-    pico = sum(bound.nusd for bound in bounds) * PICO_PER_NANO // tokens
-    rates = Rates(*(pico,) * len(Rates._fields))
+def _average(card: RateCard, demands: Sequence[Demand]) -> RateCard:
+    # Rounded down, and the lesser of the two kinds of bound: the whole is never more than what is held for it.
+    of_input = min(
+        _mean([(each.input_practical, each.price[0].input_pico) for each in demands if each.price]),
+        _mean([(each.input_hard, each.price[1].input_pico) for each in demands if each.price]),
+    )
+    of_output = min(
+        _mean([(each.cap * each.choices, each.price[kind].output_pico) for each in demands if each.price])
+        for kind in (0, 1)
+    )
+    rates = Rates(of_input, of_output, *(of_input,) * (len(Rates._fields) - 2))
     return RateCard(card.provider, "", rates, (), None, None, card.status, (), card.version)
+
+
+def _mean(weighed: Sequence[tuple[int, int]]) -> int:
+    return sum(weight * value for weight, value in weighed) // max(1, sum(weight for weight, _ in weighed))

@@ -243,10 +243,14 @@ def _items(call: Call, attempt: Attempt, record: ModelCall) -> tuple[Item, ...] 
     whole = Amounts(record.cost_nusd or 0, total, total, usage.input_tokens, usage.output_tokens, calls, 0)
     if call.bulk is None:
         return (Item("", record.call_id, call.request.model, whole),)
-    if not call.bulk.items:
-        return call.bulk.items
+    items, demand = call.bulk.items, attempt.estimate.demand
+    if not items:
+        return items
+    if usage.input_tokens > demand.input_practical:
+        # There was room for what bytes bound, and that is what was held.
+        items = tuple(item._replace(bound=hard) for item, hard in zip(items, call.bulk.hard, strict=True))
     # What was charged may differ a little from the sum of what was estimated: the first one takes the rest.
-    first, *others = call.bulk.items
+    first, *others = items
     rest = whole
     for item in others:
         rest = Amounts(*(left - part for left, part in zip(rest, item.bound, strict=True)))

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 _FREE: Final = ("/count_tokens", "/input_tokens", "/cancel", "/conversations", "/uploads")
 """Ends of paths that cost nothing, by the vendors' price pages."""
 LATER: Final = {
-    "batches": "rows are written, at batch prices, when their results are fetched by this client",
-    "background responses": "each is held at its bound until responses.retrieve fetches its end",
+    "batches": "each is charged at its bound, and row by row at batch prices once a wrapped client reads its results",
+    "background responses": "each is charged at its bound until a wrapped client's responses.retrieve brings its end",
 }
 _HOLDERS: Final = ("realtime", "responses", "live", "beta")
 _WATCHED: Final = "_bursar_watched"
