@@ -36,6 +36,7 @@ class Run:
         self.id = account.scope.name
         self.who = who
         self.stop_reason: str | None = None
+        self.fetched = False  # a wrapped client has read results inside, of work that was ordered before
         self._account, self._parent, self._owner, self._default = account, parent, owner, default
         self._lock = threading.Lock()
         self._started_us = owner.world.clock.wall_us()
@@ -160,7 +161,7 @@ class Run:
         self._ended_us = self._owner.world.clock.wall_us()
         self._owner.desk.sink.write(self.record(self._ended_us))
         self._owner.ledger.save_calibration(self._owner.world.estimator.dump())
-        if self._steps == 0 and self._parent is None and error is None:
+        if self._steps == 0 and not self.fetched and self._parent is None and error is None:
             _warn_unseen(self)
 
 

@@ -118,6 +118,8 @@ class Settling:
         self._provider, self._host = provider, host
         self.ref = f"{provider}:{ref}"
         self._order: Order | None = None
+        if frame.run is not None:
+            frame.run.fetched = True
 
     def lines(self, lines: Sequence[Any]) -> None:
         """Take in lines of a batch's results."""

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 from bursar.testing import responses_object as objects
 from bursar.testing.books import Books, Charge
 from bursar.testing.connection import Connection, HttpRequest
+from bursar.testing.dialect import Answer
 from bursar.testing.refusal import RefusalError
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class Background:
         self._books = books
         self._jobs: dict[str, _Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._kept: dict[str, Answer] = {}
+
+    def keep(self, answer: Answer) -> None:
+        """Keeps a response that was answered at once, to be looked up."""
+        self._kept[f"resp_{answer.ident}"] = answer
 
     async def begin(self, written: "Written", connection: Connection, latency_s: float) -> None:
         """Queues a response and says so, or lets the client follow it."""
@@ -63,6 +69,9 @@ class Background:
 
     async def serve(self, http: HttpRequest, ident: str, verb: str | None, connection: Connection) -> None:
         """Retrieve, follow from an event on, or cancel."""
+        if ident in self._kept and verb is None:
+            await connection.send_json(200, objects.finished(self._kept[ident]), {})
+            return
         job = self._jobs.get(ident)
         if job is None:
             raise RefusalError(404, f"Response with id '{ident}' not found.", code="not_found")
@@ -82,6 +91,7 @@ class Background:
     def clear(self) -> None:
         """Forgets every response."""
         self._jobs.clear()
+        self._kept.clear()
 
     async def _work(self, job: _Job, latency_s: float) -> None:
         answer = job.written.answer

@@ -180,6 +180,8 @@ class Desk:
         )
         if request.api == "responses":
             self.conversations.keep(segments, answer)
+            if request.body.get("background") is not True:
+                self.later.background.keep(answer)
         return Written(answer, reading, price, dialect)
 
     def _prompt(self, request: ReceivedRequest) -> list[Segment]:
