@@ -118,6 +118,7 @@ class Settling:
         self._provider, self._host = provider, host
         self.ref = f"{provider}:{ref}"
         self._order: Order | None = None
+        self._some = False
         if frame.run is not None:
             frame.run.fetched = True
 
@@ -125,11 +126,14 @@ class Settling:
         """Take in lines of a batch's results."""
         found = [result for line in lines if (result := outcome(line)) is not None]
         if found:
+            self._some = self._some or any(each.body is not None for each in found)
             self._try(lambda: self._settle("batch", found))
 
     def read_out(self) -> None:
         """Take note that the lines have been read to their end."""
-        self._try(lambda: self._owner.orders.finish(self.ref))
+        if self._some:
+            # A file of errors has an end too, and says nothing of the answers that lie in another.
+            self._try(lambda: self._owner.orders.finish(self.ref))
 
     def responses(self, bodies: Sequence[Any]) -> None:
         """Take in a response as it is now, again and again: once it has ended, if it was made in the background."""
@@ -141,15 +145,17 @@ class Settling:
         """Note that these files hold the results."""
         self._try(lambda: self._owner.orders.name_files(self.ref, [f"{self._provider}:{file}" for file in files]))
 
-    def dead(self) -> None:
-        """Take note that a batch has ended and has no results: what was not read costs nothing."""
+    def unanswered(self, *, named: bool) -> None:
+        """Take note that a batch has ended without an answer; `named` where a file says of each request why.
+
+        What nobody will ever read a result of costs nothing from now on.
+        """
 
         def settle() -> None:
-            names = self._owner.orders.unread(self.ref)
-            if names:
-                self._settle(
-                    "batch", [Outcome(name, None, "chat", None, Status.CANCELLED, "batch_ended") for name in names]
-                )
+            left = [] if named else self._owner.orders.unread(self.ref)
+            if left:
+                over = [Outcome(name, None, "chat", None, Status.CANCELLED, "batch_ended") for name in left]
+                self._settle("batch", over)
             self._owner.orders.finish(self.ref)
 
         self._try(settle)

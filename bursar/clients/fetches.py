@@ -25,7 +25,7 @@ _RESULTS: Final = re.compile(r"/v1/messages/batches/([^/?]+)/results(?:\?|$)")
 _FILE: Final = re.compile(r"/files/([^/?]+)/content(?:\?|$)")
 _BATCH: Final = re.compile(r"/batches(?:/[^/?]+)?(?:/cancel)?/?(?:\?|$)")
 _RESPONSE: Final = re.compile(r"/responses/([^/?]+)(?:/cancel)?(?:\?|$)")
-_DEAD: Final = ("failed", "cancelled", "expired")
+_ENDED: Final = ("completed", "failed", "cancelled", "expired")
 _FILES: Final = ("output_file_id", "error_file_id")
 
 
@@ -174,8 +174,9 @@ def _see_batch(settling: Settling, batch: dict[str, Any]) -> None:
     files = [file for name in _FILES if isinstance(file := batch.get(name), str)]
     if files:
         settling.name_files(files)
-    elif batch.get("status") in _DEAD:
-        settling.dead()
+    if batch.get("status") in _ENDED and not isinstance(batch.get("output_file_id"), str):
+        # Nothing was answered. What went wrong with each request is in the file of errors, if there is one.
+        settling.unanswered(named=bool(files))
 
 
 def _upload(options: Any, provider: str, host: str | None) -> Fetch | None:

@@ -18,6 +18,7 @@ import bursar
 from bursar import Budget, BudgetExceeded, ConfigError, PriceUnknown
 from bursar._events import NOTHING
 from bursar._process import process
+from bursar.clients import batches
 from bursar.testing import Provider, ReceivedRequest, Reply
 from bursar.tracing.queries import Reader
 from tests.clients.conftest import ask
@@ -225,6 +226,44 @@ def test_a_file_that_nobody_saw_is_held_for_nothing_and_says_so(provider: Provid
         client.results(batch)
     assert run.spend.settled.nusd == provider.billed_nusd
     assert [row.nusd for row in ledger_rows()] == [charge.nusd for charge in provider.charges]
+
+
+def test_an_unread_order_of_which_nothing_was_answered_leaves_nothing(opened: Open) -> None:
+    """Its requests unknown, all of them failed: the row that cost NULL goes when the end of the batch is seen."""
+    with Provider(latency_s=0, replies=lambda _: Reply(status=400)) as provider:
+        client = opened(provider, "openai")
+        file = client.upload(NAMES)
+        batches._files.clear()
+        with bursar.run("night", Budget(usd="1")) as run:
+            batch = client.order(NAMES, file=file)
+            assert [row.nusd for row in ledger_rows()] == [None]
+            assert client.results(batch) == NAMES
+        assert {(row.status, row.nusd) for row in ledger_rows()} == {("error", 0)}
+        assert run.spend.settled == NOTHING
+
+
+ORDER = """
+import os, signal, sys, bursar, anthropic
+with bursar.run("night", bursar.Budget(usd="1")):
+    client = bursar.wrap(anthropic.Anthropic(base_url=sys.argv[1], api_key="x"))
+    params = {"model": "claude-sonnet-5-5", "max_tokens": 300, "messages": [{"role": "user", "content": "hi"}]}
+    made = client.messages.batches.create(requests=[{"custom_id": name, "params": params} for name in "abcd"])
+    print(made.id, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_an_order_outlives_the_process_that_made_it(shared: None, provider: Provider, opened: Open) -> None:
+    """Killed right after the order: it is charged at its bound, and what is read of it elsewhere corrects that."""
+    command = [sys.executable, "-W", "ignore", "-c", ORDER, provider.anthropic_url]
+    made = subprocess.run(command, env={**os.environ}, stdout=subprocess.PIPE, check=False)
+    assert made.returncode == -9
+    (account,) = process().shared.every_account()
+    assert account.settled.nusd == account.unmeasured.nusd > provider.billed_nusd
+    opened(provider, "anthropic").results(made.stdout.decode().strip())
+    (account,) = [each for each in process().shared.every_account() if each.settled.nusd]
+    assert (account.settled.nusd, account.unmeasured) == (provider.billed_nusd, NOTHING)
+    assert {key: row.nusd for key, row in report().items()} == {"night": provider.billed_nusd}
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
