@@ -200,9 +200,8 @@ class ModelRequest(NamedTuple):
     speed: str | None = None
     searches: int = 0
     tools_offered: int = 0
-    cache write that the request allows ("5m", "1h", ...), None where none is asked for. region: where it is to be
-    processed, None where the request does not say. deferred: "batch" or "background" for what is ordered now and
-    counted when its results are fetched.
+    region: str | None = None
+    deferred: str | None = None
 
 
 class Answer(NamedTuple):

@@ -178,6 +178,7 @@ class Order:
     step: int
     ts_us: int
     tier: str | None
+    region: str | None = None
     path: tuple[tuple[str, str, str], ...] = ()
     items: tuple[Item, ...] | None = None
 

@@ -116,7 +116,7 @@ _ORDERS: Final = f"""
 CREATE TABLE deferred (
     id INTEGER PRIMARY KEY, ref TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, provider TEXT NOT NULL, host TEXT,
     call_id TEXT, tags TEXT NOT NULL, user_hash TEXT, session_id TEXT, run_id TEXT, step INTEGER NOT NULL,
-    made_us INTEGER NOT NULL, tier TEXT, place TEXT NOT NULL, unread INTEGER
+    made_us INTEGER NOT NULL, tier TEXT, region TEXT, place TEXT NOT NULL, unread INTEGER
 );
 CREATE TABLE deferred_item (
     deferred INTEGER NOT NULL, name TEXT NOT NULL, call_id TEXT NOT NULL, model TEXT NOT NULL, mark TEXT,

@@ -254,7 +254,7 @@ def _embeddings(body: Any, usage: Any, request_id: str | None) -> Answer:
 
 def _ordered(body: Any, usage: Any, request_id: str | None) -> Answer:
     del usage
-    return Answer(Status.OK, response_id=_word(get(body, "id")), request_id=request_id, http_status=200, charge="bound")
+    return Answer(Status.OK, response_id=word(get(body, "id")), request_id=request_id, http_status=200, charge="bound")
 
 
 def _embedding_usage(raw: Any) -> Reading:

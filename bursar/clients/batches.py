@@ -7,10 +7,11 @@ wrapped client they are known, else nobody here can say what the batch may cost.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar._call import Bulk
-from bursar._charge import context_of
+from bursar._charge import context_of, place_of
 from bursar._clock import new_id
 from bursar._demand import Demand, Rate
 from bursar._events import Status
@@ -64,17 +65,19 @@ class Outcome(NamedTuple):
     error_type: str | None = None
 
 
-def requests_of(api: str, body: Any, provider: str, host: str | None) -> tuple[Asked, ...] | None:
+def requests_of(order: ModelRequest, body: Any) -> tuple[Asked, ...] | None:
     """The requests of an order; None where they are not known."""
-    if api == "batches":
+    if order.api == "batches":
         return _files.get(str(get(body, "input_file_id")))
     listed = get(body, "requests")
     if not isinstance(listed, list | tuple):
         return ()
     asked = []
     for each in listed:
-        request = read("messages", get(each, "params"), host)
-        asked.append(Asked(str(get(each, "custom_id")), _batched(request, provider)))
+        request = read("messages", get(each, "params"), order.host)
+        if order.region is not None:
+            request = request._replace(region=order.region)
+        asked.append(Asked(str(get(each, "custom_id")), _batched(request, order.provider)))
     return tuple(asked)
 
 
@@ -105,7 +108,9 @@ def bulk_of(call: Call, asked: Sequence[Asked] | None, world: World) -> Bulk:
     items, hard, estimates, cards = [], [], [], []
     for each in asked:
         request = each.request
-        card = world.prices.card(request.provider, request.model, context=context_of("batch", request.speed), day=day)
+        place = place_of(request.provider, request.region)
+        context = context_of("batch", request.speed, place)
+        card = world.prices.card(request.provider, request.model, context=context, day=day)
         estimate = world.estimator.estimate(request, workflow, hash((call.op_id, each.name)), card)
         demand = estimate.demand
         bound = amounts(demand, demand.input_practical, demand.cap, hard=False)
@@ -195,7 +200,7 @@ def _average(card: RateCard, demands: Sequence[Demand]) -> RateCard:
         for kind in (0, 1)
     )
     rates = Rates(of_input, of_output, *(of_input,) * (len(Rates._fields) - 2))
-    return RateCard(card.provider, "", rates, (), None, None, card.status, (), card.version)
+    return replace(card, model="", base=rates, tiers=(), assumed=(), missing=())
 
 
 def _mean(weighed: Sequence[tuple[int, int]]) -> int:

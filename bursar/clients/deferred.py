@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar._call import Attempt, Call, Frame
-from bursar._charge import charge, context_of, record_of
+from bursar._charge import charge, context_of, place_of, record_of
 from bursar._clock import new_id
 from bursar._demand import Demand
 from bursar._errors import BursarWarning
@@ -60,7 +60,7 @@ def in_bulk(call: Call, body: Any, owner: Process) -> None:
     request = call.request
     # What is set aside for a last call is measured by the calls of a run, not by its batches.
     call.frame = replace(call.frame, reserves=())
-    asked = requests_of(request.api, body, request.provider, request.host)
+    asked = requests_of(request, body)
     call.bulk = bulk_of(call, asked, owner.world)
     if call.bulk.items is None:
         call.flags += ("unreserved",)
@@ -94,6 +94,7 @@ def ordered(call: Call, attempt: Attempt, answer: Answer, record: ModelCall, own
         step=record.step,
         ts_us=record.ts_us,
         tier=call.request.service_tier,
+        region=call.request.region,
         path=tuple((scope.kind, scope.name, scope.window) for scope in call.shared),
         items=items,
     )
@@ -191,9 +192,18 @@ class Settling:
             shared = () if frame.shares is None else frame.shares.at(now_us).scopes
             path = tuple((scope.kind, scope.name, scope.window) for scope in shared)
             self._order = Order(
-                self.ref, kind, self._provider, self._host, None, frame.who, run_id, 0, now_us,
-                "batch" if kind == "batch" else None, path,
-            )  # fmt: skip
+                ref=self.ref,
+                kind=kind,
+                provider=self._provider,
+                host=self._host,
+                call_id=None,
+                who=frame.who,
+                run_id=run_id,
+                step=0,
+                ts_us=now_us,
+                tier="batch" if kind == "batch" else None,
+                path=path,
+            )
         return self._order
 
     def _result(self, order: Order, outcome: Outcome) -> Result:
@@ -203,13 +213,13 @@ class Settling:
         bound = NOTHING if item is None else item.bound
         request = ModelRequest(
             order.provider, model, outcome.api, stream=False, transcript=Transcript(), cap=None, cap_default=0,
-            host=order.host, clampable=False, service_tier=order.tier, deferred=order.kind,
+            host=order.host, clampable=False, service_tier=order.tier, region=order.region,
+            deferred=order.kind,
         )  # fmt: skip
         world = self._owner.world
         call = Call(new_id(), request, Frame(order.who))
-        card = world.prices.card(
-            order.provider, model, context=context_of(request.service_tier, None), day=world.clock.today()
-        )
+        context = context_of(request.service_tier, None, place_of(order.provider, order.region))
+        card = world.prices.card(order.provider, model, context=context, day=world.clock.today())
         attempt = Attempt(
             call_id=f"{call.op_id}/0",
             number=0,
@@ -289,7 +299,7 @@ def _unpriced(asked: Sequence[Any], call: Call, owner: Process) -> str | None:
     world = owner.world
     for each in asked:
         request = each.request
-        context = context_of("batch", request.speed)
+        context = context_of("batch", request.speed, place_of(request.provider, request.region))
         if world.prices.card(request.provider, request.model, context=context, day=world.clock.today()) is None:
             model: str = request.model
             return model

@@ -257,6 +257,7 @@ def _batch(provider: str, api: str, model: str, host: str | None) -> ModelReques
         host=host,
         clampable=False,
         service_tier="batch",
+        region=_residence(host) if provider == "openai" else None,
         deferred="batch",
     )
 

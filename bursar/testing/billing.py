@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Literal
@@ -66,9 +66,7 @@ class Rates:
 
     def halved(self) -> "Rates":
         """What both vendors take in their batch APIs: half of everything."""
-        return Rates(
-            self.uncached / 2, self.output / 2, self.cache_read / 2, self.cache_write_5m / 2, self.cache_write_1h / 2
-        )
+        return Rates(*(getattr(self, each.name) / 2 for each in fields(self)))
 
 
 def rates(

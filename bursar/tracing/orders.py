@@ -90,18 +90,18 @@ class Orders:
     def find(self, ref: str) -> Order | None:
         """An order, without its items."""
         found = self._ledger.database().execute(
-            "SELECT kind, provider, host, call_id, tags, user_hash, session_id, run_id, step, made_us, tier, place "
-            "FROM deferred WHERE ref = ?",
+            "SELECT kind, provider, host, call_id, tags, user_hash, session_id, run_id, step, made_us, tier, region, "
+            "place FROM deferred WHERE ref = ?",
             safe((ref,)),
         )
         if not found:
             return None
-        kind, provider, host, call_id, tags, user, session, run_id, step, made_us, tier, place = found[0]
+        kind, provider, host, call_id, tags, user, session, run_id, step, made_us, tier, region, place = found[0]
         named = orjson.loads(tags)
         named["extra"] = tuple((name, value) for name, value in named["extra"])
         who = Who(Tags(**named), None if user is None else HASHED + user, session)
         path = tuple((kind, name, window) for kind, name, window in orjson.loads(place))
-        return Order(ref, kind, provider, host, call_id, who, run_id, step, made_us, tier, path)
+        return Order(ref, kind, provider, host, call_id, who, run_id, step, made_us, tier, region, path)
 
     def item(self, ref: str, name: str) -> Item | None:
         """One item of an order."""
@@ -160,11 +160,11 @@ class Orders:
         place = orjson.dumps([json_safe(scope) for scope in order.path]).decode()
         values = (
             order.ref, order.kind, order.provider, order.host, order.call_id, self._ledger.hash_of(order.who.user),
-            order.who.session, order.run_id, order.step, order.ts_us, order.tier,
+            order.who.session, order.run_id, order.step, order.ts_us, order.tier, order.region,
         )  # fmt: skip
         run(
             "INSERT INTO deferred (ref, kind, provider, host, call_id, user_hash, session_id, run_id, step, made_us, "
-            "tier, unread, tags, place) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "tier, region, unread, tags, place) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*safe(values), None if order.items is None or read else len(order.items), tags, place),
         )
         row = self._row(run, order.ref)
