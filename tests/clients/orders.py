@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 HI: Any = [{"role": "user", "content": "hi"}]
 VENDORS = ("anthropic", "anthropic beta", "openai")
 WAYS = ("sync", "async")
+Open = Callable[..., "Client"]
+"""Opens a `Client` for as long as the test lasts."""
 
 
 class Client:

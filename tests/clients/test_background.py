@@ -6,7 +6,6 @@ import inspect
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -16,33 +15,18 @@ import bursar
 from bursar import Budget, BudgetExceeded, ConfigError
 from bursar._events import NOTHING
 from bursar.testing import Provider, Reply
-from tests.clients.orders import WAYS, Client, ledger_rows, report, said_already
+from tests.clients.orders import WAYS, Client, Open, ledger_rows, report, said_already
 
 if TYPE_CHECKING:
     from bursar import Run
 
 ASKED: Any = {"model": "gpt-4o", "input": "hi", "max_output_tokens": 300, "background": True}
-Open = Callable[..., Client]
 
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said once has been said."""
     said_already(monkeypatch)
-
-
-@pytest.fixture
-def opened() -> Iterator[Open]:
-    """Opens clients, and closes them at the end."""
-    clients: list[Client] = []
-
-    def open_client(provider: Provider, way: str = "sync", **options: Any) -> Client:
-        clients.append(Client(provider, "openai", way, **options))
-        return clients[-1]
-
-    yield open_client
-    for client in clients:
-        client.close()
 
 
 def settled(run: Run, provider: Provider) -> None:
@@ -56,7 +40,7 @@ def settled(run: Run, provider: Provider) -> None:
 def test_the_end_of_a_response_is_charged_once(way: str, form: str, opened: Open) -> None:
     """Queued: the bound, presumed. Retrieved before the end: the same. At the end, however often: the bill, in one row."""
     with Provider(latency_s=0.2) as provider:
-        client = opened(provider, way)
+        client = opened(provider, "openai", way)
         with bursar.run("later", Budget(usd="1")) as run:
             name = client.done(_create(client, form))
             bound = run.spend.settled
@@ -131,7 +115,7 @@ def _at_once(coroutine: Any) -> Any:
 def test_a_stream_that_is_left_goes_on_and_is_charged_when_its_end_is_seen(take: int | None, opened: Open) -> None:
     """Read to its end: the usage at once. Left early: the bound, until it is followed from where it was left."""
     with Provider(latency_s=0, replies=lambda _: Reply(chunk_delay_s=0.002)) as provider:
-        client = opened(provider)
+        client = opened(provider, "openai")
         with bursar.run("later", Budget(usd="1")) as run:
             name, number = "", -1
             with client.sdk.responses.create(**ASKED, stream=True) as stream:
@@ -154,7 +138,7 @@ def test_a_stream_that_is_left_goes_on_and_is_charged_when_its_end_is_seen(take:
 def test_a_stream_may_be_followed_by_an_async_client(opened: Open) -> None:
     """The events of an async `retrieve(stream=True)` settle it as well."""
     with Provider(latency_s=0.05) as provider:
-        client = opened(provider, "async")
+        client = opened(provider, "openai", "async")
         with bursar.run("later", Budget(usd="1")) as run:
 
             async def follow() -> None:
@@ -176,7 +160,7 @@ with bursar.run("elsewhere", bursar.Budget(usd="1")):
 
 def test_two_processes_that_retrieve_it_charge_it_once(provider: Provider, opened: Open) -> None:
     """The row is that of the run which ordered it, whoever has seen its end, and the run's own row is mended."""
-    client = opened(provider)
+    client = opened(provider, "openai")
     with bursar.run("later", Budget(usd="1"), user="u-1"):
         name = client.sdk.responses.create(**ASKED).id
     provider.wait_idle()
@@ -189,7 +173,7 @@ def test_two_processes_that_retrieve_it_charge_it_once(provider: Provider, opene
 
 def test_one_that_nobody_fetches_stays_presumed_at_its_bound(provider: Provider, opened: Open) -> None:
     """The run ends with it charged in full and in doubt: not held, not free."""
-    client = opened(provider)
+    client = opened(provider, "openai")
     with bursar.run("later", Budget(usd="1")) as run:
         client.sdk.responses.create(**ASKED)
     provider.wait_idle()
@@ -202,7 +186,7 @@ def test_one_that_nobody_fetches_stays_presumed_at_its_bound(provider: Provider,
 def test_one_that_is_cancelled_stays_at_its_bound_unless_its_usage_is_said(opened: Open) -> None:
     """OpenAI names no usage of a response that was cancelled: what it cost is not known, and not nothing."""
     with Provider(replies=lambda _: Reply(latency_s=0, chunk_delay_s=0.05)) as provider:
-        client = opened(provider)
+        client = opened(provider, "openai")
         with bursar.run("later", Budget(usd="1")) as run:
             name = client.sdk.responses.create(**ASKED).id
             assert client.sdk.responses.cancel(name).status == "cancelled"
@@ -214,7 +198,7 @@ def test_one_that_is_cancelled_stays_at_its_bound_unless_its_usage_is_said(opene
 
 def test_a_response_that_was_not_in_the_background_is_charged_when_it_is_made(provider: Provider, opened: Open) -> None:
     """Retrieving it again costs nothing more."""
-    client = opened(provider)
+    client = opened(provider, "openai")
     with bursar.run("now", Budget(usd="1")) as run:
         made = client.sdk.responses.create(model="gpt-4o", input="hi", max_output_tokens=300)
         client.sdk.responses.retrieve(made.id)
@@ -226,7 +210,7 @@ def test_a_response_that_was_not_in_the_background_is_charged_when_it_is_made(pr
 def test_the_budget_has_its_room_back(opened: Open) -> None:
     """Bounds fill a budget for one; after the first has ended a second one fits."""
     with Provider(latency_s=0.05) as provider:
-        client = opened(provider)
+        client = opened(provider, "openai")
         with bursar.run("later", Budget(usd="0.0055", max_wait=0)) as run:
             name = client.sdk.responses.create(**ASKED).id
             with pytest.raises(BudgetExceeded):
@@ -239,9 +223,9 @@ def test_the_budget_has_its_room_back(opened: Open) -> None:
 
 def test_strict_refuses_to_order_and_not_to_retrieve(provider: Provider, opened: Open) -> None:
     """`strict=True` raises before anything is sent; what was ordered may be looked up."""
-    name = opened(provider).sdk.responses.create(**ASKED).id
+    name = opened(provider, "openai").sdk.responses.create(**ASKED).id
     provider.wait_idle()
-    strict = opened(provider, strict=True)
+    strict = opened(provider, "openai", strict=True)
     with pytest.raises(ConfigError, match="background responses"):
         strict.sdk.responses.create(**ASKED)
     strict.sdk.responses.retrieve(name)
@@ -252,7 +236,7 @@ def test_a_bare_response_is_his_who_retrieves_it(provider: Provider, opened: Ope
     """Ordered by a client that is not wrapped: charged to the run that first sees its end, once."""
     name = gpt.responses.create(**ASKED).id
     provider.wait_idle()
-    client = opened(provider)
+    client = opened(provider, "openai")
     with bursar.run("reader", Budget(usd="1")) as run:
         client.sdk.responses.retrieve(name)
         client.sdk.responses.retrieve(name)

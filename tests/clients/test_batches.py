@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +21,15 @@ from bursar.clients import batches
 from bursar.testing import Provider, ReceivedRequest, Reply
 from bursar.tracing.queries import Reader
 from tests.clients.conftest import ask
-from tests.clients.orders import HI, VENDORS, WAYS, Client, ledger_rows, report, said_already
+from tests.clients.orders import HI, VENDORS, WAYS, Open, ledger_rows, report, said_already
 
 NAMES = ["a", "b", "c", "d"]
-Open = Callable[..., Client]
 
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said once has been said."""
     said_already(monkeypatch)
-
-
-@pytest.fixture
-def opened() -> Iterator[Open]:
-    """Opens clients, and closes them at the end."""
-    clients: list[Client] = []
-
-    def open_client(*args: Any, **options: Any) -> Client:
-        clients.append(Client(*args, **options))
-        return clients[-1]
-
-    yield open_client
-    for client in clients:
-        client.close()
 
 
 @pytest.mark.parametrize("way", WAYS)
