@@ -65,6 +65,9 @@ class Guard:
         frame.owner.adopt()
         step = frame.run.next_step() if frame.run is not None else 0
         call = Call(new_id(), request, frame, step, countable=countable, asked=asked_of(request), retries=retries)
+        if request.deferred == "batch":
+            # Many requests: none of them is told apart from others here.
+            call.asked = None
         settings = frame.owner.settings
         if settings.require:
             call.required, call.missing = settings.require, missing(frame.who, settings.require)
