@@ -16,7 +16,7 @@ import openai
 import pytest
 
 import bursar
-from bursar import Budget, BudgetExceeded, BursarWarning, ConfigError, _frames
+from bursar import Budget, BudgetExceeded, BursarWarning, ConfigError, _frames, _scoped
 from bursar._process import process
 from bursar.testing import Provider, Reply
 from bursar.tracing.queries import Reader
@@ -134,7 +134,7 @@ def test_async_with_and_tasks_inherit_the_run(provider: Provider) -> None:
 
 def test_a_raw_thread_needs_bind(gpt: openai.OpenAI, monkeypatch: Any) -> None:
     """A thread without the context is outside of the run, which is said; bind carries it there, also into several."""
-    monkeypatch.setattr(_frames, "_said", set())
+    monkeypatch.setattr(_scoped, "_said", set())
     with pytest.warns(BursarWarning, match=r"run\.bind"), bursar.run("threads", Budget(usd="1")) as run:
         for target in (lambda: call(gpt), run.bind(lambda: call(gpt)), run.bind(call)):
             arguments = (gpt,) if target.__name__ == "call" else ()

@@ -33,7 +33,7 @@ def test_warn_refuses_nothing(provider: Provider, ask: Ask) -> None:
     ]
     assert run.remaining == {"model_calls": -2}
     assert run.spend.settled.nusd == provider.billed_nusd
-    assert [row.flags for row in rows_of(run)] == [()] * 3
+    assert [row.flags for row in rows_of(run)] == [(), ("repeated",), ("repeated",)]
 
 
 def test_warn_changes_no_cap(provider: Provider) -> None:
