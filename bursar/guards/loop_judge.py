@@ -110,7 +110,8 @@ def _judge(
         if state.block_us:
             _block(state, at_us)
     else:
-        hits["same"] = state.extend("same", [], ",".join(sorted({one.fact.call for one in judged})), first=0)
+        together = judged[0].fact.call if len(judged) == 1 else ",".join(sorted({one.fact.call for one in judged}))
+        hits["same"] = state.extend("same", [], together, first=0)
         if solid:
             hits |= _signals(state, solid)
     for fact, traits in solid:
@@ -118,8 +119,7 @@ def _judge(
         if traits.effect == "write" and not fact.error and fact.call not in state.written:
             state.written.append(fact.call)
             del state.written[:-64]
-    effects = {one.traits.effect for one in judged}
-    rungs = min(guard.rungs(effect) for effect in effects)
+    rungs = min(guard.rungs(effect) for effect in {one.traits.effect for one in judged})
     found = _climb(guard, state, hits, spent, rungs, judged[0].fact)
     if found is not None and found.action == "block":
         _block(state, at_us)

@@ -44,7 +44,7 @@ SIGNALS: Final[Mapping[str, Rungs]] = {
     "futile": Rungs(4),
     "same": Rungs(7),
     "empty": Rungs(14),
-    "text": Rungs(2, finish=5),
+    "text": Rungs(4, finish=7),
 }
 """Counts are of repeats: three repeats of an error are four errors. `stale` has the rungs of the guard itself."""
 

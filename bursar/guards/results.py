@@ -1,7 +1,7 @@
 """What a tool brought back, as hashes: with what changes by itself masked, then with every digit masked; never text.
 
 Masked are points in time, clock times, durations, UUIDs, addresses and process ids; white space is collapsed. A
-result longer than 8,192 characters is masked at its head and tail only; its middle counts as it is, so that a change
+result longer than 4,096 characters is masked at its head and tail only; its middle counts as it is, so that a change
 anywhere is seen, and what lies in the middle and changes by itself makes a result new.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-_PART: Final = 4_096
+_PART: Final = 2_048
 """Characters that are masked at either end of a long result: masking costs ten times what hashing does."""
 # Every alternative begins with the digit that the scan stops at: text without digits is passed over at full speed.
 _CHANGES: Final = re.compile(
@@ -26,7 +26,8 @@ _CHANGES: Final = re.compile(
     )""",
     re.VERBOSE,
 )
-_PROCESS: Final = re.compile(r"\b(pid|PID|Pid|process|Process)([ =:#]{1,2})\d+")
+_PROCESS: Final = re.compile(r"\b([pP](?:id|ID|rocess))([ =:#]{1,2})\d+")
+_PROCESS_NEAR: Final = re.compile("[pP](?:id|ID|rocess)[ =:#]")
 _UUID: Final = re.compile(r"\b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b")
 _UUID_CORE: Final = re.compile(r"-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-")
 _NO_DIGITS: Final = {ord(digit): "0" if digit == "0" else None for digit in "0123456789"} | {
@@ -72,22 +73,24 @@ def read_result(content: object, *, is_error: bool | None = None) -> Result:
     """
     text = content if content.__class__ is str else text_of(content)
     assert isinstance(text, str)
-    if len(text) <= 2 * _PART:
-        normal = normalised(text)
-        middle = b""
-    else:
-        normal = f"{normalised(text[:_PART])}\n{normalised(text[-_PART:])}"
-        middle = digest(text[_PART:-_PART].encode("utf-8", "surrogatepass")).encode()
+    normal, middle = _ends(text) if len(text) > 2 * _PART else (normalised(text), b"")
     head = text[:_HEAD]
-    failed = _ERROR.match(head) is not None
-    error = failed if is_error is None else is_error
+    error = _ERROR.match(head) is not None if is_error is None else is_error
     return Result(
         digest(normal.encode("utf-8", "surrogatepass") + middle),
         digest(without_digits(normal).encode("utf-8", "surrogatepass") + middle),
         error,
         normal in ("", "[]", "{}", "null", "None"),
-        (error or failed) and _TRANSIENT.search(head) is not None,
+        error and _TRANSIENT.search(head) is not None,
     )
+
+
+def _ends(text: str) -> tuple[str, bytes]:
+    # A megabyte is encoded once and hashed where it lies: each copy of it costs as much as half of its hash.
+    head, tail = text[:_PART], text[-_PART:]
+    whole = memoryview(text.encode("utf-8", "surrogatepass"))
+    first, last = (len(end.encode("utf-8", "surrogatepass")) for end in (head, tail))
+    return f"{normalised(head)}\n{normalised(tail)}", digest(whole[first : len(whole) - last]).encode()
 
 
 def normalised(text: str) -> str:
@@ -95,7 +98,7 @@ def normalised(text: str) -> str:
     if "-" in text and _UUID_CORE.search(text):
         text = _UUID.sub("#", text)
     text = _CHANGES.sub("#", text)
-    if "id" in text or "ID" in text or "rocess" in text:
+    if _PROCESS_NEAR.search(text):
         text = _PROCESS.sub(r"\1\2#", text)
     return " ".join(text.split())
 
@@ -122,6 +125,6 @@ def text_of(content: Any) -> str:
         return str(content)
 
 
-def digest(content: bytes) -> str:
+def digest(content: bytes | memoryview) -> str:
     """Sixteen hexadecimal digits; SHA-1 because it is the fastest here, and nobody gains by a collision."""
     return sha1(content, usedforsecurity=False).hexdigest()[:16]

@@ -287,8 +287,8 @@ def test_replay_sums_and_stops(tmp_path: Path) -> None:
     assert first == {
         "id": "r1", "model": "gpt-4o", "success": True, "steps": 3, "input_tokens": 3_000_000, "output_tokens": 300_000,
         "usd": "10.500000000", "cost_status": "list_price", "stopped_at_step": 3, "stop_reason": "usd", "usd_not_spent": "3.500000000",
-        "loop_touched_at": 3, "loop_stopped_at": None, "loop_kind": "repeated_text", "tokens_after_loop": 2_200_000,
-        "usd_after_loop": "7.000000000",
+        "loop_touched_at": None, "loop_stopped_at": None, "loop_kind": None, "tokens_after_loop": 0,
+        "usd_after_loop": "0.000000000",
     }  # fmt: skip
 
 

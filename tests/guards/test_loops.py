@@ -411,11 +411,11 @@ def test_money_ends_a_loop_early() -> None:
 
 
 def test_repeated_text_is_a_loop() -> None:
-    """The same answer a third time: told; a sixth: ended; a tool call in between: neither."""
+    """The same answer a fifth time: told; an eighth: ended; a tool call in between: neither."""
     agent = Agent()
-    actions = [said(agent.guard, agent.state, "h", Spent()) for _ in range(6)]
+    actions = [said(agent.guard, agent.state, "h", Spent()) for _ in range(8)]
     assert [verdict and verdict.action for verdict in actions] == [
-        None, None, "nudge", None, None, "finish",
+        None, None, None, None, "nudge", None, None, "finish",
     ]  # fmt: skip
     agent.call("look", {}, "something")
     assert said(agent.guard, agent.state, "h", Spent()) is None
