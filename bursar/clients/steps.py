@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bursar.guards.loop_notes import NOTE_MARK
 from bursar.guards.results import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NOTE_MARK = "[loop guard] "
-"""How a note of the loop guard begins: it is no message of the user, and no part of a result."""
 _RESULTS = frozenset({"function_call_output", "custom_tool_call_output"})
 _CALLS = frozenset({"function_call", "custom_tool_call"})
 

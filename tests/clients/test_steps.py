@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from bursar.clients.steps import NOTE_MARK, Round, Spoke, StepReader, UserSpoke
+from bursar.clients.steps import Round, Spoke, StepReader, UserSpoke
+from bursar.guards.loop_notes import NOTE_MARK
 
 CHAT: list[dict[str, Any]] = [
     {"role": "system", "content": "be brief"},
