@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Conflict,
         InvalidAmount,
         LedgerError,
+        LoopDetected,
         PriceDataError,
         PriceUnknown,
         RecordingError,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from bursar.clients.receipts import Receipt, cost
     from bursar.clients.wrap import wrap
     from bursar.guards.budget import Budget
+    from bursar.guards.calls import ToolTraits
+    from bursar.guards.loops import LoopGuard
     from bursar.guards.retries import RetryCap
 
 __all__ = [
@@ -55,6 +58,8 @@ __all__ = [
     "Conflict",
     "InvalidAmount",
     "LedgerError",
+    "LoopDetected",
+    "LoopGuard",
     "PriceDataError",
     "PriceUnknown",
     "Receipt",
@@ -66,6 +71,7 @@ __all__ = [
     "Stopped",
     "StoreError",
     "StoreUnavailable",
+    "ToolTraits",
     "Unattributed",
     "UnknownScope",
     "budget",
@@ -89,6 +95,8 @@ _HOMES = {
     "cost": "bursar.clients.receipts",
     "wrap": "bursar.clients.wrap",
     "Budget": "bursar.guards.budget",
+    "LoopGuard": "bursar.guards.loops",
+    "ToolTraits": "bursar.guards.calls",
     "RetryCap": "bursar.guards.retries",
 }
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from bursar._earlier import Earlier
     from bursar._events import Amounts, AttemptSource, ModelRequest, RetryReason
+    from bursar._loops import Look
     from bursar._ports import Clock, Scope
     from bursar._records import Item, Who
     from bursar._run import Run
@@ -77,7 +78,8 @@ class Call:
     where content is kept, until that has been done. `shared` are the scopes that other processes share, `terms` those
     of them that refuse nothing, `shares_usd` says whether one limits dollars, `reached` whether holds go there too.
     `missing`: which of the `required` tags it lacks. `flags` go on the rows of its attempts.
-    `bulk`: of a batch, what its requests were estimated at.
+    `bulk`: of a batch, what its requests were estimated at. `loops` is what the loop guard says of it, `body` what is
+    sent in place of what the caller gave, None where nothing was changed.
 
     `asked` tells it apart from others, `lineage` says what it follows. Of its attempts so far: what those that failed
     were charged, when the last one ended (monotonic) and why it failed. `retries` is how often its SDK sends it again
@@ -101,6 +103,8 @@ class Call:
     missing: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     bulk: Bulk | None = None
+    loops: Look | None = None
+    body: Any = None
     asked: Asked | None = None
     lineage: Lineage = NEW
     failed_nusd: int = 0

@@ -4,6 +4,7 @@ BursarError
 ├── Stopped                 a guard ended the run; nothing was sent for the call that raised it (but see `sent`)
 │   ├── BudgetExceeded      a limit has no room left for the call, or for the rest of a stream
 │   ├── RetriesExhausted    the same was sent often enough, for enough, or is to wait too long to be sent again
+│   ├── LoopDetected        a model goes on in a loop after its last answer was asked for
 │   ├── PriceUnknown        a limit in dollars, and a model without a price
 │   ├── Unattributed        a call without a tag that is required, or on a thread that lost its run
 │   └── StoreUnavailable    a shared limit cannot be read or written just now
@@ -25,6 +26,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from bursar._run import Run
 
 
@@ -118,6 +121,31 @@ class RetriesExhausted(Stopped):
         super().__init__(message, run=run, sent=True)
         self.why, self.attempts, self.spent, self.limit = why, attempts, spent, limit
         self.last_reason, self.retry_after = last_reason, retry_after
+
+
+class LoopDetected(Stopped):
+    """A model goes round in circles, and has gone on when it was asked for a last answer (or `on_loop="raise"`).
+
+    Attributes: `kind` (what repeats, as in the verdicts), `streak` (how often in a row), `onset` (which tool call of
+    the conversation was the first wasted one, from 0), `tokens` and `usd` (spent by the run since then; `usd` None
+    where a price is unknown).
+    """
+
+    reason = "loop"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str,
+        streak: int,
+        onset: int,
+        tokens: int,
+        usd: Decimal | None,
+        run: Run | None = None,
+    ) -> None:
+        super().__init__(message, run=run)
+        self.kind, self.streak, self.onset, self.tokens, self.usd = kind, streak, onset, tokens, usd
 
 
 class PriceUnknown(Stopped):

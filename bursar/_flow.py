@@ -19,7 +19,7 @@ from bursar._events import NOTHING, Amounts, UsageSource
 from bursar._growth import beyond
 from bursar._notices import pass_soft_limits, speak
 from bursar._ports import Denied, Limit, Posted, Posting, Release, Reserve, Sent, Settle, Write
-from bursar._refusals import claim_last, give_back, refuse_growth, refuse_unattributed
+from bursar._refusals import claim_last, give_back, refuse_growth, refuse_loop, refuse_unattributed
 from bursar._retries import follow, refuse_retry, refuse_wait, remarks, remember
 from bursar._verdicts import Grant
 from bursar.guards.budget import amounts
@@ -41,6 +41,8 @@ def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     """Admit the next attempt of a call, or raise `Stopped` before anything is sent."""
     if call.missing:
         yield from refuse_unattributed(call, world)
+    if call.loops is not None and not call.attempts:
+        yield from refuse_loop(call, call.loops, world)
     try:
         if call.frame.final:
             yield from claim_last(call, world)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bursar._accounts import Account
 from bursar._clock import new_id
 from bursar._errors import BursarWarning, ConfigError
+from bursar._loops import Loops
 from bursar._ports import Scope
 from bursar._process import process
 from bursar._records import UNATTRIBUTED, Tags, Who
@@ -17,6 +18,7 @@ from bursar._scoped import ScopedFrame
 from bursar._shares import Shares
 from bursar._terms import Reserve, Term
 from bursar.guards.budget import Budget, Unlimited
+from bursar.guards.loops import LoopGuard
 from bursar.guards.retries import RetryCap
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from bursar._process import Process
     from bursar.guards.retries import RetryLimits
 
-Spec = Budget | Unlimited | RetryCap
+Spec = Budget | Unlimited | RetryCap | LoopGuard
 """What a run and a wrapped client can be given."""
 _NAMED_TAGS = frozenset(Tags._fields) - {"workflow", "extra"}
 _said: set[str] = set()
@@ -52,13 +54,15 @@ def make_who(workflow: str | None, *, user: str | None = None, session: str | No
 
 
 def check_guards(guards: Sequence[Spec]) -> list[Spec]:
-    """Refuse what is no guard; the same object given twice counts once."""
+    """Refuse what is no guard, and two for loops; the same object given twice counts once."""
     kept: list[Spec] = []
     for guard in guards:
-        if not isinstance(guard, Budget | Unlimited | RetryCap):
+        if not isinstance(guard, Budget | Unlimited | RetryCap | LoopGuard):
             raise TypeError(f"{guard!r} is not a guard; a limit is written Budget(usd='0.50')")
         if not any(guard is other for other in kept):
             kept.append(guard)
+    if sum(isinstance(guard, LoopGuard) for guard in kept) > 1:
+        raise ConfigError("two LoopGuards for one run: which one holds is not said; give one")
     return kept
 
 
@@ -72,7 +76,8 @@ def client_frame(who: Who, guards: Sequence[Spec]) -> ScopedFrame:
                     "bursar.run(...) or bursar.budget(...)"
                 )
     owner = process()
-    frame = ScopedFrame(who, observe=owner.settings.mode == "observe", owner=owner, shares=_shares(who, owner))
+    observe = owner.settings.mode == "observe"
+    frame = ScopedFrame(who, observe=observe, owner=owner, shares=_shares(who, owner), loops=_loops(guards))
     frame.retries = _retries(guards, who, owner, None)
     added = [(spec, Account(Scope("client", new_id()), spec, owner)) for spec in guards if isinstance(spec, Budget)]
     return narrow(frame, added) if added else frame
@@ -91,6 +96,8 @@ def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
     frame = inner if who == inner.who else replace(inner, who=who, shares=_shares(who, inner.owner))
     if client.retries is not None:
         frame = replace(frame, retries=client.retries.strictest(inner.retries))
+    if frame.loops is None and client.loops is not None:
+        frame = replace(frame, loops=client.loops)
     if not client.accounts or client.owner is not inner.owner:
         # After `configure` a run that is still open goes on with the parts that it was opened with.
         return frame
@@ -129,6 +136,8 @@ def run_frame(
     judged = owner.settings.mode == "observe" if observe is None else observe
     base = replace(base, who=who, run=opened, shares=_shares(who, owner), observe=judged or base.observe)
     base.retries = _retries(guards, who, owner, base.retries)
+    # Budgets add up; of loop guards the innermost holds.
+    base.loops = _loops(guards) or base.loops
     frame = narrow(base, added, lenient=default)
     # The run's own `final` draws on whatever any of its budgets has set aside.
     first.reserves = tuple(reserve for _, account in added for reserve in account.reserves)
@@ -167,6 +176,10 @@ def narrow(frame: ScopedFrame, added: Sequence[tuple[Budget | None, Account]], *
         hard=frame.hard or any(spec.bound == "hard" for spec in specs),
         max_wait=min([frame.max_wait, *(spec.max_wait for spec in specs)]) if frame.limits else _wait(specs),
     )
+
+
+def _loops(guards: Sequence[Spec]) -> Loops | None:
+    return next((Loops(guard) for guard in guards if isinstance(guard, LoopGuard)), None)
 
 
 def _shares(who: Who, owner: Process) -> Shares | None:

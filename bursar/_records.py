@@ -111,7 +111,11 @@ class ModelCall:
 
 @dataclass(slots=True)
 class Verdict:
-    """What a guard said to a call, when it was not a plain yes."""
+    """What a guard said to a call, when it was not a plain yes.
+
+    Of a loop: `streak` is how often in a row, `onset` which tool call of the conversation was the first wasted one, and
+    `tokens` and `nusd` what the run has spent since; `scope` is the tool.
+    """
 
     ts_us: int
     run_id: str | None
@@ -126,6 +130,10 @@ class Verdict:
     held: int | None = None
     needed: int | None = None
     acted: bool = True
+    streak: int | None = None
+    onset: int | None = None
+    tokens: int | None = None
+    nusd: int | None = None
 
 
 @dataclass(slots=True)

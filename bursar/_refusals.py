@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bursar._errors import BudgetExceeded, Unattributed
+from bursar._errors import BudgetExceeded, LoopDetected, Unattributed
+from bursar._money import usd
 from bursar._ports import Write
 from bursar._records import Verdict
 from bursar._terms import shown
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from bursar._call import Call, World
+    from bursar._loops import Look
     from bursar._ports import Denied, Effect
     from bursar._terms import Reserve
 
@@ -85,6 +87,44 @@ def refuse_unattributed(call: Call, world: World) -> Generator[Effect, Any, None
             "To go on: name it where the run is opened, as in bursar.run('triage', owner='support'), or in wrap(...)."
         )
     raise Unattributed(what, missing=missing, run=call.frame.run)
+
+
+def refuse_loop(call: Call, loops: Look, world: World) -> Generator[Effect, Any, None]:
+    """Note what the loop guard says; end the run where its last answer was asked for and the model goes on.
+
+    Raises `LoopDetected`.
+    """
+    run = call.frame.run
+    for verdict in loops.verdicts:
+        numbers = {
+            "scope": verdict.tool or None,
+            "streak": verdict.streak,
+            "onset": verdict.onset,
+            "tokens": verdict.tokens,
+            "nusd": verdict.nusd,
+        }
+        action = "deny" if verdict is loops.end else verdict.action
+        yield note(call, world, action, verdict.kind, numbers, guard="loops")
+    if call.frame.observe:
+        return
+    if run is not None and (loops.last or run.stop_reason == LoopDetected.reason):
+        # The run ends with its last answer, and says why; one that gets on after all is as any other.
+        run.stop_reason = LoopDetected.reason if loops.last else None
+    end = loops.end
+    if end is None:
+        return
+    raise LoopDetected(
+        f"the model goes round in circles: {end.kind.replace('_', ' ')}, {end.streak} in a row since tool call "
+        f"{end.onset}, {end.tokens:,} tokens since. Nothing was sent. To go on: finish with what you have, give the "
+        "model other tools or information, or declare the tool, as in LoopGuard(tools={'status': "
+        "ToolTraits(effect='poll')}).",
+        kind=end.kind,
+        streak=end.streak,
+        onset=end.onset,
+        tokens=end.tokens,
+        usd=None if end.nusd is None else usd(end.nusd),
+        run=run,
+    )
 
 
 def refuse_growth(call: Call, denied: Denied, world: World, partial: Callable[[], str]) -> Generator[Effect, Any, None]:

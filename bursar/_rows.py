@@ -94,7 +94,7 @@ class UnpricedRow(NamedTuple):
 
 
 class VerdictRow(NamedTuple):
-    """What a guard said to an operation of a run."""
+    """What a guard said to an operation of a run; the last four are of loops, see `Verdict`."""
 
     op_id: str
     run_id: str | None
@@ -109,6 +109,10 @@ class VerdictRow(NamedTuple):
     held: int | None
     needed: int | None
     acted: bool
+    streak: int | None = None
+    onset: int | None = None
+    tokens: int | None = None
+    nusd: int | None = None
 
 
 class RunRow(NamedTuple):

@@ -63,6 +63,11 @@ class Run:
         return self._account.remaining()
 
     @property
+    def limits(self) -> dict[str, int]:
+        """The limits of this run itself, by unit; `usd` in nano-dollars."""
+        return dict(self._account.limits)
+
+    @property
     def steps(self) -> int:
         """Model calls so far (retries are part of one)."""
         return self._steps

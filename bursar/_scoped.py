@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from bursar._accounts import Account
+    from bursar._loops import Loops
     from bursar._run import Run
     from bursar._shares import Shares
 
@@ -41,11 +42,12 @@ os.register_at_fork(after_in_child=open_runs.clear)
 
 @dataclass(slots=True)
 class ScopedFrame(Frame):
-    """A frame that keeps the accounts on its path alive."""
+    """A frame that keeps the accounts on its path alive, and what loops its calls are in."""
 
     accounts: tuple[Account, ...] = ()
     owner: Process = field(default_factory=process)
     shares: Shares | None = None
+    loops: Loops | None = None
 
 
 class Opener:

@@ -1,4 +1,4 @@
-"""`bursar replay`: what recorded runs cost, and where a budget would have stopped them."""
+"""`bursar replay`: what recorded runs cost, and where a budget or the loop guard would have stopped them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
     from bursar._errors import RecordingError
     from bursar.guards.budget import Budget
+    from bursar.guards.loops import LoopGuard
     from bursar.replay import RunCost
 
 _EPILOG = (
-    "Example: bursar replay runs.jsonl.gz --usd 0.50. Exit codes: 0 all was read, 1 something was passed over or "
-    "nothing was found, 2 usage."
+    "Example: bursar replay runs.jsonl.gz --usd 0.50, or bursar replay runs.jsonl.gz --explain run-17. Exit codes: 0 "
+    "all was read, 1 something was passed over or nothing was found, 2 usage."
 )
 
 
@@ -36,32 +37,32 @@ def replay_command(
     model_calls: Annotated[int | None, typer.Option(help="Model calls a run may make.")] = None,
     model: Annotated[str | None, typer.Option(help="The model of runs that name none.")] = None,
     day: Annotated[str | None, typer.Option(help="Price at the list prices of this day (YYYY-MM-DD).")] = None,
+    nudge: Annotated[int | None, typer.Option(help="Repeats after which a loop is spoken to (2).")] = None,
+    finish: Annotated[int | None, typer.Option(help="Repeats after which a loop is ended (6).")] = None,
+    identical: Annotated[int | None, typer.Option(help="Identical calls in a row after which a run is ended.")] = None,
+    explain: Annotated[str | None, typer.Option(help="Only the run of this id, and why.", metavar="ID")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a run.")] = False,
 ) -> None:
-    """Price recorded runs step by step and hold them against a budget. No model is called."""
+    """Price recorded runs step by step and hold them against a budget and the loop guard. No model is called."""
     from bursar.replay import replay
 
     budget = _budget(usd, tokens, model_calls)
+    guard = _guard(nudge, finish, identical)
     problems: list[RecordingError] = []
-    runs = replay(files, budget, model=model, day=read_day(day), problem=problems.append)
+    runs = replay(files, budget, model=model, day=read_day(day), loops=guard, problem=problems.append)
     summary = Summary()
-    if json:
-        import orjson
-
-        for run in progress(_readable(runs, problems), "runs"):
-            output(orjson.dumps(run.as_json()).decode())
-            summary.runs += 1
-    else:
-        for run in progress(_readable(runs, problems), "runs"):
+    for run in progress(_readable(runs, problems), "runs"):
+        if explain is None or run.id == explain:
             summary.add(run)
-        if summary.runs:
-            _show(summary, budget)
+            _show_run(run, json=json, explain=explain is not None)
+    if summary.runs and not json and explain is None:
+        _show(summary, budget)
     for problem in problems[:10]:
         warn(f"passed over: {problem}")
     if len(problems) > 10:
         warn(f"passed over: {len(problems) - 10:,} more")
     if not summary.runs:
-        fail("no recorded run was found")
+        fail("no recorded run was found" if explain is None else f"no recorded run has the id {safe(explain)!r}")
     if problems:
         raise typer.Exit(1)
 
@@ -96,6 +97,11 @@ class Summary(Line):
     refused: int = 0
     lost: int = 0
     spared_nusd: int = 0
+    looped: int = 0
+    finished: int = 0
+    finished_good: int = 0
+    loop_tokens: int = 0
+    loop_nusd: int = 0
     dearest: list[RunCost] = field(default_factory=list)
 
     def add(self, run: RunCost) -> None:
@@ -108,6 +114,12 @@ class Summary(Line):
             self.stopped += 1
             self.lost += run.success is True
             self.spared_nusd += run.nusd_not_spent or 0
+        if run.loops.touched_at is not None:
+            self.looped += 1
+            self.finished += run.loops.stopped_at is not None
+            self.finished_good += run.loops.stopped_at is not None and run.success is True
+            self.loop_tokens += run.loops.tokens_after
+            self.loop_nusd += run.loops.nusd_after or 0
         if run.nusd is not None:
             self.dearest = sorted([*self.dearest, run], key=lambda r: -(r.nusd or 0))[:5]
 
@@ -118,6 +130,29 @@ def _budget(usd: str | None, tokens: int | None, model_calls: int | None) -> Bud
     from bursar.guards.budget import Budget
 
     return Budget(usd=usd, tokens=tokens, model_calls=model_calls)
+
+
+def _guard(nudge: int | None, finish: int | None, identical: int | None) -> LoopGuard:
+    from bursar._errors import ConfigError
+    from bursar.guards.loops import LoopGuard
+
+    first = min(2, finish or 2) if nudge is None else nudge
+    last = max(6, first) if finish is None else finish
+    try:
+        return LoopGuard(nudge=first, block=max(first, min(4, last)), finish=last, identical=identical)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _show_run(run: RunCost, *, json: bool, explain: bool) -> None:
+    import orjson
+
+    from bursar.cli.replay_run import explained, show
+
+    if json:
+        output(orjson.dumps(explained(run) if explain else run.as_json()).decode())
+    elif explain:
+        show(run)
 
 
 def _readable(runs: Iterator[RunCost], problems: list[RecordingError]) -> Iterator[RunCost]:
@@ -151,6 +186,11 @@ def _show(summary: Summary, budget: Budget | None) -> None:
         total=True,
     )
     output("dearest: " + ", ".join(f"{safe(run.id)} {show_usd(run.nusd)}" for run in summary.dearest[:3]))
+    output(
+        f"loops: {summary.looped:,} runs would have been spoken to, {summary.finished:,} of them finished "
+        f"({summary.finished_good:,} successes among them); {summary.loop_tokens:,} tokens, "
+        f"{show_usd(summary.loop_nusd)} spent in loops"
+    )
     if budget is not None:
         output(
             f"under this budget {summary.stopped:,} runs would have been stopped, {show_usd(summary.spared_nusd)} not "

@@ -200,6 +200,7 @@ def _cap(call: CallRow) -> str:
 
 
 def _verdict(verdict: VerdictRow) -> str:
+    from bursar._money import show_usd
     from bursar._terms import shown
 
     text = f"{verdict.guard}: {verdict.action} {safe(verdict.reason)}"
@@ -209,4 +210,8 @@ def _verdict(verdict: VerdictRow) -> str:
         text += (
             f", needed {shown(unit, verdict.needed)}, left {shown(unit, max(0, left))} of {shown(unit, verdict.limit)}"
         )
+    if verdict.streak is not None:
+        text += f" {safe(verdict.scope)}, {verdict.streak:,} in a row, {verdict.tokens or 0:,} tokens"
+        text += "" if verdict.nusd is None else f", {show_usd(verdict.nusd)}"
+        text += " since"
     return text if verdict.acted else text + " (observed only)"

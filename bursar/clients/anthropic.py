@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anthropic import APIRequest
 
     from bursar._call import Attempt, Call
-    from bursar._events import Answer
+    from bursar._events import Answer, ModelRequest
     from bursar.clients.fetches import Fetch
     from bursar.clients.guard import Guard
 
@@ -35,6 +35,7 @@ _RAW_HEADER: Final = "X-Stainless-Raw-Response"
 class _Operation(NamedTuple):
     call: Call
     body: Any
+    asked: ModelRequest
 
 
 _operation: contextvars.ContextVar[_Operation | None] = contextvars.ContextVar("bursar_anthropic", default=None)
@@ -58,7 +59,7 @@ class GuardMiddleware(anthropic.Middleware):
         attempt = self.guard.open(call, lambda: _count(request, call_next))
         response: Any = None
         try:
-            response = call_next(_rewritten(request, attempt))
+            response = call_next(_rewritten(request, call, attempt))
             if self._watches(call, attempt, request, response):
                 return response
             answer = _refusal(response)
@@ -86,7 +87,7 @@ class GuardMiddleware(anthropic.Middleware):
         attempt = await self.guard.aopen(call, lambda: _acount(request, call_next))
         response: Any = None
         try:
-            response = await call_next(_rewritten(request, attempt))
+            response = await call_next(_rewritten(request, call, attempt))
             if self._watches(call, attempt, request, response):
                 return response
             answer = _refusal(response)
@@ -120,14 +121,18 @@ class GuardMiddleware(anthropic.Middleware):
         known = _operation.get()
         if request.retries_taken and known is not None and known.body is request.json:
             return known.call
-        asked = read(api, request.json, self._client.base_url.host, self._seller, self._region)
-        if request.retries_taken and known is not None and known.call.request == asked:
+        asked = self._asked(api, request.json)
+        if request.retries_taken and known is not None and known.asked == asked:
             # A middleware of the caller made the body anew.
             return known.call
         retries = request.options.get_max_retries(self._client.max_retries)
-        call = self.guard.begin(asked, body=request.json, countable=api == "messages", retries=retries)
-        _operation.set(_Operation(call, request.json))
+        again = (lambda body: self._asked(api, body)) if api == "messages" else None
+        call = self.guard.begin(asked, body=request.json, read=again, countable=api == "messages", retries=retries)
+        _operation.set(_Operation(call, request.json, asked))
         return call
+
+    def _asked(self, api: str, body: Any) -> ModelRequest:
+        return read(api, body, self._client.base_url.host, self._seller, self._region)
 
     def _watches(self, call: Call, attempt: Attempt, request: APIRequest, response: Any) -> bool:
         mode, http = request.headers.get(_RAW_HEADER), response.http_response
@@ -177,12 +182,14 @@ def _counted(response: Any) -> int | None:
     return believable(get(http.json(), "input_tokens")) if http.is_success else None
 
 
-def _rewritten(request: APIRequest, attempt: Attempt) -> APIRequest:
-    if attempt.cap is None and not request.stream and not attempt.last:
+def _rewritten(request: APIRequest, call: Call, attempt: Attempt) -> APIRequest:
+    if attempt.cap is None and not request.stream and not attempt.last and call.body is None:
         return request
     options = request.options.model_copy()
+    if call.body is not None:
+        options.json_data = call.body
     if attempt.cap is not None:
-        options.json_data = with_cap("messages", _body(request), attempt.cap)
+        options.json_data = with_cap("messages", call.body or _body(request), attempt.cap)
     if attempt.last and isinstance(options.json_data, dict):
         options.json_data = without_tool_use("messages", options.json_data)
     stream_cls: Any = request.stream_cls

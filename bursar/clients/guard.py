@@ -20,7 +20,10 @@ from bursar._retries import LONG_WAIT_US, retries_left
 from bursar._scoped import ScopedFrame, has_lost_run, scoped_frame
 from bursar.clients.deferred import in_bulk, ordered, presumed
 from bursar.clients.growth import Growth
+from bursar.clients.loops import look
+from bursar.clients.notes import with_notes
 from bursar.clients.receipts import keep
+from bursar.clients.requests import without_tool_use
 from bursar.clients.streams import Watch
 from bursar.clients.words import Heard, asked, said
 from bursar.guards.attribution import missing
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
     from bursar._events import Answer, ModelRequest, Usage
     from bursar._frames import Spec
+    from bursar._loops import Look
     from bursar._process import Process
     from bursar._records import Who
     from bursar._shares import Shares
@@ -56,15 +60,42 @@ class Guard:
             self.strict = self.strict or inner.strict
         return self
 
-    def begin(self, request: ModelRequest, *, body: Any = None, countable: bool = False, retries: int = 0) -> Call:
-        """Start an operation in the innermost open run, or outside of any; `body` is for kept content.
+    def begin(
+        self,
+        request: ModelRequest,
+        *,
+        body: Any = None,
+        read: Callable[[Any], ModelRequest] | None = None,
+        countable: bool = False,
+        retries: int = 0,
+    ) -> Call:
+        """Start an operation in the innermost open run, or outside of any.
+
+        `body` is what the caller gave. A guard may change it where `read` says what the request then is.
 
         `retries`: how often its SDK sends it again at most.
         """
         frame = self._frame()
         frame.owner.adopt()
+        looked = None
+        if frame.loops is not None and read is not None:
+            now_us = frame.owner.world.clock.monotonic_us()
+            looked = look(frame.loops, request, body, frame.run, now_us, observe_only=frame.observe)
+        changed = None if looked is None or frame.observe else _changed(request.api, body, looked)
+        if changed is not None and read is not None:
+            request, body = read(changed), changed
         step = frame.run.next_step() if frame.run is not None else 0
-        call = Call(new_id(), request, frame, step, countable=countable, asked=asked_of(request), retries=retries)
+        call = Call(
+            new_id(),
+            request,
+            frame,
+            step,
+            countable=countable,
+            asked=asked_of(request),
+            retries=retries,
+            loops=looked,
+            body=changed,
+        )
         if request.deferred == "batch":
             # Many requests: none of them is told apart from others here.
             call.asked = None
@@ -103,7 +134,7 @@ class Guard:
 
     def close(self, call: Call, attempt: Attempt, answer: Answer, heard: Heard | None = None) -> None:
         """Charge and record an attempt before returning. A defect of ours becomes a warning, not the caller's."""
-        owner = _owner(call)
+        owner = _answered(call)
         try:
             if call.request.deferred is not None:
                 answer = presumed(answer)
@@ -121,7 +152,7 @@ class Guard:
 
     async def aclose(self, call: Call, attempt: Attempt, answer: Answer) -> None:
         """As `close`, without blocking an event loop; cancelled, it charges and records before it is gone."""
-        owner = _owner(call)
+        owner = _answered(call)
         try:
             if call.request.deferred is not None:
                 answer = presumed(answer)
@@ -204,6 +235,13 @@ class Guard:
         return self._own
 
 
+def _changed(api: str, body: Any, looked: Look) -> Any:
+    if not looked.conversation.notes and not looked.last:
+        return None
+    noted = with_notes(api, body, looked.conversation.notes)
+    return without_tool_use(api, noted) if looked.last else noted
+
+
 def _share(call: Call, shares: Shares, frame: ScopedFrame) -> None:
     try:
         applied = shares.at(frame.owner.world.clock.wall_us())
@@ -248,6 +286,13 @@ def _say(attempt: Attempt, error: Exception) -> None:
         BursarWarning,
         stacklevel=3,
     )
+
+
+def _answered(call: Call) -> Process:
+    owner = _owner(call)
+    if call.loops is not None:
+        call.loops.conversation.answered_us = owner.world.clock.monotonic_us()
+    return owner
 
 
 def _owner(call: Call) -> Process:

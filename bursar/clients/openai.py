@@ -24,7 +24,7 @@ from bursar.clients.wire import Ear, listen
 
 if TYPE_CHECKING:
     from bursar._call import Attempt, Call
-    from bursar._events import Answer
+    from bursar._events import Answer, ModelRequest
     from bursar.clients.fetches import Fetch
     from bursar.clients.guard import Guard
     from bursar.clients.streams import Watch
@@ -311,14 +311,19 @@ def _merged(options: Any) -> Any:
 
 def _begin(client: Any, guard: Guard, api: str, options: Any) -> Call:
     body = options.json_data
-    asked = read(api, body, client.base_url.host, seller_of(client))
+    host, seller = client.base_url.host, seller_of(client)
+
+    def asked(body: Any) -> ModelRequest:
+        return read(api, body, host, seller)
+
     retries = options.get_max_retries(client.max_retries)
-    return guard.begin(asked, body=body, countable=api == "responses", retries=retries)
+    again = None if api == "batches" else asked
+    return guard.begin(asked(body), body=body, read=again, countable=api == "responses", retries=retries)
 
 
 def _rewritten(options: Any, operation: _Operation) -> Any:
     request, attempt = operation.call.request, operation.attempt
-    body = options.json_data
+    body = options.json_data if operation.call.body is None else operation.call.body
     if not isinstance(body, dict) or attempt is None:
         return options
     if attempt.cap is not None:

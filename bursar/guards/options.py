@@ -15,16 +15,22 @@ if TYPE_CHECKING:
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)%", re.ASCII)
 
 
+def parse_share(value: object, name: str) -> Decimal:
+    """Read a share such as "80%". Raises `ConfigError` with the name and the value."""
+    read = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    share = Decimal(read[1]) / 100 if read else Decimal(0)
+    if not 0 < share <= 1:
+        raise ConfigError(f"{name}={str(value)[:60]!r}: a share lies between 0 and 100, as in '80%'")
+    return share
+
+
 def parse_warn_at(value: object, limits: Mapping[str, int]) -> dict[str, int]:
     """Read "80%" (of every limit) or dollars as the amounts to speak at, by unit; `usd` in nano-dollars.
 
     Raises `TypeError` for a float, `ConfigError` for what is no share and no amount of the limits that there are.
     """
     if isinstance(value, str) and value.endswith("%"):
-        read = _PERCENT.fullmatch(value)
-        share = Decimal(read[1]) / 100 if read else Decimal(0)
-        if not 0 < share <= 1:
-            raise ConfigError(f"warn_at={value[:60]!r}: a share lies between 0 and 100, as in '80%'")
+        share = parse_share(value, "warn_at")
         if not limits:
             raise ConfigError(f"warn_at={value!r} needs a limit to be a share of, and seconds is none that is spent")
         return {unit: int((limit * share).to_integral_value(ROUND_CEILING)) for unit, limit in limits.items()}

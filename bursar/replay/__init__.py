@@ -1,7 +1,7 @@
-"""Recorded runs, priced step by step and held against a budget. No model is called.
+"""Recorded runs, priced step by step and held against a budget and the loop guard. No model is called.
 
 for run in replay(["runs.jsonl.gz"], Budget(usd="0.50")):
-    print(run.id, run.usd, run.stopped_at_step)
+    print(run.id, run.nusd, run.stopped_at_step, run.loops.stopped_at)
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bursar.replay.cost import Pricer, RunCost
+from bursar.replay.loops import LoopFinding
 from bursar.replay.recording import read_file, runs_in
 
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
     from bursar._errors import RecordingError
     from bursar.guards.budget import Budget
+    from bursar.guards.loops import LoopGuard
 
-__all__ = ["RunCost", "replay"]
+__all__ = ["LoopFinding", "RunCost", "replay"]
 
 
 def replay(
@@ -27,17 +29,19 @@ def replay(
     *,
     model: str | None = None,
     day: date | None = None,
+    loops: LoopGuard | None = None,
     problem: Callable[[RecordingError], None] | None = None,
 ) -> Iterator[RunCost]:
     """Price every run in these files (a directory stands for the recordings in it, "-" for standard input).
 
-    `model` is the model of runs that name none; `day` the day whose list prices hold (today's if not given).
+    `model` is the model of runs that name none; `day` the day whose list prices hold (today's if not given); `loops`
+    the loop guard (`LoopGuard()` if not given).
     Lines that are no run go to `problem`; without it the first raises `RecordingError`, as does a file that cannot
     be read.
     """
-    pricer = Pricer(budget, model=model, day=day)
+    pricer = Pricer(budget, model=model, day=day, loops=loops)
     for path in runs_in(paths):
-        for recording in read_file(path, problem or _refuse):
+        for recording in read_file(path, problem or _refuse, None if loops is None else loops.tools):
             yield pricer.price(recording)
 
 

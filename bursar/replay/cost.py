@@ -1,4 +1,4 @@
-"""Price a recorded run, and find the step at which a budget would have stopped it."""
+"""Price a recorded run, and find the step at which a budget or the loop guard would have stopped it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from bursar._money import usd
 from bursar._ports import Scope
 from bursar._verdicts import Deny, Grant
 from bursar.guards.budget import decide
+from bursar.guards.loops import LoopGuard
 from bursar.pricing.price import price
 from bursar.pricing.rates import PriceList, find_provider
+from bursar.replay.loops import find_loops
 from bursar.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from bursar.guards.budget import Budget
     from bursar.pricing.rates import RateCard
+    from bursar.replay.loops import LoopFinding
     from bursar.replay.recording import Recording, Step
 
 
@@ -31,7 +34,7 @@ class RunCost:
     `nusd` is nano-dollars, None where a step has no price. cost_status: list_price where the provider counted every
     token, estimated where we did, unknown without a price. `stopped_at_step` counts from 1; `stop_reason` is the
     unit that ran out, or price_unknown. `nusd_not_spent` is the cost of that step and all later ones, 0 where
-    nothing stopped, None where unpriced.
+    nothing stopped, None where unpriced. `loops` is what the loop guard would have said.
     """
 
     id: str
@@ -45,6 +48,7 @@ class RunCost:
     stopped_at_step: int | None
     stop_reason: str | None
     nusd_not_spent: int | None
+    loops: LoopFinding
     source: str
 
     def as_json(self) -> dict[str, Any]:
@@ -56,18 +60,26 @@ class RunCost:
             "steps": self.steps,
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
-            "usd": None if self.nusd is None else f"{usd(self.nusd):f}",
+            "usd": _dollars(self.nusd),
             "cost_status": self.cost_status.value,
             "stopped_at_step": self.stopped_at_step,
             "stop_reason": self.stop_reason,
-            "usd_not_spent": None if self.nusd_not_spent is None else f"{usd(self.nusd_not_spent):f}",
+            "usd_not_spent": _dollars(self.nusd_not_spent),
+            "loop_touched_at": self.loops.touched_at,
+            "loop_stopped_at": self.loops.stopped_at,
+            "loop_kind": self.loops.kind,
+            "tokens_after_loop": self.loops.tokens_after,
+            "usd_after_loop": _dollars(self.loops.nusd_after),
         }
 
 
 class Pricer:
     """Prices recordings at the list prices of one day, under one budget."""
 
-    def __init__(self, budget: Budget | None, *, model: str | None, day: date | None) -> None:
+    def __init__(
+        self, budget: Budget | None, *, model: str | None, day: date | None, loops: LoopGuard | None = None
+    ) -> None:
+        self._guard = loops or LoopGuard()
         self._limits = {} if budget is None else budget.limits()
         self._model = model
         self._day = day or CLOCK.today()
@@ -98,6 +110,7 @@ class Pricer:
             stopped,
             reason,
             spared if total is not None else None,
+            find_loops(recording, self._guard, costs, self._limits),
             recording.source,
         )
 
@@ -136,6 +149,10 @@ class Pricer:
                 if card is not None:
                     return card
         return None
+
+
+def _dollars(nusd: int | None) -> str | None:
+    return None if nusd is None else f"{usd(nusd):f}"
 
 
 def _demand(step: Step, card: RateCard | None) -> Demand:

@@ -3,7 +3,7 @@
 A step is an assistant message that somebody asked for. What goes into it is everything before it, by OpenAI's
 published rule: 3 tokens a message and 3 for the reply, plus the text, the names and arguments of tool calls and
 the results of tools. What comes out is its own text and calls. A usage that the provider recorded on the message
-wins over all counting.
+wins over all counting. Beside the steps stands what happened in them, for the loop guard: of text, hashes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ import orjson
 
 from bursar._errors import RecordingError
 from bursar._money import MAX_AMOUNT
+from bursar.clients.steps import Round, Spoke, StepReader
+from bursar.guards.calls import ToolFact, fact, traits_of
+from bursar.guards.results import EMPTY, digest
 from bursar.pricing.tokens import COUNTER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    from bursar.clients.steps import Happening
+    from bursar.guards.calls import ToolTraits
 
 MESSAGE_TOKENS: Final = 3
 """Tokens of a message's frame, and of the reply's beginning: OpenAI's cookbook."""
@@ -42,6 +48,17 @@ class Step(NamedTuple):
     measured: bool
 
 
+class Event(NamedTuple):
+    """What happened after a step (counted from 1; 0 is before the first): calls that came back, or a text as its hash.
+
+    With neither it is a message of the user.
+    """
+
+    step: int
+    facts: tuple[ToolFact, ...] = ()
+    said: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """One recorded run. `success` is None where the record does not say."""
@@ -51,10 +68,13 @@ class Recording:
     success: bool | None
     steps: tuple[Step, ...]
     source: str
+    events: tuple[Event, ...] = ()
 
 
-def read_file(path: str, problem: Callable[[RecordingError], None]) -> Iterator[Recording]:
-    """Yield the runs of one file ("-" is standard input).
+def read_file(
+    path: str, problem: Callable[[RecordingError], None], tools: Mapping[str, ToolTraits] | None = None
+) -> Iterator[Recording]:
+    """Yield the runs of one file ("-" is standard input); `tools` says which of their arguments tell calls apart.
 
     A line that is no run is given to `problem` and passed over; raises `RecordingError` where the file as a whole
     cannot be read.
@@ -62,9 +82,9 @@ def read_file(path: str, problem: Callable[[RecordingError], None]) -> Iterator[
     with _open(path) as file:
         try:
             if file.peek(1).lstrip()[:1] == b"[":
-                yield _run(path, None, _parse(path, None, file.read(LONGEST_LINE)))
+                yield _run(path, None, _parse(path, None, file.read(LONGEST_LINE)), tools or {})
                 return
-            yield from _lines(path, file, problem)
+            yield from _lines(path, file, problem, tools or {})
         except (OSError, EOFError, zlib.error) as error:
             raise RecordingError(path, None, f"cannot be read to its end ({error})") from None
 
@@ -93,7 +113,12 @@ def _open(path: str) -> Iterator[io.BufferedReader]:
         yield raw
 
 
-def _lines(path: str, file: io.BufferedReader, problem: Callable[[RecordingError], None]) -> Iterator[Recording]:
+def _lines(
+    path: str,
+    file: io.BufferedReader,
+    problem: Callable[[RecordingError], None],
+    tools: Mapping[str, ToolTraits],
+) -> Iterator[Recording]:
     number, seen = 0, False
     while line := file.readline(LONGEST_LINE + 1):
         number += 1
@@ -109,13 +134,13 @@ def _lines(path: str, file: io.BufferedReader, problem: Callable[[RecordingError
         except ValueError:
             if not seen and line.lstrip()[:1] == b"{":
                 # One object over many lines: a conversation that somebody saved by hand.
-                yield _run(path, None, _parse(path, None, line + file.read(LONGEST_LINE)))
+                yield _run(path, None, _parse(path, None, line + file.read(LONGEST_LINE)), tools)
                 return
             problem(RecordingError(path, number, "is no JSON"))
             continue
         seen = True
         try:
-            yield _run(path, number, value)
+            yield _run(path, number, value, tools)
         except RecordingError as error:
             problem(error)
     if not seen:
@@ -129,16 +154,17 @@ def _parse(path: str, line: int | None, text: bytes) -> Any:
         raise RecordingError(path, line, f"is no JSON ({error})") from None
 
 
-def _run(path: str, line: int | None, value: Any) -> Recording:
+def _run(path: str, line: int | None, value: Any, tools: Mapping[str, ToolTraits]) -> Recording:
     if isinstance(value, list):
         value = {"messages": value}
     if not isinstance(value, dict):
         raise RecordingError(path, line, f"is a {type(value).__name__}, not a recorded run")
     messages, steps = value.get("messages"), value.get("steps")
     if isinstance(messages, list):
-        found = _message_steps(path, line, value.get("system"), messages)
+        found, events = _message_steps(path, line, value.get("system"), messages, tools)
     elif isinstance(steps, list):
         found = tuple(_skeleton_step(path, line, step) for step in steps if step != ["u"])
+        events = _skeleton_events(steps)
     else:
         raise RecordingError(path, line, "has neither messages nor steps")
     name = value.get("id")
@@ -149,11 +175,16 @@ def _run(path: str, line: int | None, value: Any) -> Recording:
         success if isinstance(success, bool) else None,
         found,
         path,
+        events,
     )
 
 
-def _message_steps(path: str, line: int | None, system: Any, messages: list[Any]) -> tuple[Step, ...]:
-    steps = []
+def _message_steps(
+    path: str, line: int | None, system: Any, messages: list[Any], tools: Mapping[str, ToolTraits]
+) -> tuple[tuple[Step, ...], tuple[Event, ...]]:
+    steps: list[Step] = []
+    reader = StepReader()
+    happened: list[tuple[int, Happening]] = []
     before = MESSAGE_TOKENS + (_content(system) + MESSAGE_TOKENS if system else 0)
     asked = False
     for message in messages:
@@ -166,8 +197,22 @@ def _message_steps(path: str, line: int | None, system: Any, messages: list[Any]
                 steps.append(_usage(message.get("usage")) or Step(before, said, measured=False))
         elif message["role"] not in ("system", "developer"):
             asked = True
+        happened += [(len(steps), found) for found in reader.feed(message, len(steps))]
         before += said + MESSAGE_TOKENS
-    return tuple(steps)
+    happened += [(len(steps), found) for found in reader.finish()]
+    return tuple(steps), tuple(_event(step, found, tools) for step, found in happened)
+
+
+def _event(step: int, found: Happening, tools: Mapping[str, ToolTraits]) -> Event:
+    if isinstance(found, Spoke):
+        return Event(found.mark, said=digest(found.text.encode("utf-8", "surrogatepass")))
+    if not isinstance(found, Round):
+        return Event(step)
+    facts = [
+        fact(c.tool, c.arguments, c.content, traits_of(c.tool, tools), call_id=c.call_id, is_error=c.is_error)
+        for c in found.calls
+    ]
+    return Event(found.mark, tuple(facts))
 
 
 def _usage(usage: Any) -> Step | None:
@@ -187,6 +232,29 @@ def _skeleton_step(path: str, line: int | None, step: Any) -> Step:
     if not isinstance(step, list) or len(step) < 3 or not _is_count(step[1]) or not _is_count(step[2]):
         raise RecordingError(path, line, "has a step that is not [kind, input tokens, output tokens, ...]")
     return Step(step[1], step[2], measured=False)
+
+
+def _skeleton_events(steps: list[Any]) -> tuple[Event, ...]:
+    events, number = [], 0
+    for step in steps:
+        if step == ["u"]:
+            events.append(Event(number))
+            continue
+        number += 1
+        asked = step[4] if len(step) > 4 and isinstance(step[4], list) else []
+        calls = [call for call in asked if isinstance(call, list) and len(call) >= 6]
+        # A call without a result was not completed.
+        facts = [_skeleton_fact(call) for call in calls if isinstance(call[3], str)]
+        if facts:
+            events.append(Event(number, tuple(facts)))
+        elif not calls and len(step) > 3 and isinstance(step[3], str):
+            events.append(Event(number, said=step[3]))
+    return tuple(events)
+
+
+def _skeleton_fact(call: list[Any]) -> ToolFact:
+    tool, key, _, normal, masked, error = call[:6]
+    return ToolFact(str(tool), str(key), normal, str(masked), error=bool(error), empty=normal == EMPTY)
 
 
 def _is_count(value: Any) -> bool:

@@ -148,6 +148,10 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "held": verdict.held,
         "needed": verdict.needed,
         "acted": verdict.acted,
+        "streak": verdict.streak,
+        "onset": verdict.onset,
+        "tokens": verdict.tokens,
+        "nusd": verdict.nusd,
     }
 
 

@@ -53,8 +53,11 @@ _INSERT_RUN: Final = (
     # A beginning that was kept aside must not reopen a run that has ended since.
     + " WHERE run.ended_us IS NULL OR excluded.ended_us IS NOT NULL"
 )
-_VERDICT: Final = 'ts_us, run_id, op_id, guard, action, reason, scope, unit, "limit", settled, held, needed, acted'
-_INSERT_VERDICT: Final = f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES ({', '.join('?' * 13)})"
+_VERDICT: Final = (
+    'ts_us, run_id, op_id, guard, action, reason, scope, unit, "limit", settled, held, needed, acted, streak, onset, '
+    "tokens, nusd"
+)
+_INSERT_VERDICT: Final = f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES ({', '.join('?' * 17)})"
 _DIMENSION: Final = (
     "workflow", "env", "feature", "owner", "tenant", "promise", "release", "prompt_version", "extra", "operation",
     "provider", "request_model", "response_model", "host", "tier_requested", "tier_served", "speed", "path",

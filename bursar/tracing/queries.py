@@ -168,11 +168,12 @@ class Reader:
     def verdicts(self, runs: Sequence[RunRow]) -> list[VerdictRow]:
         """What guards said in these runs, when it was not a plain yes."""
         rows = self._ask(
-            """SELECT op_id, run_id, ts_us, guard, action, reason, scope, unit, "limit", settled, held, needed, acted
+            """SELECT op_id, run_id, ts_us, guard, action, reason, scope, unit, "limit", settled, held, needed, acted,
+                streak, onset, tokens, nusd
             FROM verdict WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY id""",
             (_names(runs),),
         )
-        return [VerdictRow._make((*row[:-1], bool(row[-1]))) for row in rows]
+        return [VerdictRow._make((*row[:12], bool(row[12]), *row[13:])) for row in rows]
 
     def _ask(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         import apsw

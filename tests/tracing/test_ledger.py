@@ -106,8 +106,8 @@ def test_every_field_comes_back(ledger: Path) -> None:
             response_id="resp", request_id="req", attempt_source="fallback", fallback_from="claude-opus-4-5",
             backoff_us=13,
         )  # fmt: skip
-        assert reader.verdicts([run]) == [
-            (full.op_id, "R", 5, "budget", "deny", "no_room", "run R", "usd", 10, 4, 3, 9, False)
+        assert [tuple(row) for row in reader.verdicts([run])] == [
+            (full.op_id, "R", 5, "budget", "deny", "no_room", "run R", "usd", 10, 4, 3, 9, False, *[None] * 4)
         ]
         for by in ("env", "feature", "owner", "tenant", "release", "prompt_version", "provider", "session"):
             assert [spend.nusd for spend in reader.spend_by(by)] == [1_000]
