@@ -40,7 +40,8 @@ def attached(provider: str, model: str, block: Mapping[str, Any]) -> Attached:
     kind = str(block.get("type"))
     holder = next((block[name] for name in _HOLDERS if isinstance(block.get(name), dict)), block)
     data, text = _data(holder)
-    mark = hash((kind, holder.get("file_id").__str__()[:_MARKED], len(text), text[:_MARKED], text[-_MARKED:]))
+    named = holder.get("file_id")
+    mark = hash((kind, named if isinstance(named, str) else None, len(text), text[:_MARKED], text[-_MARKED:]))
     if kind in FILES:
         return Attached(_file(provider, model, data, text), mark)
     if kind in RECORDINGS:

@@ -44,6 +44,11 @@ SLACK: Final = 16
 """Tokens that the practical bound keeps for the frame of what was added to a conversation."""
 
 
+EARLY: Final = 20
+"""Additions to conversations that are seen before their ratios alone bound the next: until then COLD_FACTOR does too.
+An addition is a small part of a prompt, so this costs a hundredth, and it halves what is broken of new workflows."""
+
+
 class _Anchor(NamedTuple):
     messages: int
     mark: int
@@ -208,6 +213,8 @@ def _input(request: ModelRequest, learned: _Learned | None, anchor: _Anchor | No
     if not window:
         fixed_most = max(fixed_most, 0 if anchored else script.fixed_most)
     likely, high = _ratios(window, request.provider)
+    if anchored and (learned is None or len(learned.delta) < EARLY):
+        high = max(high, COLD_FACTOR.get(request.provider, 2.0))
     text = sum(script.tokens[start:])
     media, media_most = _media(script, start, learned)
     return (

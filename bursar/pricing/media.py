@@ -6,6 +6,7 @@ Nothing is decoded as a whole, and nothing raises: what cannot be read for what 
 from __future__ import annotations
 
 import binascii
+import contextlib
 import re
 import struct
 import zlib
@@ -25,7 +26,9 @@ _MOST_PAGES: Final = 10_000
 _PAGE: Final = re.compile(rb"/Type\s{0,8}/Page(?![A-Za-z])")
 _COUNT: Final = re.compile(rb"/Count\s{0,8}(\d{1,6})(?!\d)")
 _LINEARIZED: Final = re.compile(rb"/Linearized\b.{0,200}?/N\s{1,8}(\d{1,6})(?!\d)", re.DOTALL)
-_OBJECTS: Final = re.compile(rb"/ObjStm\b.{0,400}?stream\r?\n", re.DOTALL)
+_OBJECTS: Final = re.compile(rb"stream\r?\n")
+_DICTIONARY: Final = 400
+"""Bytes from a stream's type to where it begins, at most."""
 _WAV_FORMATS: Final = frozenset({1, 3, 0xFFFE})
 """Plain samples: integers, floats, and either with more said about them. All others are compressed."""
 _FASTEST_HZ: Final = 384_000
@@ -124,15 +127,18 @@ def pdf_pages(data: Base64) -> int | None:
 def _packed_count(*parts: bytes) -> int:
     found, left = 0, _UNPACKED
     for part in parts:
-        for number, start in enumerate(_OBJECTS.finditer(part)):
-            if number >= _MOST_STREAMS or left <= 0:
+        at = -1
+        for _ in range(_MOST_STREAMS):
+            at = part.find(b"/ObjStm", at + 1)
+            if at < 0 or left <= 0:
                 break
-            try:
-                objects = zlib.decompressobj().decompress(part[start.end() :], left)
-            except zlib.error:
+            start = _OBJECTS.search(part, at, at + _DICTIONARY)
+            if start is None:
                 continue
-            left -= len(objects)
-            found = max(found, len(_PAGE.findall(objects)), *map(int, _COUNT.findall(objects)), 0)
+            with contextlib.suppress(zlib.error):
+                objects = zlib.decompressobj().decompress(part[start.end() :], left)
+                left -= len(objects)
+                found = max(found, len(_PAGE.findall(objects)), *map(int, _COUNT.findall(objects)), 0)
     return found
 
 

@@ -149,8 +149,10 @@ def _patched(rule: _Patches, size: Size | None, detail: str) -> Weight:
     if size is None:
         likely = ceil(min(budget, _count(TYPICAL, _PATCH)) * rule.factor)
         return Weight(likely, ceil(budget * rule.factor), unbounded=True)
-    tokens = ceil(_count(_fitted(size, budget, edge), _PATCH) * rule.factor)
-    return Weight(tokens, tokens)
+    fitted = _fitted(size, budget, edge)
+    tokens = ceil(_count(fitted, _PATCH) * rule.factor)
+    # How a scaled side is rounded decides about a row of patches: at most all of the budget is used.
+    return Weight(tokens, tokens if fitted[0] == size[0] else ceil(budget * rule.factor))
 
 
 def _fitted(size: Size, budget: int, edge: int) -> tuple[float, float]:
