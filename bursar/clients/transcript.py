@@ -92,7 +92,7 @@ class _Meter:
         if not isinstance(message, dict):
             return self.value(message)
         kind = message.get("type")
-        if kind in ATTACHED or kind in _SEALED:
+        if kind is not None and (kind in ATTACHED or kind in _SEALED):
             # Of Responses: an item that is what elsewhere is a block.
             return self._block(message)
         size = self.value(message.get("content"))

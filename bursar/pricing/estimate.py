@@ -156,7 +156,7 @@ class Estimator:
         start, before = (anchor.messages, anchor.input_tokens) if anchor is not None and anchored else (0, 0)
         text = sum(script.tokens[start:]) + (0 if anchored else script.fixed_tokens)
         counted = usage.input_tokens - before
-        media = sum(script.media[start:])
+        media = sum(script.media[start:]) if script.media else 0
         if media:
             # The text beside it is taken for what it probably was.
             likely, _ = _ratios(_window(learned, anchored=anchored), request.provider)
@@ -216,7 +216,7 @@ def _input(request: ModelRequest, learned: _Learned | None, anchor: _Anchor | No
     if anchored and (learned is None or len(learned.delta) < EARLY):
         high = max(high, COLD_FACTOR.get(request.provider, 2.0))
     text = sum(script.tokens[start:])
-    media, media_most = _media(script, start, learned)
+    media, media_most = _media(script, start, learned) if script.media else (0, 0)
     return (
         base + media + ceil((text + fixed) * likely),
         base + media_most + ceil((text + fixed_most) * high) + slack,
@@ -230,8 +230,6 @@ def _window(learned: _Learned | None, *, anchored: bool) -> Window | None:
 
 
 def _media(script: Transcript, start: int, learned: _Learned | None) -> tuple[int, int]:
-    if not script.media:
-        return 0, 0
     media, most = sum(script.media[start:]), sum(script.media_most[start:])
     mean = learned.media.mean() if learned else None
     high = learned.media.high() if learned else None
