@@ -21,14 +21,13 @@ _INLINE: Final = ("data", "file_data", "result")
 _ANYWHERE: Final = ("url", "image_url", "file_url")
 """Where an attachment itself stands, and where it or its address does."""
 _MOST_KEPT: Final = 1_024
-_MARKED: Final = 1_000
 
 
 class Attached(NamedTuple):
-    """One attachment: its weight, and a mark to know it again by."""
+    """One attachment: its weight, and a mark of all of it to know it again by, None where it has no known form."""
 
     weight: Weight
-    mark: int
+    mark: int | None
 
 
 _pages: dict[tuple[int, int], int | None] = {}
@@ -40,8 +39,8 @@ def attached(provider: str, model: str, block: Mapping[str, Any]) -> Attached:
     kind = str(block.get("type"))
     holder = next((block[name] for name in _HOLDERS if isinstance(block.get(name), dict)), block)
     data, text = _data(holder)
-    named = holder.get("file_id")
-    mark = hash((kind, named if isinstance(named, str) else None, len(text), text[:_MARKED], text[-_MARKED:]))
+    named, detail = (asked if isinstance(asked := holder.get(name), str) else "" for name in ("file_id", "detail"))
+    mark = hash((kind, named, detail, text)) if text or named else None
     if kind in FILES:
         return Attached(_file(provider, model, data, text), mark)
     if kind in RECORDINGS:
@@ -49,8 +48,7 @@ def attached(provider: str, model: str, block: Mapping[str, Any]) -> Attached:
     size = None if data is None else image_size(data)
     if provider == "anthropic":
         return Attached(vision.claude_image(model, size), mark)
-    detail = holder.get("detail")
-    return Attached(vision.gpt_image(model, size, detail if isinstance(detail, str) else "auto"), mark)
+    return Attached(vision.gpt_image(model, size, detail or "auto"), mark)
 
 
 def _data(holder: Mapping[str, Any]) -> tuple[Base64 | None, str]:

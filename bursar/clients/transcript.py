@@ -136,8 +136,11 @@ class _Meter:
             # A document in words is as long as its words.
             return _add(said, self.value([source.get("data"), source.get("content")]))
         found = attached(self._provider, self._model, block)
-        weight = found.weight
-        return _add(said, _Size(0, 0, found.mark, weight.likely, weight.most, weight.unbounded))
+        weight, mark = found
+        return _add(
+            said,
+            _Size(0, 0, hash(_json(block)) if mark is None else mark, weight.likely, weight.most, weight.unbounded),
+        )
 
 
 def _thinking(block: Mapping[str, Any], name: str) -> _Size:

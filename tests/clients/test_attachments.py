@@ -235,6 +235,22 @@ def test_what_cannot_be_seen_is_bounded_and_marked(block: dict[str, Any]) -> Non
         assert 0 < script.media[0] <= script.media_most[0]
 
 
+def test_pictures_are_told_apart() -> None:
+    """Two pictures of one size that differ somewhere in the middle are not taken for one another, nor two details."""
+    blocks = [
+        {
+            "type": "image_url",
+            "image_url": {"url": url("image/png", png(9, 9) + "A" * 9_000 + end + "A" * 9_000), **more},
+        }
+        for end, more in (("A", {}), ("B", {}), ("A", {"detail": "low"}))
+    ]
+    marks = {
+        of_chat({"model": "gpt-4o", "messages": [{"role": "user", "content": [b]}]}, None).transcript.marks
+        for b in blocks
+    }
+    assert len(marks) == 3
+
+
 def test_a_document_in_words_is_text() -> None:
     """A document that is sent as text is as long as its words, and bounded by them."""
     block = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "word " * 500}}
