@@ -46,7 +46,8 @@ SLACK: Final = 16
 
 EARLY: Final = 20
 """Additions to conversations that are seen before their ratios alone bound the next: until then COLD_FACTOR does too.
-An addition is a small part of a prompt, so this costs a hundredth, and it halves what is broken of new workflows."""
+An addition is a small part of a prompt: over recorded runs this held 0.2 to 1.2 % more and broke a tenth to a third
+less often, the more the fewer runs a workflow had."""
 
 
 class _Anchor(NamedTuple):
