@@ -159,9 +159,11 @@ class Transcript(NamedTuple):
     """What goes in, measured and not kept: token estimates and bytes, never text.
 
     tokens: one estimate a message, its overhead included. marks: one hash a message, to see what was added since
-    the last call. fixed_tokens: system prompt and tool schemas. utf8_bytes: of everything that is text. key: the
-    conversation (system prompt and first message). unbounded: the provider will add what bytes do not bound (a
-    stored conversation, a file, an image, a server tool).
+    the last call. fixed_tokens: system prompt and tool schemas; fixed_most: the same, counted so that it is hardly
+    more (0: alike). utf8_bytes: of everything that is text. key: the conversation (system prompt and first message).
+    unbounded: the provider will add what nothing here bounds (a stored conversation, a file, a picture that only it
+    sees). media, media_most: tokens of what each message attaches, by the vendor's rules, probably and at most; empty
+    where nothing is attached.
     """
 
     tokens: tuple[int, ...] = ()
@@ -170,6 +172,9 @@ class Transcript(NamedTuple):
     utf8_bytes: int = 0
     key: int = 0
     unbounded: bool = False
+    fixed_most: int = 0
+    media: tuple[int, ...] = ()
+    media_most: tuple[int, ...] = ()
 
 
 class ModelRequest(NamedTuple):

@@ -67,11 +67,12 @@ class ChatApi:
     def segments(self, body: dict[str, Any]) -> list[Segment]:
         """Tools, then the messages."""
         segments = [Segment("", _PER_REQUEST)]
-        segments += [content.tool_schema(tool, _PER_TOOL) for tool in content.as_list(body.get("tools"))]
+        model = str(body.get("model"))
+        segments += [content.function_schema(tool, _PER_TOOL) for tool in content.as_list(body.get("tools"))]
         for message in body["messages"]:
             if isinstance(message, dict):
                 overhead = _PER_MESSAGE + (_PER_NAME if message.get("name") else 0)
-                segments += content.parts(message.get("content"), overhead)
+                segments += content.parts(message.get("content"), overhead, "openai", model)
                 segments += [_earlier_call(call) for call in content.as_list(message.get("tool_calls"))]
         return segments
 

@@ -11,9 +11,6 @@ from bursar.testing.cache import PromptCache, Reading, Segment
 from bursar.testing.generation import Generation
 from bursar.testing.reply import Reply
 
-# Vendors bill a picture or a file by its size in pixels or pages, never by its base64 text.
-MEDIA_TOKENS = 1500
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -17,6 +17,9 @@ from bursar.testing.reply import Reply
 _PER_REQUEST = 3
 _PER_MESSAGE = 4
 _PER_TOOL = 12
+_TOOL_PROMPT = {"claude-haiku-4-5": (496, 588), "claude-sonnet-4-5": (496, 588), "claude-opus-4-5": (496, 588)}
+_TOOL_PROMPT_SONNET_5 = (354, 474)
+_TOOL_PROMPT_5 = (286, 406)
 _MOST_MARKS = 4
 
 
@@ -86,14 +89,23 @@ def check_prompt(body: dict[str, Any]) -> None:
 
 def prompt_segments(body: dict[str, Any]) -> list[Segment]:
     """The prompt as the model reads it; a mark on the request itself counts for its last segment."""
-    segments = [Segment("", _PER_REQUEST)]
-    segments += [content.tool_schema(tool, _PER_TOOL) for tool in content.as_list(body.get("tools"))]
+    model = str(body.get("model"))
+    tools = content.as_list(body.get("tools"))
+    segments = [Segment("", _PER_REQUEST + (_tool_prompt(model, body.get("tool_choice")) if tools else 0))]
+    segments += [content.tool_schema(tool, _PER_TOOL) for tool in tools]
     if body.get("system"):
-        segments += content.parts(body["system"], _PER_MESSAGE)
+        segments += content.parts(body["system"], _PER_MESSAGE, "anthropic", model)
     for turn in body["messages"]:
         if isinstance(turn, dict):
-            segments += content.parts(turn.get("content"), _PER_MESSAGE)
+            segments += content.parts(turn.get("content"), _PER_MESSAGE, "anthropic", model)
     ttl = content.ttl_of(body)
     if ttl is not None:
         segments[-1] = replace(segments[-1], ttl=segments[-1].ttl or ttl)
     return segments
+
+
+def _tool_prompt(model: str, choice: Any) -> int:
+    """What the vendor puts before any tools, more of it where one has to be used."""
+    newest = _TOOL_PROMPT_SONNET_5 if model.startswith("claude-sonnet-5") else _TOOL_PROMPT_5
+    known = next((sizes for name, sizes in _TOOL_PROMPT.items() if model.startswith(name)), newest)
+    return known[isinstance(choice, dict) and choice.get("type") in {"any", "tool"}]

@@ -71,18 +71,19 @@ def check_input(body: dict[str, Any]) -> None:
 def prompt_segments(body: dict[str, Any]) -> list[Segment]:
     """The prompt as the model reads it."""
     segments = [Segment("", _PER_REQUEST)]
-    segments += [content.tool_schema(tool, _PER_TOOL) for tool in content.as_list(body.get("tools"))]
+    model = str(body.get("model"))
+    segments += [content.function_schema(tool, _PER_TOOL) for tool in content.as_list(body.get("tools"))]
     if body.get("instructions"):
-        segments += content.parts(body["instructions"], _PER_ITEM)
+        segments += content.parts(body["instructions"], _PER_ITEM, "openai", model)
     items = body["input"] if isinstance(body["input"], list) else [body["input"]]
     for item in items:
-        segments += _item(item)
+        segments += _item(item, model)
     return segments
 
 
-def _item(item: Any) -> Iterator[Segment]:
+def _item(item: Any, model: str) -> Iterator[Segment]:
     if not isinstance(item, dict):
-        return content.parts(item, _PER_ITEM)
+        return content.parts(item, _PER_ITEM, "openai", model)
     if item.get("type") == "function_call":
-        return content.parts(f"{item.get('name')}{item.get('arguments')}", _PER_ITEM)
-    return content.parts(item.get("content", item.get("output", [])), _PER_ITEM)
+        return content.parts(f"{item.get('name')}{item.get('arguments')}", _PER_ITEM, "openai", model)
+    return content.parts(item.get("content", item.get("output", [])), _PER_ITEM, "openai", model)
