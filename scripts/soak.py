@@ -3,11 +3,12 @@
     python scripts/soak.py                      # 4 worker processes, 10 minutes
     python scripts/soak.py --seconds 60 --json
 
-Each worker is a process with threads and an event loop, both SDKs, plain and streamed calls, nested runs and budgets,
-streams that are dropped, tasks that are cancelled. The provider on loopback answers slowly, refuses, fails, cuts
-streams and forgets usage. At the end, for every run: what the provider billed for it, what the ledger says, what is
-held. Exit code 0 means: no run was billed beyond its limit, none is in the ledger at less than was billed, runs
-without a fault are there at exactly that, nothing is held.
+Each worker is a process with threads and an event loop, both SDKs, plain and streamed calls, embeddings, background
+responses, batches, retries under a cap, a loop guard, nested runs and budgets, streams that are dropped, tasks that are
+cancelled. The provider on loopback answers slowly, refuses, fails, cuts streams, forgets usage and ignores caps. At the
+end, for every run: what the provider billed for it, what the ledger says, what is held. Exit code 0 means: no run was
+billed beyond its limit, none is in the ledger at less than was billed, runs without a fault are there at exactly that,
+nothing is held.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import httpx2
 import openai
 
 import bursar
-from bursar import Budget
+from bursar import Budget, LoopGuard, RetryCap
 from bursar._money import show_usd
 from bursar._process import process
 from bursar.db import open_ledger
@@ -40,13 +41,15 @@ from bursar.testing import Provider, ReceivedRequest, Reply
 
 PROMPT = "Where is the order of customer 17? Answer in one paragraph. "
 KINDS = ("chat", "messages", "responses")
+PATIENCE_S = 5.0
+"""How long somebody asks for the end of what he ordered."""
 MARK = re.compile(r"<(\w+)>")
 FAILURES = (anthropic.APIError, openai.APIError, httpx2.HTTPError)
 """What an agent takes for a failed call; streams that break raise the transport's own error."""
 FAULTS = (
     (0.03, {"status": 429}), (0.02, {"status": 500}), (0.02, {"status": 529}), (0.02, {"fault": "reset"}),
     (0.02, {"fault": "reset_after_billing"}), (0.02, {"fault": "drop_mid_stream"}),
-    (0.02, {"fault": "error_mid_stream"}), (0.02, {"fault": "no_usage"}),
+    (0.02, {"fault": "error_mid_stream"}), (0.02, {"fault": "no_usage"}), (0.02, {"ignores_cap": True}),
 )  # fmt: skip
 
 
@@ -65,10 +68,12 @@ socket's buffer when a caller leaves after four chunks, and nobody can know what
 
 
 def reply(request: ReceivedRequest) -> Reply:
-    """What the provider does with a request: mostly an answer, one time in six a fault."""
+    """What the provider does with a request: mostly an answer, one time in six a fault; every third run is spared."""
     dice = random.Random(request.number)
     tokens, slow = dice.randint(20, 400), dice.uniform(0.005, 0.2)
-    point = dice.random()
+    mark = MARK.search(json.dumps(request.body))
+    spared = mark is not None and int(mark.group(1), 36) % 3 == 0
+    point = 1.0 if spared else dice.random()
     for share, fault in FAULTS:
         if point < share:
             return Reply(output_tokens=tokens, latency_s=slow, chunk_delay_s=CHUNK_S, **fault)
@@ -135,10 +140,35 @@ class Agent:
         else:
             await go()
 
+    def embed(self, run_id: str) -> None:
+        """Some vectors."""
+        texts = [f"<{run_id}> {PROMPT}"] * self.dice.randint(1, 5)
+        self.clients["openai"].embeddings.create(model="text-embedding-3-small", input=texts)
+
+    def order(self, run_id: str) -> None:
+        """A background response, or a batch, and what came of it."""
+        until = time.monotonic() + PATIENCE_S
+        if self.dice.random() < 0.5:
+            responses = self.clients["openai"].responses
+            answer = responses.create(**self.request("responses", run_id), background=True)
+            while answer.status in ("queued", "in_progress") and time.monotonic() < until:
+                time.sleep(0.05)
+                answer = responses.retrieve(answer.id)
+            return
+        batches = self.clients["messages"].messages.batches
+        asked = [{"custom_id": f"c{n}", "params": self.request("messages", run_id)} for n in range(3)]
+        batch = batches.create(requests=asked)
+        while batch.processing_status != "ended" and time.monotonic() < until:
+            time.sleep(0.05)
+            batch = batches.retrieve(batch.id)
+        if batch.processing_status == "ended":
+            list(batches.results(batch.id))
+
     def threads(self) -> Ended:
         """A run with a few threads in it."""
         budget = self.budget()
-        with bursar.run("soak threads", budget, user=f"u{self.dice.randint(0, 20)}") as run:
+        guards = (budget, RetryCap(attempts=2), LoopGuard())
+        with bursar.run("soak threads", *guards, user=f"u{self.dice.randint(0, 20)}") as run:
             workers = [threading.Thread(target=run.bind(self.several), args=(run.id,)) for _ in range(4)]
             for worker in workers:
                 worker.start()
@@ -152,6 +182,8 @@ class Agent:
             try:
                 with bursar.budget(tokens=6_000):
                     self.call(run_id)
+                if self.dice.random() < 0.2:
+                    self.dice.choice([self.embed, self.order])(run_id)
             except bursar.Stopped:
                 return
             except FAILURES:
