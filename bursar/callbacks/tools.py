@@ -15,6 +15,7 @@ from bursar._drive import adrive, drive
 from bursar._errors import BursarWarning, ConfigError, Stopped, StoreUnavailable
 from bursar._events import Status
 from bursar._frames import client_frame, make_who
+from bursar._process import process
 from bursar._scoped import ScopedFrame, scoped_frame
 from bursar._tool_flow import close_tool, open_tool
 from bursar._tools import EFFECTS, ToolSpec, declared, parse_tool_fee, rule_for
@@ -285,7 +286,7 @@ def _words(value: Any) -> str:
 def _outside() -> ScopedFrame:
     global _own  # noqa: PLW0603
     found = _own
-    if found is None or found.owner.ended:
+    if found is None or found.owner is not process():
         # Reconfigured, or forked: outside of a run calls belong to the process as it is now.
         found = _own = client_frame(make_who(None), ())
     return found

@@ -88,7 +88,7 @@ def responses_loop(provider: Provider, tools: Tools, *, stream: bool = False) ->
             asked: Any = {"model": "gpt-4o", "max_output_tokens": 300, "input": "go"}
             if stream:
                 events = list(client.responses.create(**asked, stream=True))
-                answer: Any = events[-1].response  # type: ignore[union-attr]
+                answer: Any = events[-1].response
             else:
                 answer = client.responses.create(**asked)
             calls = [item for item in answer.output if item.type == "function_call"]

@@ -197,7 +197,7 @@ def test_the_exception_of_a_tool_passes_untouched() -> None:
         assert raised.value.__cause__ is raised.value.__context__ is None
     (row,) = tools_of(run)
     assert (row.status, row.error_type, row.nusd, row.fee_status) == ("error", "ValueError", ONE, "upper_bound")
-    assert row.result_hash is row.result_bytes is None
+    assert (row.result_hash, row.result_bytes) == (None, None)
     assert run.spend.settled.nusd == ONE
 
 
