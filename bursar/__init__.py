@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from bursar._process import configure
     from bursar._run import BudgetScope, Run
     from bursar._terms import BudgetNotice
+    from bursar.callbacks.tools import tool
     from bursar.clients.receipts import Receipt, cost
     from bursar.clients.wrap import wrap
     from bursar.guards.budget import Budget
@@ -79,6 +80,7 @@ __all__ = [
     "cost",
     "current_run",
     "run",
+    "tool",
     "wrap",
 ]
 
@@ -93,6 +95,7 @@ _HOMES = {
     "BudgetNotice": "bursar._terms",
     "Receipt": "bursar.clients.receipts",
     "cost": "bursar.clients.receipts",
+    "tool": "bursar.callbacks.tools",
     "wrap": "bursar.clients.wrap",
     "Budget": "bursar.guards.budget",
     "LoopGuard": "bursar.guards.loops",

@@ -21,7 +21,7 @@ from bursar.guards.budget import alone, amounts, decide
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from bursar._call import Call, World
+    from bursar._call import Call, Operation, World
     from bursar._events import Amounts
     from bursar._ports import Denied, Effect, Room, Scope, Ticket
     from bursar.pricing.estimate import Estimate
@@ -58,9 +58,7 @@ class Admission:
 
     def left_s(self) -> float:
         """Seconds that this attempt may still wait."""
-        now_us, deadline = self.world.clock.monotonic_us(), self.call.frame.deadline
-        left_s = self.call.frame.max_wait - (now_us - self.began_us) / 1_000_000
-        return left_s if deadline is None else min(left_s, (deadline.ends_us - now_us) / 1_000_000)
+        return self.call.frame.left_s(self.began_us, self.world.clock.monotonic_us())
 
 
 def admit(wish: Admission) -> Generator[Effect, Any, Grant]:
@@ -82,7 +80,7 @@ def admit(wish: Admission) -> Generator[Effect, Any, Grant]:
         if isinstance(decision, Deny):
             if (yield from _counted(wish, rooms)):
                 continue
-            yield from _deny(wish, decision)
+            yield from refuse(wish.call, decision, wish.world)
         assert isinstance(decision, Grant)
         answer: Held | Denied = yield Reserve(wish.call_id, wish.call.path, decision.amounts)
         if isinstance(answer, Held):
@@ -174,11 +172,11 @@ def _observe(wish: Admission, decision: Grant | Queue | Deny) -> Generator[Effec
     return Grant(None, held, "observed", "practical")
 
 
-def _deny(wish: Admission, deny: Deny) -> Generator[Effect, Any, NoReturn]:
-    call = wish.call
+def refuse(call: Operation, deny: Deny, world: World) -> Generator[Effect, Any, NoReturn]:
+    """Refuse a call that does not fit. Raises `BudgetExceeded` with the numbers of the limit in its way."""
     if deny.room.scope.name.endswith(RESERVED):
         deny = deny._replace(why="reserved")
-    yield Write(_verdict(call, "deny", deny.why, deny, wish.world))
+    yield Write(_verdict(call, "deny", deny.why, deny, world))
     if call.frame.run is not None:
         call.frame.run.stop_reason = BudgetExceeded.reason
     room, unit = deny.room, deny.unit
@@ -198,7 +196,7 @@ def _deny(wish: Admission, deny: Deny) -> Generator[Effect, Any, NoReturn]:
     )
 
 
-def _verdict(call: Call, action: str, reason: str, deny: Deny | None, world: World) -> Verdict:
+def _verdict(call: Operation, action: str, reason: str, deny: Deny | None, world: World) -> Verdict:
     run = call.frame.run
     verdict = Verdict(world.clock.wall_us(), run.id if run else None, call.op_id, "budget", action, reason)
     verdict.acted = not call.frame.observe

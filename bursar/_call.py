@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bursar.guards.lineage import NEW
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bursar._asks import Asks
     from bursar._earlier import Earlier
     from bursar._events import Amounts, AttemptSource, ModelRequest, RetryReason
     from bursar._loops import Look
@@ -37,7 +38,7 @@ class Frame:
     """Where a call happens: the budget path, the tags, and how its guards behave. Made once for a run or budget.
 
     `reserves` are set aside from the calls of this frame; `final` are those that the last call may draw on. `retries`
-    is where the retries of its calls end.
+    is where the retries of its calls end. `asks`: the tool calls that answers have asked for here.
     """
 
     who: Who
@@ -54,6 +55,29 @@ class Frame:
     reserves: tuple[Reserve, ...] = ()
     final: tuple[Reserve, ...] = ()
     retries: RetryLimits | None = None
+    asks: Asks | None = None
+
+    def left_s(self, began_us: int, now_us: int) -> float:
+        """Seconds that something that began to wait then may still wait."""
+        left_s = self.max_wait - (now_us - began_us) / 1_000_000
+        return left_s if self.deadline is None else min(left_s, (self.deadline.ends_us - now_us) / 1_000_000)
+
+
+class Operation(Protocol):
+    """What refusals and notices know of a call, of a model or of a tool."""
+
+    op_id: str
+    required: tuple[str, ...]
+    missing: tuple[str, ...]
+    shared: tuple[Scope, ...]
+    terms: tuple[Term, ...]
+    shares_usd: bool
+    reached: bool
+    flags: tuple[str, ...]
+
+    @property
+    def frame(self) -> Frame:
+        """Where it happens."""
 
 
 class Bulk(NamedTuple):
@@ -162,3 +186,59 @@ class Attempt:
     outgrown: bool = False
     source: AttemptSource | None = None
     backoff_us: int | None = None
+
+
+class Result(NamedTuple):
+    """What a tool returned, measured and not kept. `size` in bytes, None where unknown; see `_canonical.py`."""
+
+    hash: str
+    size: int | None
+    whole: bool
+
+
+@dataclass(slots=True)
+class ToolStep:
+    """One call of a tool: what is known before it runs.
+
+    `nusd` is what it costs, None where nobody said. `counted`: the answer that asked for it has counted it already.
+    `requested_by` is the model call whose answer asked for it, None where none did. `repeat_index`: how many calls with
+    this name and these arguments the run had before it, None outside of a run. `words`: its arguments, where content is
+    kept. The rest is as in `Call`.
+    """
+
+    op_id: str
+    name: str
+    frame: Frame
+    args_hash: str
+    nusd: int | None = None
+    effect: str | None = None
+    step: int = 0
+    tool_call_id: str | None = None
+    requested_by: str | None = None
+    counted: bool = False
+    repeat_index: int | None = None
+    words: str | None = None
+    shared: tuple[Scope, ...] = ()
+    terms: tuple[Term, ...] = ()
+    shares_usd: bool = False
+    reached: bool = True
+    required: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> tuple[Scope, ...]:
+        """Where it is held, and charged in this process."""
+        return self.shared + self.frame.path if self.shared and self.reached else self.frame.path
+
+
+@dataclass(slots=True)
+class ToolUse:
+    """One admitted call of a tool: when it began, what it was charged, and, when it has ended, its result."""
+
+    call_id: str
+    started_us: int
+    ts_us: int
+    charged: Amounts
+    queue_us: int = 0
+    result: Result | None = None

@@ -42,7 +42,7 @@ _BOUNDED: Final = frozenset({UNCLEAR, DECLINED, CREDIT})
 
 
 class Charged(NamedTuple):
-    """What an attempt is charged: tokens, who counted them, cost, and the amounts for the budget.
+    """What an attempt is charged: tokens, who counted them, cost, and the amounts for the budget, tools included.
 
     `usage` is everything that is billed; `side` is the part of it that is not the call's own answer, each with its
     price.
@@ -83,10 +83,10 @@ def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charge
         usage.input_tokens,
         usage.output_tokens,
         0 if call.counted else attempt.estimate.demand.calls,
-        answer.tool_calls,
     )
     if amounts.nusd > attempt.hold.nusd > 0 or amounts.tokens > attempt.hold.tokens:
         flags += ("overrun",)
+    amounts = _with_tools(amounts, answer)
     return Charged(usage, source, cost, amounts, answer.flags + flags, side, card)
 
 
@@ -172,6 +172,13 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
         fallback_from=call.lineage.fallback_from,
         backoff_us=attempt.backoff_us,
     )
+
+
+def _with_tools(amounts: Amounts, answer: Answer) -> Amounts:
+    # A call of a decorated tool is counted and charged when it runs, any other when it is asked for.
+    later = sum(ask.declared for ask in answer.asked)
+    fees = sum(ask.nusd or 0 for ask in answer.asked if not ask.declared)
+    return amounts._replace(nusd=min(MAX_AMOUNT, amounts.nusd + fees), tool_calls=max(0, answer.tool_calls - later))
 
 
 def _usage(call: Call, attempt: Attempt, answer: Answer) -> tuple[Usage, UsageSource]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from decimal import Decimal
 
+    from bursar._tools import ToolAsk
+
 
 class Amounts(NamedTuple):
     """One value for each unit that a limit can be set on; `nusd` is nano-dollars, the others are counts."""
@@ -123,13 +125,14 @@ class CostStatus(StrEnum):
 
 
 class Status(StrEnum):
-    """How an attempt ended."""
+    """How an attempt ended. asked: of a tool call, an answer asked for it; whether it was made is not known here."""
 
     OK = "ok"
     ERROR = "error"
     CANCELLED = "cancelled"
     ABANDONED = "abandoned"
     BLOCKED = "blocked"
+    ASKED = "asked"
 
 
 class RetryReason(StrEnum):
@@ -216,7 +219,8 @@ class Answer(NamedTuple):
     another model answered than was asked; `region` where it says it was processed.
     `said` is the answer itself as the adapter has it, for whoever was told to keep content; nobody else looks at it.
     `retryable`: an SDK sends such a request again, where it has retries left. `retry_after_us` is how long the provider
-    asks it to wait before that, None where it does not say.
+    asks it to wait before that, None where it does not say. `tool_calls` counts those that run at the provider as well,
+    `asked` has the others, where the answer is whole.
     """
 
     status: Status
@@ -244,3 +248,4 @@ class Answer(NamedTuple):
     said: object = None
     retryable: bool = False
     retry_after_us: int | None = None
+    asked: tuple[ToolAsk, ...] = ()

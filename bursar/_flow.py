@@ -21,8 +21,9 @@ from bursar._notices import pass_soft_limits, speak
 from bursar._ports import Denied, Limit, Posted, Posting, Release, Reserve, Sent, Settle, Write
 from bursar._refusals import claim_last, give_back, refuse_growth, refuse_loop, refuse_unattributed
 from bursar._retries import follow, refuse_retry, refuse_wait, remarks, remember
+from bursar._tool_flow import note_asked
 from bursar._verdicts import Grant
-from bursar.guards.budget import amounts
+from bursar.guards.budget import amounts, smallest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -79,7 +80,7 @@ def _open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     grant = (yield from admit(wish)) if call.path else _unheld(wish.estimate)
     if frame.terms or call.terms:
         own = NOTHING if grant.shape == "observed" else grant.amounts
-        yield from pass_soft_limits(call, wish.estimate.demand, own, world)
+        yield from pass_soft_limits(call, smallest(wish.estimate.demand, hard=frame.hard), own, world)
     if call.shared and call.reached and grant.shape not in ("unheld", "observed"):
         yield Sent(wish.call_id)
     started_us = clock.monotonic_us()
@@ -157,6 +158,7 @@ def close(call: Call, attempt: Attempt, answer: Answer, world: World) -> Generat
         yield Posted(attempt.call_id, call.shared)
     else:
         yield Write(record)
+    yield from note_asked(call, attempt.call_id, answer, world)
     for child in attempt.grown:
         # Only now: what it stood for is part of what was charged.
         yield Release(child)

@@ -77,7 +77,9 @@ def client_frame(who: Who, guards: Sequence[Spec]) -> ScopedFrame:
                 )
     owner = process()
     observe = owner.settings.mode == "observe"
-    frame = ScopedFrame(who, observe=observe, owner=owner, shares=_shares(who, owner), loops=_loops(guards))
+    frame = ScopedFrame(
+        who, observe=observe, owner=owner, shares=_shares(who, owner), loops=_loops(guards), asks=owner.asks
+    )
     frame.retries = _retries(guards, who, owner, None)
     added = [(spec, Account(Scope("client", new_id()), spec, owner)) for spec in guards if isinstance(spec, Budget)]
     return narrow(frame, added) if added else frame
@@ -134,7 +136,9 @@ def run_frame(
         added.append((spec, Account(Scope("budget", f"{run_id}.{n}"), spec, owner)))
     base = outer or ScopedFrame(who, owner=owner)
     judged = owner.settings.mode == "observe" if observe is None else observe
-    base = replace(base, who=who, run=opened, shares=_shares(who, owner), observe=judged or base.observe)
+    base = replace(
+        base, who=who, run=opened, asks=opened.asks, shares=_shares(who, owner), observe=judged or base.observe
+    )
     base.retries = _retries(guards, who, owner, base.retries)
     # Budgets add up; of loop guards the innermost holds.
     base.loops = _loops(guards) or base.loops

@@ -13,26 +13,25 @@ from bursar.guards.soft import beyond
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from bursar._call import Call, World
-    from bursar._demand import Demand
+    from bursar._call import Operation, World
     from bursar._ports import Balance, Effect
     from bursar._terms import Term
     from bursar.guards.soft import Beyond
 
 
-def pass_soft_limits(call: Call, demand: Demand, own: Amounts, world: World) -> Generator[Effect, Any, None]:
-    """Note, warn or slow down a call that is beyond a limit of that kind; `own` is what the call itself holds.
+def pass_soft_limits(call: Operation, least: Amounts, own: Amounts, world: World) -> Generator[Effect, Any, None]:
+    """Note, warn or slow down a call that is beyond a limit of that kind.
 
+    `least` is what it takes at its smallest, `own` what it holds itself.
     It holds while it waits: whoever asks after it counts it, so that no two calls take the same last room.
     """
-    hard = call.frame.hard
     for term in (*call.frame.terms, *call.terms):
         if not term.over.soft:
             continue
         balance: Balance = yield Look(term.scope)
         # A warning judges by what is spent; a throttle, like a refusal, by what may be.
         others = NOTHING if term.over.interval_us is None else _less(balance.held, own)
-        over = beyond(demand, term.limits, balance.settled, others, hard=hard)
+        over = beyond(least, term.limits, balance.settled, others)
         if over is None:
             continue
         if term.over.interval_us is None:
@@ -41,7 +40,7 @@ def pass_soft_limits(call: Call, demand: Demand, own: Amounts, world: World) -> 
             yield from _slow_down(call, term, over, world)
 
 
-def speak(call: Call, world: World) -> Generator[Effect, Any, None]:
+def speak(call: Operation, world: World) -> Generator[Effect, Any, None]:
     """Say which marks the spend has reached, each once; the call is charged and recorded by now."""
     for term in call.frame.terms:
         balance: Balance = yield Look(term.scope)
@@ -58,7 +57,7 @@ def speak(call: Call, world: World) -> Generator[Effect, Any, None]:
             term.tell(notice)
 
 
-def _warn(call: Call, term: Term, over: Beyond, world: World) -> Generator[Effect, Any, None]:
+def _warn(call: Operation, term: Term, over: Beyond, world: World) -> Generator[Effect, Any, None]:
     yield note(call, world, "over", "no_room", _numbers(term, over))
     if call.frame.observe:
         return
@@ -68,7 +67,7 @@ def _warn(call: Call, term: Term, over: Beyond, world: World) -> Generator[Effec
     )
 
 
-def _slow_down(call: Call, term: Term, over: Beyond, world: World) -> Generator[Effect, Any, None]:
+def _slow_down(call: Operation, term: Term, over: Beyond, world: World) -> Generator[Effect, Any, None]:
     interval_us, clock = term.over.interval_us, world.clock
     assert interval_us is not None
     # Before the wait: between its turn and its sending nothing stands.

@@ -14,7 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bursar._asks import Asks
 from bursar._call import World
+from bursar._canonical import Fingerprints
 from bursar._clock import CLOCK
 from bursar._config import Settings, parse_age, read_settings
 from bursar._drive import Desk
@@ -61,6 +63,7 @@ class Process:
         )
         if self.ledger.path.exists():
             expire(self.ledger)
+        self.asks, self.fingerprints = Asks(), Fingerprints(self.ledger.key)
         self.forked = self.ended = False
         self.orphans: deque[Callable[[], Any]] = deque()
 

@@ -1,4 +1,4 @@
-"""The rows of the ledger: one a model attempt, one a verdict, one a run.
+"""The rows of the ledger: one a model attempt, one a tool call, one a verdict, one a run.
 
 Units: `_us` is microseconds (`ts_us` since the epoch, UTC), `_nusd` nano-dollars. None means "not known", zero
 means "known to be zero".
@@ -110,6 +110,41 @@ class ModelCall:
 
 
 @dataclass(slots=True)
+class ToolCall:
+    """One call of a tool: who asked for it, how it ended, what it cost, whether it was made before.
+
+    args_hash, result_hash: keyed (`_canonical.py`); a result's `result_bytes` as `_canonical.size_of` has them.
+    repeat_index: calls of the run before it with the same name and arguments; same_result: whether it returned what the
+    last of those had. requested_by: the `call_id` of the model call. fee_status: "declared", "upper_bound" (it failed,
+    or may not have been made), "unknown" (nobody said what it costs; the fee is None).
+    """
+
+    call_id: str
+    op_id: str
+    ts_us: int
+    who: Who
+    tool_name: str
+    run_id: str | None = None
+    step: int = 0
+    tool_type: str = "function"
+    tool_call_id: str | None = None
+    requested_by: str | None = None
+    args_hash: str | None = None
+    result_bytes: int | None = None
+    result_hash: str | None = None
+    repeat_index: int | None = None
+    same_result: bool | None = None
+    effect: str | None = None
+    status: Status = Status.OK
+    error_type: str | None = None
+    latency_us: int = 0
+    queue_us: int = 0
+    fee_nusd: int | None = None
+    fee_status: str = "unknown"
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
 class Verdict:
     """What a guard said to a call, when it was not a plain yes.
 
@@ -204,4 +239,4 @@ class Result(NamedTuple):
     measured: bool
 
 
-Record = ModelCall | Verdict | RunRecord
+Record = ModelCall | ToolCall | Verdict | RunRecord

@@ -13,14 +13,19 @@ from bursar._terms import shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
-    from bursar._call import Call, World
+    from bursar._call import Call, Operation, World
     from bursar._loops import Look
     from bursar._ports import Denied, Effect
     from bursar._terms import Reserve
 
 
 def note(
-    call: Call, world: World, action: str, reason: str, numbers: Mapping[str, Any] | None = None, guard: str = "budget"
+    call: Operation,
+    world: World,
+    action: str,
+    reason: str,
+    numbers: Mapping[str, Any] | None = None,
+    guard: str = "budget",
 ) -> Write:
     """A verdict on this call; `numbers` are the fields of `Verdict` that say how much."""
     run = call.frame.run
@@ -31,7 +36,7 @@ def note(
     return Write(verdict)
 
 
-def refuse_late(call: Call, world: World, *, ahead_us: int = 0) -> Generator[Effect, Any, None]:
+def refuse_late(call: Operation, world: World, *, ahead_us: int = 0) -> Generator[Effect, Any, None]:
     """Refuse a call that has not begun by its deadline, or would begin later than it in `ahead_us`.
 
     Raises `BudgetExceeded` in microseconds.
@@ -68,7 +73,7 @@ def refuse_late(call: Call, world: World, *, ahead_us: int = 0) -> Generator[Eff
     )
 
 
-def refuse_unattributed(call: Call, world: World) -> Generator[Effect, Any, None]:
+def refuse_unattributed(call: Operation, world: World) -> Generator[Effect, Any, None]:
     """Refuse a call that lacks a tag, or the run that its thread has lost. Raises `Unattributed`."""
     missing = call.missing
     lost = "run" in missing
@@ -183,6 +188,6 @@ def _refuse_second(call: Call, reserve: Reserve, numbers: dict[str, Any], world:
     )
 
 
-def stop(call: Call, reason: str) -> None:
+def stop(call: Operation, reason: str) -> None:
     if call.frame.run is not None:
         call.frame.run.stop_reason = reason

@@ -93,6 +93,32 @@ class UnpricedRow(NamedTuple):
     last_us: int
 
 
+class ToolRow(NamedTuple):
+    """One call of a tool in the trace of a run; the fields are those of `_records.ToolCall`."""
+
+    call_id: str
+    run_id: str | None
+    step: int
+    ts_us: int
+    latency_us: int
+    queue_us: int
+    tool_name: str
+    tool_type: str
+    tool_call_id: str | None
+    requested_by: str | None
+    args_hash: str | None
+    result_bytes: int | None
+    result_hash: str | None
+    repeat_index: int | None
+    same_result: bool | None
+    effect: str | None
+    status: str
+    error_type: str | None
+    nusd: int | None
+    fee_status: str
+    flags: tuple[str, ...]
+
+
 class VerdictRow(NamedTuple):
     """What a guard said to an operation of a run; the last four are of loops, see `Verdict`."""
 

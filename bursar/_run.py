@@ -9,6 +9,7 @@ import threading
 import warnings
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from bursar._asks import Asks
 from bursar._errors import BursarWarning, Stopped
 from bursar._money import show_usd
 from bursar._records import RunRecord
@@ -35,6 +36,7 @@ class Run:
     def __init__(self, who: Who, account: Account, parent: Run | None, owner: Process, *, default: bool) -> None:
         self.id = account.scope.name
         self.who = who
+        self.asks: Asks = Asks(None if parent is None else parent.asks)
         self.stop_reason: str | None = None
         self.fetched = False  # a wrapped client has read results inside, of work that was ordered before
         self._account, self._parent, self._owner, self._default = account, parent, owner, default
@@ -119,8 +121,11 @@ class Run:
             self._statuses.add(record.cost_status)
         if self._parent is not None:
             self._parent.tally(record)
+        self.spent_late()
+
+    def spent_late(self) -> None:
+        """Write the run down again where it has ended: what outlives it is charged to it, and its row says so."""
         if self._ended_us is not None:
-            # A stream that outlives its run is charged to it all the same, and its row says so.
             self._owner.desk.sink.write(self.record(self._ended_us))
 
     def next_step(self) -> int:

@@ -28,6 +28,7 @@ from bursar._prices import (
     parse_rate,
 )
 from bursar._seconds import parse_seconds
+from bursar._tools import EFFECTS, ToolRule, parse_tool_fee
 from bursar._windows import WINDOWS
 
 if TYPE_CHECKING:
@@ -35,13 +36,14 @@ if TYPE_CHECKING:
 
 NAME: Final = "bursar.toml"
 VARIABLE: Final = "BURSAR_CONFIG"
-_LATER: Final = {"tool", "gate", "budget_store"}
+_LATER: Final = {"gate", "budget_store"}
 """In the plan and not in this version: refused, so that nobody relies on a gate that is not there."""
 _WORKFLOW: Final = ("owner", "promise", "usd_per_run", "retries")
 _RETRIES: Final = {"attempts": parse_count, "usd": parse_usd, "max_retry_after": parse_seconds}
 _PRICE: Final = ("model", "provider", "tier", "from", "until", "discount", "factor")
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
-_HEADER: Final = re.compile(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
+_HEADER: Final = re.compile(r"""\s*(\[\[?)\s*((?:"[^"]*"|'[^']*'|[^\]"'])+?)\s*\]\]?\s*(#.*)?$""")
+_PART: Final = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^."']+))\s*(?:\.|$)""")
 _KEY: Final = re.compile(r"""\s*("[^"]+"|'[^']+'|[\w-]+)\s*[.=]""")
 
 
@@ -154,6 +156,21 @@ def read_workflows(file: File) -> dict[str, dict[str, Any]]:
     return found
 
 
+def read_tools(file: File) -> tuple[ToolRule, ...]:
+    """What `[tool."pattern"]` says of tools: `usd`, what a call costs, and `effect`."""
+    found = []
+    for path, pattern, table in file.tables("tool"):
+        file.check_keys(path, table, ["usd", "effect"])
+        if not table:
+            raise file.error(path, None, 'a tool has usd = "0.01", effect = "write", or both')
+        effect = table.get("effect")
+        if effect is not None and effect not in EFFECTS:
+            raise file.error(path, "effect", f"effect = {effect!r} is none of {', '.join(EFFECTS)}")
+        nusd = file.checked(path, "usd", table["usd"], parse_tool_fee) if "usd" in table else None
+        found.append(ToolRule(pattern, nusd, effect))
+    return tuple(found)
+
+
 def quoted(name: str) -> str:
     """A name as a key of a table."""
     return name if _BARE.fullmatch(name) else json.dumps(name)
@@ -253,7 +270,7 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
     for number, line in enumerate(text.splitlines(), 1):
         header = _HEADER.match(line)
         if header:
-            table = tuple(part.strip(" \"'") for part in header[2].split("."))
+            table = tuple((part[1] or part[2] or part[3] or "").strip() for part in _PART.finditer(header[2]))
             if header[1] == "[[":
                 counts[header[2]] = counts.get(header[2], -1) + 1
                 table = (*table, str(counts[header[2]]))

@@ -135,4 +135,16 @@ ALTER TABLE verdict ADD COLUMN tokens INTEGER;
 ALTER TABLE verdict ADD COLUMN nusd INTEGER;
 """
 
-MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS)
+_TOOLS: Final = """
+CREATE TABLE tool_call (
+    call_id TEXT PRIMARY KEY,
+    run INTEGER, step INTEGER, dimension INTEGER NOT NULL, user_hash TEXT, session_id TEXT, ts_us INTEGER NOT NULL,
+    latency_us INTEGER, queue_us INTEGER, tool_name TEXT NOT NULL, tool_type TEXT, tool_call_id TEXT,
+    requested_by TEXT, args_hash TEXT, result_bytes INTEGER, result_hash TEXT, repeat_index INTEGER,
+    same_result INTEGER, effect TEXT, status TEXT NOT NULL, error_type TEXT, fee_nusd INTEGER,
+    fee_status TEXT NOT NULL, flags TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX tool_call_run ON tool_call (run) WHERE run IS NOT NULL;
+"""
+
+MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS, _TOOLS)

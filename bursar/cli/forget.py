@@ -42,7 +42,8 @@ def forget_command(
         found = count_user(writer, user)
         if not any(found):
             fail(f"the ledger {path} has nothing of user {safe(user)!r}")
-        what = f"{found.model_calls:,} model calls, {found.runs:,} runs, {found.contents:,} kept contents"
+        calls = f"{found.model_calls:,} model calls, {found.tool_calls:,} tool calls"
+        what = f"{calls}, {found.runs:,} runs, {found.contents:,} kept contents"
         if not yes:
             typer.confirm(f"Forget user {safe(user)} in {path}: {what}?", abort=True, err=True)
         done = forget_user(writer, user)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.tree import Tree
 
-    from bursar._rows import CallRow, RunRow, VerdictRow
+    from bursar._rows import CallRow, RunRow, ToolRow, VerdictRow
     from bursar.reports.steps import Operation, RunTree
     from bursar.tracing.content import Content
 
@@ -38,7 +38,7 @@ def trace_command(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="The tree as one JSON object.")] = False,
 ) -> None:
-    """Show a run as a tree: steps, attempts, waits, costs, and what guards said."""
+    """Show a run as a tree: steps, attempts, waits, costs, the tools that were called, and what guards said."""
     from bursar.reports.steps import as_json
     from bursar.tracing.content import read_contents
 
@@ -66,7 +66,7 @@ def read_tree(run: str, ledger: Path) -> RunTree:
 
     with Reader(ledger) as reader:
         family = reader.family(reader.run(run).run_id)
-        return run_tree(family, reader.calls(family), reader.verdicts(family))
+        return run_tree(family, reader.calls(family), reader.verdicts(family), reader.tools(family))
 
 
 def show_tree(tree: RunTree, contents: Mapping[str, Content] | None = None) -> None:
@@ -83,7 +83,9 @@ def _attempts_of(tree: RunTree) -> Iterator[str]:
     trees = [tree]
     for found in trees:
         trees += found.children
-        yield from (call.call_id for operation in found.operations for call in operation.attempts)
+        for operation in found.operations:
+            yield from (call.call_id for call in operation.attempts)
+            yield from (tool.call_id for tool in operation.tools)
 
 
 def _content_json(content: Content) -> dict[str, Any]:
@@ -108,6 +110,11 @@ def _grow(branch: Tree, tree: RunTree, contents: Mapping[str, Content]) -> None:
 
 def _operation(branch: Tree, operation: Operation, number: int, contents: Mapping[str, Content]) -> None:
     refused = [verdict for verdict in operation.verdicts if verdict.action == "deny" and verdict.acted]
+    if not operation.attempts and operation.tools:
+        # No answer of this run asked for it.
+        for tool in operation.tools:
+            _words(branch.add(f"{number:>3} {_tool(tool)}"), contents.get(tool.call_id))
+        return
     if not operation.attempts:
         branch.add(
             f"{number:>3} refused · " + "; ".join(_verdict(verdict) for verdict in refused or operation.verdicts)
@@ -127,6 +134,8 @@ def _operation(branch: Tree, operation: Operation, number: int, contents: Mappin
             _beside(leaf, attempt)
             _words(leaf, contents.get(attempt.call_id))
             reason = attempt.retry_reason
+    for tool in operation.tools:
+        _words(node.add(_tool(tool)), contents.get(tool.call_id))
     for verdict in operation.verdicts:
         node.add(_verdict(verdict))
 
@@ -190,6 +199,27 @@ def _follows(call: CallRow, after: str | None) -> str:
     if not what or call.backoff_us is None:
         return what
     return f"{what}, waited {call.backoff_us / 1_000_000:.2f} s"
+
+
+def _tool(tool: ToolRow) -> str:
+    from bursar._money import show_usd
+
+    parts = [f"tool {safe(tool.tool_name)}"]
+    if tool.effect:
+        parts.append(safe(tool.effect))
+    if tool.status != "asked":
+        parts.append(f"{tool.latency_us / 1_000_000:.2f} s")
+    if tool.nusd is not None:
+        parts.append(show_usd(tool.nusd) + (" at most" if tool.fee_status == "upper_bound" else ""))
+    if tool.queue_us >= 1_000:
+        parts.append(f"waited {tool.queue_us / 1_000_000:.2f} s")
+    if tool.status != "ok":
+        parts.append(f"{safe(tool.status)} {safe(tool.error_type)}".strip())
+    if tool.repeat_index:
+        result = {None: "", True: ", same result", False: ", another result"}[tool.same_result]
+        parts.append(f"repeat {tool.repeat_index:,}{result}")
+    parts += [safe(flag) for flag in tool.flags]
+    return " · ".join(parts)
 
 
 def _cap(call: CallRow) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from bursar._events import Answer, RetryReason, Status, Usage, UsageSource
+from bursar.clients.asked import of_chat, of_items, of_messages
 from bursar.clients.retry_after import is_retried, wait_us
 from bursar.clients.usage import Reading, anthropic_usage, chat_usage, get, responses_usage, word
 
@@ -161,6 +162,7 @@ def _anthropic(body: Any, usage: Any, request_id: str | None) -> Answer:
         side=reading.side,
         billed_model=reading.model,
         region=word(get(usage, "inference_geo")),
+        asked=of_messages(blocks),
     )
 
 
@@ -185,6 +187,7 @@ def _chat(body: Any, usage: Any, request_id: str | None) -> Answer:
         truncated=stop == "length",
         tool_calls=calls,
         tier_served=word(get(body, "service_tier")),
+        asked=of_chat(choices),
     )
 
 
@@ -207,6 +210,7 @@ def _responses(body: Any, usage: Any, request_id: str | None) -> Answer:
         truncated=why == "max_output_tokens",
         tool_calls=sum(1 for item in items if str(get(item, "type")).endswith("_call")),
         tier_served=word(get(body, "service_tier")),
+        asked=of_items(items),
     )
 
 

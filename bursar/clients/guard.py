@@ -17,8 +17,10 @@ from bursar._errors import BursarWarning, StoreUnavailable
 from bursar._flow import close, grow, heed, open
 from bursar._frames import client_frame, merged_frame
 from bursar._retries import LONG_WAIT_US, retries_left
-from bursar._scoped import ScopedFrame, has_lost_run, scoped_frame
+from bursar._scoped import ScopedFrame, scoped_frame
+from bursar.clients.asked import marked
 from bursar.clients.deferred import in_bulk, ordered, presumed
+from bursar.clients.doors import go_without, owner_of, prepare
 from bursar.clients.growth import Growth
 from bursar.clients.loops import look
 from bursar.clients.notes import with_notes
@@ -26,7 +28,6 @@ from bursar.clients.receipts import keep
 from bursar.clients.requests import without_tool_use
 from bursar.clients.streams import Watch
 from bursar.clients.words import Heard, asked, said
-from bursar.guards.attribution import missing
 from bursar.guards.lineage import asked_of
 from bursar.tracing.redact import redact
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from bursar._loops import Look
     from bursar._process import Process
     from bursar._records import Who
-    from bursar._shares import Shares
     from bursar.tracing.content import Contents
 
 _said: set[str] = set()
@@ -99,15 +99,7 @@ class Guard:
         if request.deferred == "batch":
             # Many requests: none of them is told apart from others here.
             call.asked = None
-        settings = frame.owner.settings
-        if settings.require:
-            call.required, call.missing = settings.require, missing(frame.who, settings.require)
-        if frame.run is None and has_lost_run(settings.lost_context):
-            call.flags = ("lost_context",)
-            if settings.lost_context == "deny":
-                call.missing = ("run", *call.missing)
-        if frame.shares is not None:
-            _share(call, frame.shares, frame)
+        prepare(call, frame)
         if request.deferred == "batch":
             in_bulk(call, body, frame.owner)
         if frame.owner.contents is not None:
@@ -116,20 +108,20 @@ class Guard:
 
     def open(self, call: Call, count: Callable[[], int | None] | None = None) -> Attempt:
         """Admit the next attempt, waiting for its turn; raises `Stopped`."""
-        owner = _owner(call)
+        owner = owner_of(call)
         try:
             return drive(open(call, owner.world), owner.desk, count)
         except StoreUnavailable:
-            _go_without(call, owner)
+            go_without(call, owner)
             return drive(open(call, owner.world), owner.desk, count)
 
     async def aopen(self, call: Call, count: Callable[[], Awaitable[int | None]] | None = None) -> Attempt:
         """Admit the next attempt, awaiting its turn; raises `Stopped`."""
-        owner = _owner(call)
+        owner = owner_of(call)
         try:
             return await adrive(open(call, owner.world), owner.desk, count)
         except StoreUnavailable:
-            _go_without(call, owner)
+            go_without(call, owner)
             return await adrive(open(call, owner.world), owner.desk, count)
 
     def close(self, call: Call, attempt: Attempt, answer: Answer, heard: Heard | None = None) -> None:
@@ -138,7 +130,7 @@ class Guard:
         try:
             if call.request.deferred is not None:
                 answer = presumed(answer)
-            record = drive(close(call, attempt, answer, owner.world), owner.desk)
+            record = drive(close(call, attempt, marked(answer, owner), owner.world), owner.desk)
             keep(record)
             if call.request.deferred is not None:
                 ordered(call, attempt, answer, record, owner)
@@ -156,7 +148,7 @@ class Guard:
         try:
             if call.request.deferred is not None:
                 answer = presumed(answer)
-            record = await adrive(close(call, attempt, answer, owner.world), owner.desk, whole=True)
+            record = await adrive(close(call, attempt, marked(answer, owner), owner.world), owner.desk, whole=True)
             keep(record)
             if call.request.deferred is not None:
                 await asyncio.to_thread(ordered, call, attempt, answer, record, owner)
@@ -174,7 +166,7 @@ class Guard:
         `obeyed`: the SDK keeps any wait; a long one that nothing ends is warned of.
         """
         if answer.retry_after_us is not None:
-            owner = _owner(call)
+            owner = owner_of(call)
             drive(heed(call, answer, owner.world), owner.desk)
             if obeyed:
                 _say_long(call, answer)
@@ -182,14 +174,14 @@ class Guard:
     async def aheed(self, call: Call, answer: Answer, *, obeyed: bool = False) -> None:
         """As `heed`, on an event loop."""
         if answer.retry_after_us is not None:
-            owner = _owner(call)
+            owner = owner_of(call)
             await adrive(heed(call, answer, owner.world), owner.desk)
             if obeyed:
                 _say_long(call, answer)
 
     def watch(self, call: Call, attempt: Attempt, request_id: str | None, *, hide_usage: bool = False) -> Watch:
         """Watch the stream that answers an attempt; it closes the attempt when it ends."""
-        owner = _owner(call)
+        owner = owner_of(call)
         heard = None if owner.contents is None else Heard(call.request.api)
         return Watch(
             call.request,
@@ -242,23 +234,6 @@ def _changed(api: str, body: Any, looked: Look) -> Any:
     return without_tool_use(api, noted) if looked.last else noted
 
 
-def _share(call: Call, shares: Shares, frame: ScopedFrame) -> None:
-    try:
-        applied = shares.at(frame.owner.world.clock.wall_us())
-    except StoreUnavailable:
-        _go_without(call, frame.owner)
-        return
-    call.shared, call.terms, call.shares_usd = applied
-
-
-def _go_without(call: Call, owner: Process) -> None:
-    # Raises what is being handled, unless this was said to be bearable.
-    if not call.reached or not (call.frame.observe or owner.settings.on_store_error == "allow"):
-        raise  # noqa: PLE0704 - only called while the error is handled
-    call.reached, call.terms = False, ()
-    call.flags += ("unreserved",)
-
-
 def _keep_words(contents: Contents, call: Call, attempt: Attempt, answer: Answer, heard: Heard | None) -> None:
     # The request is kept with its first attempt; a retry sends the same bytes.
     words, call.words = call.words, None
@@ -289,13 +264,7 @@ def _say(attempt: Attempt, error: Exception) -> None:
 
 
 def _answered(call: Call) -> Process:
-    owner = _owner(call)
+    owner = owner_of(call)
     if call.loops is not None:
         call.loops.conversation.answered_us = owner.world.clock.monotonic_us()
     return owner
-
-
-def _owner(call: Call) -> Process:
-    frame = call.frame
-    assert isinstance(frame, ScopedFrame)
-    return frame.owner

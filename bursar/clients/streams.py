@@ -17,6 +17,7 @@ from bursar._charge import CHUNK_TOKENS
 from bursar._errors import Stopped
 from bursar._events import Answer, RetryReason, Status, UsageSource
 from bursar.clients.answers import USAGES, of_error, of_message
+from bursar.clients.asked import Streamed
 from bursar.clients.usage import get, word
 from bursar.pricing.estimate import COLD_FACTOR
 from bursar.pricing.tokens import COUNTER
@@ -61,6 +62,7 @@ class Watch:
         self._usage: dict[str, Any] = {}
         self._pieces: list[str] = []
         self._calls = 0
+        self._asked = Streamed()
         self._finished = self._complete = self._failed = False
         self._begun = self._seen = self._concluded = False
         self.ear: Listener | None = None
@@ -137,7 +139,8 @@ class Watch:
     def _answer(self, error: BaseException | None) -> Answer:
         if self._complete:
             whole = of_message(self._request.api, {**self._body, "usage": self._usage or None}, self._request_id)
-            return whole._replace(ttft_us=self._ttft_us, tool_calls=max(whole.tool_calls, self._calls))
+            calls, asked = max(whole.tool_calls, self._calls), whole.asked or self._asked.asks()
+            return whole._replace(ttft_us=self._ttft_us, tool_calls=calls, asked=asked)
         if error is None:
             # It ended and did not say so: what it said of its usage on the way is not the whole.
             whole = of_message(self._request.api, {**self._body, "usage": None}, self._request_id)
@@ -202,6 +205,7 @@ class Watch:
         if kind == "content_block_delta":
             delta = get(event, "delta")
             self._say(get(delta, "text") or get(delta, "partial_json") or get(delta, "thinking"))
+            self._asked.add(get(event, "index"), get(delta, "partial_json"))
         elif kind == "message_start":
             message = get(event, "message")
             self._body = {"id": get(message, "id"), "model": get(message, "model")}
@@ -214,6 +218,8 @@ class Watch:
             self._calls += get(block, "type") in ("tool_use", "server_tool_use")
             if get(block, "type") == "server_tool_use":
                 self._body.setdefault("content", []).append(block)
+            if get(block, "type") == "tool_use":
+                self._asked.begin(get(event, "index"), get(block, "name"), get(block, "id"))
         elif kind == "message_delta":
             self._body["stop_reason"] = get(get(event, "delta"), "stop_reason")
             self._merge(get(event, "usage"))
@@ -247,7 +253,11 @@ class Watch:
         self._say(get(delta, "content") or get(delta, "refusal") or get(choice, "text"))
         for call in get(delta, "tool_calls") or ():
             function = get(call, "function")
-            self._calls += get(call, "id") is not None
+            key = (get(choice, "index"), get(call, "index"))
+            if get(call, "id") is not None:
+                self._calls += 1
+                self._asked.begin(key, get(function, "name"), get(call, "id"))
+            self._asked.add(key, get(function, "arguments"))
             self._say(get(function, "arguments"))
         reason = get(choice, "finish_reason")
         if reason is not None:

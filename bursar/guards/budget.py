@@ -181,7 +181,7 @@ def decide(demand: Demand, rooms: Sequence[Room], crowd: int, *, hard: bool) -> 
         most = fit(demand, free, demand.input_hard if hard else demand.input_practical, hard=hard)
         if min(cap, most) >= tight:
             return _grant(demand, min(cap, most), free, tight, crowd, hard=hard)
-    least = amounts(demand, demand.input_hard if hard else demand.input_practical, least_output(demand), hard=hard)
+    least = smallest(demand, hard=hard)
     for room in rooms:
         unit = _too_much(least, room.idle)
         if unit is not None:
@@ -191,6 +191,32 @@ def decide(demand: Demand, rooms: Sequence[Room], crowd: int, *, hard: bool) -> 
         if room.behind or (room.others and _too_much(wanted, room.free) is not None):
             return Queue(room.scope)
     return alone(demand, rooms, hard=hard)
+
+
+def smallest(demand: Demand, *, hard: bool) -> Amounts:
+    """Every unit that a call uses up when it is as small as is worth sending."""
+    tokens = demand.input_hard if hard else demand.input_practical
+    return amounts(demand, tokens, least_output(demand), hard=hard)
+
+
+def decide_fixed(need: Amounts, rooms: Sequence[Room], why: str | None = None) -> Queue | Deny | None:
+    """Judge a call that takes just `need`, as a tool does: None lets it go.
+
+    It waits where only holds of others are in its way, and in line only for what it needs. `why`: it must not wait.
+    """
+    for room in rooms:
+        unit = _too_much(need, room.idle)
+        if unit is not None:
+            return Deny(room, UNITS[unit], need[unit], "no_room")
+    for room in rooms:
+        unit = _too_much(need, room.free)
+        if unit is None and not (need.nusd and room.behind):
+            continue
+        if why is None and (room.others or room.behind):
+            return Queue(room.scope)
+        if unit is not None:
+            return Deny(room, UNITS[unit], need[unit], why or "would_deadlock")
+    return None
 
 
 def alone(demand: Demand, rooms: Sequence[Room], *, hard: bool, why: str = "no_room") -> Grant | Deny:

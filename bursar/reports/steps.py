@@ -6,21 +6,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bursar._money import usd
-from bursar._rows import CallRow
+from bursar._rows import CallRow, ToolRow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from bursar._rows import RunRow, VerdictRow
 
 
 @dataclass(slots=True)
 class Operation:
-    """What the caller asked for once: its attempts in order, and what guards said to it."""
+    """What the caller asked for once: its attempts in order, what guards said to it, the tools that its answer called.
+
+    A tool call that no answer of these runs asked for is an operation of its own, without attempts.
+    """
 
     op_id: str
     attempts: list[CallRow] = field(default_factory=list)
     verdicts: list[VerdictRow] = field(default_factory=list)
+    tools: list[ToolRow] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -32,33 +36,45 @@ class RunTree:
     children: list[RunTree] = field(default_factory=list)
 
 
-def run_tree(runs: Sequence[RunRow], calls: Sequence[CallRow], verdicts: Sequence[VerdictRow]) -> RunTree:
+def run_tree(
+    runs: Sequence[RunRow], calls: Sequence[CallRow], verdicts: Sequence[VerdictRow], tools: Sequence[ToolRow] = ()
+) -> RunTree:
     """Build the tree of the first of these runs; the others are nested in it."""
     trees = {run.run_id: RunTree(run) for run in runs}
     for run in runs[1:]:
         if run.parent_run_id in trees:
             trees[run.parent_run_id].children.append(trees[run.run_id])
-    rows: list[CallRow | VerdictRow] = [*calls, *verdicts]
+    known = {call.call_id for call in calls}
+    rows: list[CallRow | VerdictRow | ToolRow] = [*calls, *verdicts, *tools]
     operations: dict[str, Operation] = {}
-    for row in sorted(rows, key=lambda row: row.ts_us):
-        op_id = row.call_id.rpartition("/")[0] if isinstance(row, CallRow) else row.op_id
+    # A tool comes after the call that asked for it, whatever the wall clock did in between.
+    for row in sorted(rows, key=lambda row: (isinstance(row, ToolRow) and row.requested_by in known, row.ts_us)):
+        op_id = _operation_of(row, known)
         found = operations.get(op_id)
         if found is None:
             found = operations[op_id] = Operation(op_id)
             trees[row.run_id or runs[0].run_id].operations.append(found)
         if isinstance(row, CallRow):
             found.attempts.append(row)
+        elif isinstance(row, ToolRow):
+            found.tools.append(row)
         else:
             found.verdicts.append(row)
     return trees[runs[0].run_id]
+
+
+def _operation_of(row: CallRow | VerdictRow | ToolRow, known: Container[str]) -> str:
+    if isinstance(row, ToolRow) and row.requested_by is not None and row.requested_by in known:
+        return row.requested_by.rpartition("/")[0]
+    return row.call_id.partition("/")[0] if isinstance(row, CallRow | ToolRow) else row.op_id
 
 
 def as_json(tree: RunTree) -> dict[str, Any]:
     """The tree as plain data, null where something is not known.
 
     A run has the names of `RunRow`'s fields, `limits` as an object, `operations` and the `runs` nested in it. An
-    operation has `op_id`, `attempts` (`CallRow`) and `verdicts` (`VerdictRow`; amounts of unit `usd` in
-    nano-dollars). Runs and attempts have their cost as `nusd`, whole nano-dollars, and `usd`, decimal text.
+    operation has `op_id`, `attempts` (`CallRow`), `verdicts` (`VerdictRow`; amounts of unit `usd` in nano-dollars) and
+    `tools` (`ToolRow`). Runs, attempts and tools have their cost as `nusd`, nano-dollars, and `usd`, decimal text.
     """
     return {
         **_priced(tree.run),
@@ -68,6 +84,7 @@ def as_json(tree: RunTree) -> dict[str, Any]:
                 "op_id": operation.op_id,
                 "attempts": [_priced(call) for call in operation.attempts],
                 "verdicts": [verdict._asdict() for verdict in operation.verdicts],
+                "tools": [_priced(tool) for tool in operation.tools],
             }
             for operation in tree.operations
         ],
@@ -75,5 +92,5 @@ def as_json(tree: RunTree) -> dict[str, Any]:
     }
 
 
-def _priced(row: RunRow | CallRow) -> dict[str, Any]:
+def _priced(row: RunRow | CallRow | ToolRow) -> dict[str, Any]:
     return row._asdict() | {"usd": None if row.nusd is None else f"{usd(row.nusd):f}"}

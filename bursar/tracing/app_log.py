@@ -16,7 +16,7 @@ MOST_SLOW: Final = 3
 
 
 class AppLog:
-    """Events `bursar.model_call`, `bursar.verdict` and `bursar.run` for `structlog.get_logger("bursar")`.
+    """Events `bursar.model_call`, `.tool_call`, `.verdict` and `.run` for `structlog.get_logger("bursar")`.
 
     Sent by the calling thread, so that context variables and `structlog.testing.capture_logs` work. An exception of
     the application's processors becomes one `BursarWarning`; processors that are slow three times are left alone.

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._records import ModelCall, RunRecord
+from bursar._records import ModelCall, RunRecord, ToolCall
 from bursar.tracing.values import LONGEST, clean
 
 if TYPE_CHECKING:
     from bursar._records import Record, Tags, Verdict
 
 MODEL_CALL: Final = "bursar.model_call"
+TOOL_CALL: Final = "bursar.tool_call"
 VERDICT: Final = "bursar.verdict"
 RUN: Final = "bursar.run"
 
@@ -22,6 +23,8 @@ def event_of(record: Record, user_hash: str | None) -> tuple[str, dict[str, Any]
     """Flatten a record, whose user has this hash."""
     if isinstance(record, ModelCall):
         return MODEL_CALL, _call(record, user_hash)
+    if isinstance(record, ToolCall):
+        return TOOL_CALL, _tool(record, user_hash)
     if isinstance(record, RunRecord):
         return RUN, _run(record, user_hash)
     return VERDICT, _verdict(record)
@@ -110,6 +113,36 @@ def _call(call: ModelCall, user_hash: str | None) -> dict[str, Any]:
         "cost_cache_write_nusd": call.cost_cache_write_nusd,
         "cost_fees_nusd": call.cost_fees_nusd,
         "price_version": call.price_version,
+    }
+
+
+def _tool(call: ToolCall, user_hash: str | None) -> dict[str, Any]:
+    return {
+        "call_id": call.call_id,
+        "op_id": call.op_id,
+        "run_id": call.run_id,
+        "step": call.step,
+        "ts_us": call.ts_us,
+        **_tags(call.who.tags),
+        "user_hash": user_hash,
+        "session_id": call.who.session,
+        "tool_name": call.tool_name,
+        "tool_type": call.tool_type,
+        "tool_call_id": call.tool_call_id,
+        "requested_by": call.requested_by,
+        "args_hash": call.args_hash,
+        "result_bytes": call.result_bytes,
+        "result_hash": call.result_hash,
+        "repeat_index": call.repeat_index,
+        "same_result": call.same_result,
+        "effect": call.effect,
+        "status": call.status.value,
+        "error_type": call.error_type,
+        "latency_us": call.latency_us,
+        "queue_us": call.queue_us,
+        "fee_nusd": call.fee_nusd,
+        "fee_status": call.fee_status,
+        "flags": call.flags,
     }
 
 

@@ -22,14 +22,18 @@ if TYPE_CHECKING:
 FORGOTTEN: Final = "forgotten"
 """What stands in a row in place of the hash of a forgotten user: costs stay, the person does not."""
 _BATCH: Final = 1_000
+_HIS: Final = (
+    "SELECT call_id FROM model_call WHERE user_hash = ? UNION ALL SELECT call_id FROM tool_call WHERE user_hash = ?"
+)
 
 
 class Found(NamedTuple):
-    """How much of a user there is, or was: attempts, runs, and attempts whose content is kept."""
+    """How much of a user there is, or was: attempts, runs, calls whose content is kept, and tool calls."""
 
     model_calls: int
     runs: int
     contents: int
+    tool_calls: int
 
 
 def count_user(ledger: Ledger, user: str) -> Found:
@@ -68,17 +72,16 @@ def _key(ledger: Path) -> bytes:
 def _found(database: Database, marked: str) -> Found:
     calls = database.execute("SELECT count(*) FROM model_call WHERE user_hash = ?", (marked,))
     runs = database.execute("SELECT count(*) FROM run WHERE user_hash = ?", (marked,))
-    contents = database.execute(
-        "SELECT count(*) FROM content c JOIN model_call m ON m.call_id = c.call_id WHERE m.user_hash = ?", (marked,)
-    )
-    return Found(calls[0][0], runs[0][0], contents[0][0])
+    contents = database.execute(f"SELECT count(*) FROM content WHERE call_id IN ({_HIS})", (marked, marked))
+    tools = database.execute("SELECT count(*) FROM tool_call WHERE user_hash = ?", (marked,))
+    return Found(calls[0][0], runs[0][0], contents[0][0], tools[0][0])
 
 
 def _forget(database: Database, marked: str) -> Found:
     found = _found(database, marked)
     database.execute("PRAGMA secure_delete=1")
     database.transact(lambda run: _unname(run, marked))
-    ids = [row[0] for row in database.execute("SELECT call_id FROM model_call WHERE user_hash = ?", (marked,))]
+    ids = [row[0] for row in database.execute(_HIS, (marked, marked))]
     for first in range(0, len(ids), _BATCH):
         # Few rows at a time, so that calls that are being made meanwhile get their turn.
         some = (orjson.dumps(ids[first : first + _BATCH]).decode(),)
@@ -95,11 +98,12 @@ def _forget(database: Database, marked: str) -> Found:
 
 def _clear(some: tuple[str], run: Run) -> None:
     run("DELETE FROM content WHERE call_id IN (SELECT value FROM json_each(?))", some)
-    run(
-        f"UPDATE model_call SET user_hash = '{FORGOTTEN}', session_id = NULL "
-        "WHERE call_id IN (SELECT value FROM json_each(?))",
-        some,
-    )
+    for table in ("model_call", "tool_call"):
+        run(
+            f"UPDATE {table} SET user_hash = '{FORGOTTEN}', session_id = NULL "
+            "WHERE call_id IN (SELECT value FROM json_each(?))",
+            some,
+        )
 
 
 def _unname(run: Run, marked: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bursar._errors import BursarWarning, ConfigError, LedgerError, StoreError
-from bursar._records import ModelCall, Verdict
+from bursar._records import ModelCall, ToolCall, Verdict
 from bursar.db import Database, open_ledger
 from bursar.tracing.events import side_usage
 from bursar.tracing.spool import HASHED, Spool, from_spool, spooled
@@ -43,6 +43,12 @@ _CALL: Final = (
     "backoff_us"
 )
 _INSERT_CALL: Final = f"INSERT OR IGNORE INTO model_call ({_CALL}) VALUES ({', '.join('?' * 44)})"
+_TOOL: Final = (
+    "call_id, run, step, dimension, user_hash, session_id, ts_us, latency_us, queue_us, tool_name, tool_type, "
+    "tool_call_id, requested_by, args_hash, result_bytes, result_hash, repeat_index, same_result, effect, status, "
+    "error_type, fee_nusd, fee_status, flags"
+)
+_INSERT_TOOL: Final = f"INSERT OR IGNORE INTO tool_call ({_TOOL}) VALUES ({', '.join('?' * 24)})"
 _RUN: Final = (
     "run_id, parent_run_id, dimension, user_hash, session_id, started_us, ended_us, stop_reason, steps, tool_calls, "
     "tokens, cost_nusd, unpriced, unmeasured_nusd, limits"
@@ -58,6 +64,8 @@ _VERDICT: Final = (
     "tokens, nusd"
 )
 _INSERT_VERDICT: Final = f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES ({', '.join('?' * 17)})"
+_EXECUTE_TOOL: Final = "execute_tool"
+"""OpenTelemetry's name of what a tool call does."""
 _DIMENSION: Final = (
     "workflow", "env", "feature", "owner", "tenant", "promise", "release", "prompt_version", "extra", "operation",
     "provider", "request_model", "response_model", "host", "tier_requested", "tier_served", "speed", "path",
@@ -125,6 +133,12 @@ class Ledger:
         hashed = self._user(user)
         assert hashed is not None
         return hashed
+
+    def key(self) -> bytes | None:
+        """The key of this ledger's hashes; None where it cannot be had."""
+        with contextlib.suppress(*failures()):
+            self._open()
+        return self._key
 
     def save_calibration(self, items: Mapping[str, bytes]) -> None:
         """Keep what was learned, by key."""
@@ -240,6 +254,8 @@ class Ledger:
     def _insert(self, run: Run, record: Record, posting: Posting | None) -> None:
         if isinstance(record, ModelCall):
             run(_INSERT_CALL, self._call_row(run, record))
+        elif isinstance(record, ToolCall):
+            run(_INSERT_TOOL, self._tool_row(run, record))
         elif isinstance(record, Verdict):
             run(_INSERT_VERDICT, safe(tuple(asdict(record).values())))
         else:
@@ -270,6 +286,17 @@ class Ledger:
             call.cost_nusd, call.cost_input_nusd, call.cost_output_nusd, call.cost_cache_read_nusd,
             call.cost_cache_write_nusd, call.cost_fees_nusd,
             to_json(side_usage(call)) if call.side_usage else None, call.backoff_us,
+        )  # fmt: skip
+        return safe(row)
+
+    def _tool_row(self, run: Any, call: ToolCall) -> tuple[Any, ...]:
+        dimension = (*_tag_columns(call.who.tags), _EXECUTE_TOOL, *(None,) * (len(_DIMENSION) - 10))
+        row = (
+            call.call_id, None if call.run_id is None else self._run_number(run, call.run_id), call.step,
+            self._number(run, dimension, _DIMENSION_SQL), self._user(call.who.user), call.who.session, call.ts_us,
+            call.latency_us, call.queue_us, call.tool_name, call.tool_type, call.tool_call_id, call.requested_by,
+            call.args_hash, call.result_bytes, call.result_hash, call.repeat_index, call.same_result, call.effect,
+            call.status.value, call.error_type, call.fee_nusd, call.fee_status, " ".join(call.flags),
         )  # fmt: skip
         return safe(row)
 

@@ -8,7 +8,7 @@ import orjson
 
 from bursar._clock import first_id
 from bursar._errors import LedgerError
-from bursar._rows import CallRow, RunRow, SpendRow, UnpricedRow, VerdictRow
+from bursar._rows import CallRow, RunRow, SpendRow, ToolRow, UnpricedRow, VerdictRow
 from bursar.db import open_ledger
 
 if TYPE_CHECKING:
@@ -164,6 +164,24 @@ class Reader:
             (first_id(since_us),),
         )
         return [UnpricedRow._make(row) for row in rows]
+
+    def tools(self, runs: Sequence[RunRow]) -> list[ToolRow]:
+        """The tool calls of these runs, in the order in which they began."""
+        if not self._ask("SELECT 1 FROM sqlite_master WHERE name = 'tool_call'", ()):
+            # Written by a version that recorded none.
+            return []
+        rows = self._ask(
+            """SELECT t.call_id, r.run_id, t.step, t.ts_us, t.latency_us, t.queue_us, t.tool_name, t.tool_type,
+                t.tool_call_id, t.requested_by, t.args_hash, t.result_bytes, t.result_hash, t.repeat_index,
+                t.effect, t.status, t.error_type, t.fee_nusd, t.fee_status, t.same_result, t.flags
+            FROM tool_call t JOIN run r ON r.number = t.run
+            WHERE r.run_id IN (SELECT value FROM json_each(?)) ORDER BY t.call_id""",
+            (_names(runs),),
+        )
+        return [
+            ToolRow._make((*row[:14], None if row[19] is None else bool(row[19]), *row[14:19], tuple(row[20].split())))
+            for row in rows
+        ]
 
     def verdicts(self, runs: Sequence[RunRow]) -> list[VerdictRow]:
         """What guards said in these runs, when it was not a plain yes."""

@@ -14,14 +14,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
-from bursar._records import ModelCall, RunRecord, Tags, Verdict, Who
+from bursar._records import ModelCall, RunRecord, Tags, ToolCall, Verdict, Who
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bursar._records import Record
 
-R = TypeVar("R", ModelCall, Verdict, RunRecord)
+R = TypeVar("R", ModelCall, ToolCall, Verdict, RunRecord)
 MARK: Final = "[redacted]"
 LOOKED_AT: Final = 4_096
 """Characters of a record's text that are kept and looked at; what is behind them is dropped, not passed."""
@@ -69,6 +69,7 @@ _CALL_TEXTS: Final = (
     "provider", "request_model", "response_model", "host", "tier_requested", "tier_served", "speed", "response_id",
     "request_id", "error_type", "finish_reason",
 )  # fmt: skip
+_TOOL_TEXTS: Final = ("tool_name", "tool_type", "tool_call_id", "effect", "error_type")
 _VERDICT_TEXTS: Final = ("guard", "action", "reason", "scope", "unit")
 
 
@@ -133,6 +134,8 @@ def cleaned(record: Record) -> Record:
     """The record without secrets: the same object where there was nothing to take out."""
     if isinstance(record, ModelCall):
         return _clean_call(record)
+    if isinstance(record, ToolCall):
+        return _clean_tool(record)
     if isinstance(record, Verdict):
         return _clean_fields(record, _VERDICT_TEXTS)
     who = _clean_who(record.who)
@@ -157,6 +160,20 @@ def _clean_call(call: ModelCall) -> ModelCall:
         pass
     flags = tuple(str(plain(flag)) for flag in call.flags)
     clean = _clean_fields(call if flags == call.flags else replace(call, flags=flags), _CALL_TEXTS)
+    return _remembered(call, clean, words)
+
+
+def _clean_tool(call: ToolCall) -> ToolCall:
+    who = _clean_who(call.who)
+    if who is not call.who:
+        call = replace(call, who=who)
+    words = (call.tool_name, call.tool_type, call.effect, call.error_type)
+    if _clean_words.issuperset(words) and not (call.tool_call_id and _suspicious(call.tool_call_id)):
+        return call
+    return _remembered(call, _clean_fields(call, _TOOL_TEXTS), words)
+
+
+def _remembered(call: R, clean: R, words: Iterable[str | None]) -> R:
     if clean is call:
         if len(_clean_words) > _MOST_WORDS:
             _forget_words()

@@ -25,6 +25,8 @@ _SUMS: Final = """
     count(DISTINCT CASE WHEN c.input_tokens + c.output_tokens > 0 THEN substr(c.call_id, 1, 26) END),
     coalesce(sum(c.tool_calls), 0)
 """
+_TOOL_SUMS: Final = "coalesce(sum(c.fee_nusd), 0), coalesce(sum(c.requested_by IS NULL), 0)"
+"""What an answer asked for is in the answer's row: counted, whether it was made or not."""
 
 
 def spent(run: Run, tag: str, value: str, since_us: int, until_us: int) -> Amounts:
@@ -35,9 +37,10 @@ def spent(run: Run, tag: str, value: str, since_us: int, until_us: int) -> Amoun
         where, values = f"{column} = ?", [value]
     elif not tag.isidentifier():
         raise LedgerError(f"{tag!r} is not the name of a tag")
-    (row,) = run(
-        f"SELECT {_SUMS} FROM model_call c JOIN dimension d ON d.id = c.dimension "
-        f"WHERE {where} AND c.call_id >= ? AND c.call_id < ?",
-        [*values, first_id(since_us), first_id(until_us)],
-    )
-    return Amounts(*row)
+    bounds = [*values, first_id(since_us), first_id(until_us)]
+    source = "c JOIN dimension d ON d.id = c.dimension"
+    where += " AND c.call_id >= ? AND c.call_id < ?"
+    (row,) = run(f"SELECT {_SUMS} FROM model_call {source} WHERE {where}", bounds)
+    ((fees, calls),) = run(f"SELECT {_TOOL_SUMS} FROM tool_call {source} WHERE {where}", bounds)
+    spent = Amounts(*row)
+    return spent._replace(nusd=spent.nusd + fees, tool_calls=spent.tool_calls + calls)

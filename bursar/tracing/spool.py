@@ -18,7 +18,7 @@ import orjson
 from bursar._clock import new_id
 from bursar._events import Amounts, AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
 from bursar._ports import Posting, Scope
-from bursar._records import Beside, ModelCall, RunRecord, Tags, Verdict, Who
+from bursar._records import Beside, ModelCall, RunRecord, Tags, ToolCall, Verdict, Who
 from bursar.tracing.values import json_safe
 
 if TYPE_CHECKING:
@@ -102,12 +102,14 @@ def _record(kind: str, fields: dict[str, Any]) -> Record:
     if kind == "RunRecord":
         fields["limits"] = tuple((unit, limit) for unit, limit in fields["limits"])
         return RunRecord(**fields)
+    fields["flags"] = tuple(fields["flags"])
+    fields["status"] = Status(fields["status"])
+    if kind == "ToolCall":
+        return ToolCall(**fields)
     fields["usage"] = Usage(*fields["usage"])
     fields["side_usage"] = tuple(
         Beside(kind, model, Usage(*usage), nusd) for kind, model, usage, nusd in fields.get("side_usage", ())
     )
-    fields["flags"] = tuple(fields["flags"])
-    fields["status"] = Status(fields["status"])
     fields["usage_source"] = UsageSource(fields["usage_source"])
     fields["cost_status"] = CostStatus(fields["cost_status"])
     fields["retry_reason"] = None if fields["retry_reason"] is None else RetryReason(fields["retry_reason"])

@@ -57,7 +57,10 @@ def test_a_forgotten_user_is_in_no_row_and_no_byte(filled: Path) -> None:
     marked = hash_user("ada", load_user_key(filled))
     assert marked.encode() in filled.read_bytes()
     done = cli("forget", "--user", "ada", "--yes", "--json")
-    assert (done.exit_code, json.loads(done.output)) == (0, {"model_calls": 2, "runs": 1, "contents": 1})
+    assert (done.exit_code, json.loads(done.output)) == (
+        0,
+        {"model_calls": 2, "runs": 1, "contents": 1, "tool_calls": 0},
+    )
     for path in filled.parent.glob("ledger.db*"):
         assert marked.encode() not in path.read_bytes(), path
         assert b"session of ada" not in path.read_bytes(), path
@@ -138,7 +141,7 @@ def test_on_a_terminal_it_asks(
     os.close(parent)
     os.close(child)
     assert process.returncode == code
-    assert "2 model calls, 1 runs, 1 kept contents" in err + out
+    assert "2 model calls, 0 tool calls, 1 runs, 1 kept contents" in err + out
     with Reader(filled) as reader:
         keys = {row.key for row in reader.spend_by("user")}
         assert ("forgotten" in keys) == (answer == "y\n")

@@ -106,7 +106,7 @@ def test_as_json_the_tree_is_plain_data() -> None:
     assert set(data) == {*RunRow._fields, "usd", "operations", "runs"}
     assert (data["usd"], data["nusd"], data["limits"]) == ("0.000000500", 500, {"usd": 10**9})
     (operation,) = data["operations"]
-    assert set(operation) == {"op_id", "attempts", "verdicts"}
+    assert set(operation) == {"op_id", "attempts", "verdicts", "tools"}
     (attempt,) = operation["attempts"]
     assert set(attempt) == {*CallRow._fields, "usd"}
     assert (attempt["usd"], attempt["nusd"], attempt["ttft_us"]) == ("0.000000250", 250, None)

@@ -1,0 +1,1 @@
+"""Attach to whatever runs tools and models for you."""
