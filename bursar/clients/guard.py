@@ -26,7 +26,7 @@ from bursar.clients.loops import look
 from bursar.clients.notes import with_notes
 from bursar.clients.receipts import keep
 from bursar.clients.requests import without_tool_use
-from bursar.clients.streams import Watch
+from bursar.clients.watch import Watch
 from bursar.clients.words import Heard, asked, said
 from bursar.guards.lineage import asked_of
 from bursar.tracing.redact import redact

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bursar._events import Answer, ModelRequest
     from bursar.clients.fetches import Fetch
     from bursar.clients.guard import Guard
-    from bursar.clients.streams import Watch
+    from bursar.clients.watch import Watch
 
 _COUNTED: Final = (
     "model",

@@ -13,7 +13,7 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from bursar.clients.streams import Watch
+    from bursar.clients.watch import Watch
 
 MOST_BYTES: Final = 64 * 1024 * 1024
 """More than this of one body, or of one line of it, is not kept: the answer is then charged at its bound."""

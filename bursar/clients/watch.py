@@ -1,0 +1,282 @@
+"""What a stream says as it goes by: its words, its usage, its calls; and the answer that it amounts to, once."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING, Any, Final
+
+from bursar._charge import CHUNK_TOKENS
+from bursar._errors import Stopped
+from bursar._events import Answer, RetryReason, Status, UsageSource
+from bursar.clients.answers import USAGES, of_error, of_message
+from bursar.clients.asked import Streamed
+from bursar.clients.usage import get, word
+from bursar.pricing.estimate import COLD_FACTOR
+from bursar.pricing.tokens import COUNTER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bursar._events import ModelRequest
+    from bursar.clients.growth import Growth
+    from bursar.clients.wire import Listener
+
+UNREAD_TOKENS_S: Final = 400
+"""Tokens a second that a provider may write ahead of a slow reader: above what the vendors' own models do today."""
+
+
+class Watch:
+    """What one stream has said so far. `done` is called once, with the answer that it amounts to."""
+
+    def __init__(
+        self,
+        request: ModelRequest,
+        done: Callable[[Answer], None],
+        now_us: Callable[[], int],
+        *,
+        started_us: int,
+        request_id: str | None = None,
+        hide_usage: bool = False,
+        orphan: Callable[[Callable[[], None]], None],
+        hear: Callable[[Any], None] | None = None,
+        growth: Growth | None = None,
+    ) -> None:
+        self._request, self._done, self._now_us = request, done, now_us
+        self._request_id, self._hide_usage, self._orphan = request_id, hide_usage, orphan
+        self._hear, self._growth = hear, growth
+        self._started_us = started_us
+        self._ttft_us: int | None = None
+        self._handed_us: int | None = None
+        self._callers_us = 0
+        self._body: dict[str, Any] = {}
+        self._usage: dict[str, Any] = {}
+        self._pieces: list[str] = []
+        self._calls = 0
+        self._asked = Streamed()
+        self._finished = self._complete = self._failed = False
+        self._begun = self._seen = self._concluded = False
+        self.ear: Listener | None = None
+
+    def begin(self) -> None:
+        """Note that the caller reads the stream through us: from here on its end is seen."""
+        self._begun = True
+
+    @property
+    def begun(self) -> bool:
+        """Whether its typed events pass by, so that nobody need listen to its bytes."""
+        return self._begun
+
+    @property
+    def short(self) -> bool:
+        """Whether more has come than is held: then `grow` (`agrow`) is to be called before the caller gets it."""
+        return self._growth is not None and self._growth.short
+
+    def grow(self) -> None:
+        """Hold more. Raises `BudgetExceeded`: the stream is to be closed then."""
+        if self._growth is not None:
+            self._growth.grow()
+
+    async def agrow(self) -> None:
+        """As `grow`, on an event loop."""
+        if self._growth is not None:
+            await self._growth.agrow()
+
+    def take_whole(self, body: dict[str, Any]) -> None:
+        """Take in an answer that is no stream, whose bytes the caller has read himself."""
+        usage = body.get("usage")
+        self._body, self._usage = body, usage if isinstance(usage, dict) else {}
+        self._seen = self._complete = True
+
+    def see(self, event: Any) -> bool:
+        """Take in one event; False where the caller did not ask for it and must not see it."""
+        self._seen = True
+        if self._hear is not None:
+            self._hear(event)
+        try:
+            return self._see(event)
+        except Exception:  # noqa: BLE001 - an event of a shape that nobody knows is the caller's to judge
+            return True
+
+    def hand_over(self) -> None:
+        """Note that the caller has an event, and time to spend on it."""
+        self._handed_us = self._now_us()
+
+    def take_back(self) -> None:
+        """Note that the caller asks for more."""
+        if self._handed_us is not None:
+            self._callers_us += self._now_us() - self._handed_us
+            self._handed_us = None
+
+    def end(self, error: BaseException | None) -> None:
+        """Conclude: the stream was read to its end (`error` None), cut, or failed."""
+        if self._concluded:
+            return
+        self._concluded = True
+        self.take_back()
+        self._done(self._answer(error))
+
+    def closed(self) -> None:
+        """Conclude a response that was closed by the caller: before a word was read through us, or between two."""
+        asked = self._handed_us is None if self._begun else self.ear is not None and self.ear.busy
+        if not asked:
+            self.end(GeneratorExit())
+
+    def dropped(self) -> None:
+        """Hand the watch over for concluding: nobody holds the stream any more."""
+        if not self._concluded:
+            self._orphan(lambda: self.end(GeneratorExit()))
+
+    def _answer(self, error: BaseException | None) -> Answer:
+        if self._complete:
+            whole = of_message(self._request.api, {**self._body, "usage": self._usage or None}, self._request_id)
+            calls, asked = max(whole.tool_calls, self._calls), whole.asked or self._asked.asks()
+            return whole._replace(ttft_us=self._ttft_us, tool_calls=calls, asked=asked)
+        if error is None:
+            # It ended and did not say so: what it said of its usage on the way is not the whole.
+            whole = of_message(self._request.api, {**self._body, "usage": None}, self._request_id)
+            status = Status.ERROR if self._failed else whole.status
+            return whole._replace(status=status, ttft_us=self._ttft_us, tool_calls=self._calls)
+        ended = of_error(error)
+        if isinstance(error, GeneratorExit | Stopped):
+            by_us = isinstance(error, Stopped)
+            ended = ended._replace(status=Status.BLOCKED if by_us else Status.ABANDONED, retry_reason=None)
+        else:
+            ended = ended._replace(retry_reason=ended.retry_reason or RetryReason.CONNECTION)
+        partial = USAGES[self._request.api](self._usage)
+        return ended._replace(
+            usage=partial.usage,
+            side=partial.side,
+            region=word(get(self._usage, "inference_geo")),
+            tier_served=word(get(self._usage, "service_tier")) or word(get(self._body, "service_tier")),
+            speed=word(get(self._usage, "speed")),
+            usage_source=UsageSource.STREAM_PARTIAL,
+            output_seen=self._output_seen(),
+            # Hidden thinking is billed and never seen, an unread answer may be written in full: only the bound
+            # is sure to cover them.
+            charge="bound" if self._request.reasoning or not self._seen else "seen",
+            response_id=get(self._body, "id"),
+            response_model=get(self._body, "model"),
+            request_id=self._request_id,
+            tool_calls=self._calls,
+            ttft_us=self._ttft_us,
+            flags=() if self._seen or self._begun else ("unread",),
+            retryable=False,
+        )
+
+    def _output_seen(self) -> int:
+        seen = COUNTER.measure("".join(self._pieces)).tokens
+        # Behind the last chunk comes one that may be as large as the largest so far.
+        largest = COUNTER.measure(max(self._pieces, key=len, default="")).tokens
+        factor = COLD_FACTOR.get(self._request.provider, 2.0)
+        # And while the caller was busy with what he had, the provider went on writing.
+        unread = self._callers_us * UNREAD_TOKENS_S // 1_000_000
+        return ceil(seen * factor) + max(0, ceil(largest * factor) - CHUNK_TOKENS) + unread
+
+    def _say(self, text: Any) -> None:
+        if isinstance(text, str) and text:
+            if self._ttft_us is None:
+                self._ttft_us = self._now_us() - self._started_us
+            self._pieces.append(text)
+            if self._growth is not None:
+                self._growth.said(self._pieces)
+
+    def _see(self, event: Any) -> bool:
+        api = self._request.api
+        if api == "messages":
+            self._see_messages(event)
+        elif api in {"chat", "completions"}:
+            return self._see_chat(event)
+        else:
+            self._see_responses(event)
+        return True
+
+    def _see_messages(self, event: Any) -> None:
+        kind = get(event, "type")
+        if kind == "content_block_delta":
+            delta = get(event, "delta")
+            self._say(get(delta, "text") or get(delta, "partial_json") or get(delta, "thinking"))
+            self._asked.add(get(event, "index"), get(delta, "partial_json"))
+        elif kind == "message_start":
+            message = get(event, "message")
+            self._body = {"id": get(message, "id"), "model": get(message, "model")}
+            self._merge(get(message, "usage"))
+            usage = USAGES["messages"](self._usage).usage
+            if usage is not None and self._growth is not None:
+                self._growth.read(usage)
+        elif kind == "content_block_start":
+            block = get(event, "content_block")
+            self._calls += get(block, "type") in ("tool_use", "server_tool_use")
+            if get(block, "type") == "server_tool_use":
+                self._body.setdefault("content", []).append(block)
+            if get(block, "type") == "tool_use":
+                self._asked.begin(get(event, "index"), get(block, "name"), get(block, "id"))
+        elif kind == "message_delta":
+            self._body["stop_reason"] = get(get(event, "delta"), "stop_reason")
+            self._merge(get(event, "usage"))
+            self._finished = get(event, "usage") is not None
+            self._complete = self._finished and self._body["stop_reason"] is not None
+        elif kind == "message_stop":
+            self._complete = self._finished
+        elif kind == "error":
+            self._failed = True
+
+    def _see_chat(self, chunk: Any) -> bool:
+        if "id" not in self._body:
+            self._body |= {"id": get(chunk, "id"), "model": get(chunk, "model")}
+        tier = get(chunk, "service_tier")
+        if tier is not None:
+            self._body["service_tier"] = tier
+        choices = get(chunk, "choices") or ()
+        self._failed = self._failed or (not choices and get(chunk, "error") is not None)
+        for choice in choices:
+            self._see_choice(choice)
+        usage = get(chunk, "usage")
+        if usage is None:
+            return True
+        self._merge(usage)
+        # Some servers write a running count into every chunk: it is the whole only at the end.
+        self._complete = self._finished or not choices
+        return not (self._hide_usage and not choices)
+
+    def _see_choice(self, choice: Any) -> None:
+        delta = get(choice, "delta")
+        self._say(get(delta, "content") or get(delta, "refusal") or get(choice, "text"))
+        for call in get(delta, "tool_calls") or ():
+            function = get(call, "function")
+            key = (get(choice, "index"), get(call, "index"))
+            if get(call, "id") is not None:
+                self._calls += 1
+                self._asked.begin(key, get(function, "name"), get(call, "id"))
+            self._asked.add(key, get(function, "arguments"))
+            self._say(get(function, "arguments"))
+        reason = get(choice, "finish_reason")
+        if reason is not None:
+            self._body["choices"] = [{"finish_reason": reason}]
+            self._finished = True
+
+    def _see_responses(self, event: Any) -> None:
+        kind = get(event, "type")
+        if kind == "response.created":
+            response = get(event, "response")
+            self._body = {"id": get(response, "id"), "model": get(response, "model")}
+        elif kind in ("response.completed", "response.incomplete", "response.failed"):
+            response = get(event, "response")
+            names = ("id", "model", "status", "incomplete_details", "output", "service_tier")
+            self._body = {name: get(response, name) for name in names}
+            self._merge(get(response, "usage"))
+            self._complete = True
+        elif kind == "error":
+            self._body["status"] = "failed"
+        elif isinstance(kind, str) and kind.endswith(".delta"):
+            self._say(get(event, "delta"))
+
+    def _merge(self, usage: Any) -> None:
+        # Cumulative, not additive: a later figure replaces an earlier one, a missing one does not.
+        fields = usage if isinstance(usage, dict) else _fields(usage)
+        self._usage.update({name: value for name, value in fields.items() if value is not None})
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    found = dict(getattr(value, "__dict__", {}))
+    found.update(getattr(value, "__pydantic_extra__", None) or {})
+    return found
