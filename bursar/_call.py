@@ -203,7 +203,7 @@ class ToolStep:
     `nusd` is what it costs, None where nobody said. `counted`: the answer that asked for it has counted it already.
     `requested_by` is the model call whose answer asked for it, None where none did. `repeat_index`: how many calls with
     this name and these arguments the run had before it, None outside of a run. `words`: its arguments, where content is
-    kept. The rest is as in `Call`.
+    kept; `given` the same as JSON, where a loop guard looks at them. The rest is as in `Call`.
     """
 
     op_id: str
@@ -218,6 +218,7 @@ class ToolStep:
     counted: bool = False
     repeat_index: int | None = None
     words: str | None = None
+    given: str | None = None
     shared: tuple[Scope, ...] = ()
     terms: tuple[Term, ...] = ()
     shares_usd: bool = False

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, cast
 
+from bursar._tools import declared
+from bursar.guards.calls import ToolTraits
 from bursar.guards.loop_state import LoopState
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from bursar.guards.calls import Effect
     from bursar.guards.loops import LoopGuard, LoopVerdict
 
 MOST_KEYS: Final = 256
+MOST_ASKED: Final = 4_096
 MOST_ALIKE: Final = 64
 """Conversations of one run that are remembered: so many beginnings, and so many of each; the oldest go first."""
 
@@ -50,9 +55,34 @@ class Loops:
     """The loop guard of one run or client."""
 
     def __init__(self, guard: LoopGuard) -> None:
-        self.guard = guard
+        self._given = self._guard = guard
+        self._declared = 0
         self._lock = threading.Lock()
         self._open: dict[int, list[Conversation]] = {}
+        self._asked: OrderedDict[str, Conversation] = OrderedDict()
+
+    @property
+    def guard(self) -> LoopGuard:
+        """The guard, with what decorated tools say of themselves where it says nothing of them."""
+        if self._declared != len(declared):
+            self._declared = len(declared)
+            traits = {
+                spec.name: ToolTraits(cast("Effect", spec.effect or "read"), spec.loop_key, spec.exempt)
+                for spec in list(declared.values())
+            }
+            self._guard = replace(self._given, tools={**traits, **self._given.tools})
+        return self._guard
+
+    def ask(self, op_id: str, conversation: Conversation) -> None:
+        """Note in which conversation a model is called: its answer may ask for tools."""
+        with self._lock:
+            self._asked[op_id] = conversation
+            if len(self._asked) > MOST_ASKED:
+                self._asked.popitem(last=False)
+
+    def asked_in(self, op_id: str) -> Conversation | None:
+        """The conversation of a model call; None where it is not known."""
+        return self._asked.get(op_id)
 
     def conversation(self, key: int, marks: tuple[int, ...], visible: Collection[str]) -> Conversation:
         """The conversation that a request goes on with; a new one where it goes on with none.

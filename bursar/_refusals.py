@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bursar._loops import Look
     from bursar._ports import Denied, Effect
     from bursar._terms import Reserve
+    from bursar.guards.loops import LoopVerdict
 
 
 def note(
@@ -94,6 +95,18 @@ def refuse_unattributed(call: Operation, world: World) -> Generator[Effect, Any,
     raise Unattributed(what, missing=missing, run=call.frame.run)
 
 
+def note_loop(call: Operation, world: World, verdict: LoopVerdict, action: str) -> Write:
+    """What the loop guard says of a call, of a model or of a tool."""
+    numbers = {
+        "scope": verdict.tool or None,
+        "streak": verdict.streak,
+        "onset": verdict.onset,
+        "tokens": verdict.tokens,
+        "nusd": verdict.nusd,
+    }
+    return note(call, world, action, verdict.kind, numbers, guard="loops")
+
+
 def refuse_loop(call: Call, loops: Look, world: World) -> Generator[Effect, Any, None]:
     """Note what the loop guard says; end the run where its last answer was asked for and the model goes on.
 
@@ -101,15 +114,7 @@ def refuse_loop(call: Call, loops: Look, world: World) -> Generator[Effect, Any,
     """
     run = call.frame.run
     for verdict in loops.verdicts:
-        numbers = {
-            "scope": verdict.tool or None,
-            "streak": verdict.streak,
-            "onset": verdict.onset,
-            "tokens": verdict.tokens,
-            "nusd": verdict.nusd,
-        }
-        action = "deny" if verdict is loops.end else verdict.action
-        yield note(call, world, action, verdict.kind, numbers, guard="loops")
+        yield note_loop(call, world, verdict, "deny" if verdict is loops.end else verdict.action)
     if call.frame.observe:
         return
     if run is not None and (loops.last or run.stop_reason == LoopDetected.reason):

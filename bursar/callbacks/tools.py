@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 import warnings
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 from bursar._call import Result, ToolStep, ToolUse
 from bursar._canonical import canonical, size_of, type_name
@@ -19,6 +19,7 @@ from bursar._process import process
 from bursar._scoped import ScopedFrame, scoped_frame
 from bursar._tool_flow import close_tool, open_tool
 from bursar._tools import EFFECTS, ToolSpec, declared, parse_tool_fee, rule_for
+from bursar.callbacks.tool_loops import RefusedError, aapproved, approved, concluded, judge
 from bursar.clients.doors import go_without, owner_of, prepare
 from bursar.tracing.content import LONGEST_TEXT, Contents, Part
 from bursar.tracing.redact import redact
@@ -76,6 +77,9 @@ def tool(
     row of the ledger. What the function raises passes untouched. Outside of a run calls are recorded, and held by
     limits that processes share.
 
+    Inside a run with a `LoopGuard` a call that the guard refuses is not made: a text that the model should read is
+    returned in place of the function's value, and nothing is charged.
+
     `usd`: what one call costs, as a str, an int or a Decimal ("0" for nothing); without it what `bursar.toml` says
     under `[tool."name*"]`, else it is unknown: NULL in the ledger, and no limit in dollars counts it. `effect`: "read",
     "idempotent", "write" or "poll". `name`: as the model knows the tool, else the function's. `loop_key` and `exempt`
@@ -107,7 +111,11 @@ def _called(fn: Callable[P, R], made: _Tool) -> Callable[P, R]:
     @functools.wraps(fn)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
         step = _begin(made, args, kwargs)
-        use = _open(step)
+        try:
+            use = _open(step)
+        except RefusedError as refused:
+            # What the model reads in place of a result; the function's own type is not asked for.
+            return cast("R", refused.text)
         try:
             value = fn(*args, **kwargs)
         except BaseException as error:
@@ -123,7 +131,10 @@ def _awaited(fn: Callable[P, Any], made: _Tool) -> Callable[P, Any]:
     @functools.wraps(fn)
     async def awaited(*args: P.args, **kwargs: P.kwargs) -> Any:
         step = _begin(made, args, kwargs)
-        use = await _aopen(step)
+        try:
+            use = await _aopen(step)
+        except RefusedError as refused:
+            return refused.text
         try:
             value = await fn(*args, **kwargs)
         except GeneratorExit as error:
@@ -183,6 +194,8 @@ def _begin(made: _Tool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolSt
         step.step = frame.run.steps
     if owner.contents is not None:
         step.words = f"{spec.name} {_words(given)}"
+    if frame.loops is not None and written.whole:
+        step.given = written.data.decode()
     prepare(step, frame)
     return step
 
@@ -190,6 +203,9 @@ def _begin(made: _Tool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolSt
 def _open(step: ToolStep) -> ToolUse:
     owner = owner_of(step)
     with _Claim(step):
+        verdict = judge(step)
+        if verdict is not None:
+            drive(concluded(step, verdict, owner.world, yes=approved(step, verdict)), owner.desk)
         try:
             return drive(open_tool(step, owner.world), owner.desk)
         except StoreUnavailable:
@@ -200,6 +216,10 @@ def _open(step: ToolStep) -> ToolUse:
 async def _aopen(step: ToolStep) -> ToolUse:
     owner = owner_of(step)
     with _Claim(step):
+        verdict = judge(step)
+        if verdict is not None:
+            yes = await aapproved(step, verdict)
+            await adrive(concluded(step, verdict, owner.world, yes=yes), owner.desk)
         try:
             return await adrive(open_tool(step, owner.world), owner.desk)
         except StoreUnavailable:

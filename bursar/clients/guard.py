@@ -99,6 +99,8 @@ class Guard:
         if request.deferred == "batch":
             # Many requests: none of them is told apart from others here.
             call.asked = None
+        if looked is not None and frame.loops is not None:
+            frame.loops.ask(call.op_id, looked.conversation)
         prepare(call, frame)
         if request.deferred == "batch":
             in_bulk(call, body, frame.owner)

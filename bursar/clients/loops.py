@@ -77,7 +77,7 @@ def _look(
     was_finished, spent = state.finished, None
     verdicts: list[LoopVerdict] = []
     for happened, anchor in _read(conversation, messages, fresh):
-        spent = spent or _spent(now.run)
+        spent = spent or spent_of(now.run)
         found = _judge(guard, conversation, happened, spent)
         if found is not None:
             verdicts.append(found)
@@ -146,7 +146,8 @@ def _judge(guard: LoopGuard, conversation: Conversation, happened: Happening, sp
     return None
 
 
-def _spent(run: Run | None) -> Spent:
+def spent_of(run: Run | None) -> Spent:
+    """What a run has spent, and of how much."""
     if run is None:
         return Spent()
     settled, limits = run.spend.settled, run.limits

@@ -111,7 +111,8 @@ class StepReader:
 
     def _result(self, call_id: Any, content: Any, is_error: Any) -> None:
         asked = self._asked.get(str(call_id))
-        if asked is not None:
+        # A call that was refused is neither progress nor repetition: it was counted when it was refused.
+        if asked is not None and not _is_note(content):
             flag = is_error if isinstance(is_error, bool) else None
             self._done[str(call_id)] = Completed(str(call_id), *asked, _without_note(content), flag)
 
@@ -137,6 +138,10 @@ def _chat_call(call: dict[str, Any]) -> tuple[Any, Any, Any]:
 
 def _item_call(item: dict[str, Any]) -> tuple[Any, Any, Any]:
     return item.get("call_id"), item.get("name"), item.get("arguments", item.get("input"))
+
+
+def _is_note(content: Any) -> bool:
+    return isinstance(content, str) and content.startswith(NOTE_MARK) and "\n" not in content
 
 
 def _without_note(content: Any) -> Any:
