@@ -171,7 +171,8 @@ class Run:
         self._ended_us = self._owner.world.clock.wall_us()
         self._owner.desk.sink.write(self.record(self._ended_us))
         self._owner.ledger.save_calibration(self._owner.world.estimator.dump())
-        if self._steps == 0 and not self.fetched and self._parent is None and error is None:
+        used = self._steps or self.fetched or self._account.balance().settled.tool_calls
+        if not used and self._parent is None and error is None:
             _warn_unseen(self)
 
 
