@@ -5,10 +5,11 @@
 
 Each worker is a process with threads and an event loop, both SDKs, plain and streamed calls, embeddings, background
 responses, batches, tools, retries under a cap, a loop guard, nested runs and budgets, streams that are dropped, tasks
-that are cancelled. The provider on loopback answers slowly, refuses, fails, cuts streams, forgets usage and ignores caps. At the
-end, for every run: what the provider billed for it, what the ledger says, what is held. Exit code 0 means: no run was
-billed beyond its limit but by a call that the ledger calls an overrun (a plain answer of a server that ignores the cap),
-none is in the ledger at less than was billed, runs without a fault are there at exactly that, nothing is held.
+that are cancelled. The provider on loopback answers slowly, refuses, fails, cuts streams, forgets usage and ignores
+caps. At the end, for every run: what the provider billed for it, what the ledger says, what is held. Exit code 0
+means: no run was billed beyond its limit but by a call that the ledger calls an overrun (a plain answer of a server
+that ignores the cap), none is in the ledger at less than was billed, runs without a fault are there at exactly that,
+nothing is held.
 """
 
 from __future__ import annotations
