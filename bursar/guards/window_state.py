@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 REFILL_STEPS: Final = 3
 REFILLS: Final = 3
 """So many cuts in a row, each used up within so many steps: what fills the window is not what can be left out."""
+LEAST_CLEARED: Final = 0.1
+"""The share of the trigger that has to be gained where results are all that may be cleared."""
 _SCALES: Final = (0.5, 4.0)
 
 
@@ -147,7 +149,9 @@ class WindowState:
         else:
             low = low_water(window, limit, noted + history.tokens(0, history.head()))
             cut = find_cut(history, len(history), window, low, noted, gaps.cut)
-        trim = self._cut(history, cut, gaps, Trim(total, 0, 0, 0, 0, trigger, frozenset(), bool(cold)))
+        # Clearing alone never makes much room again: a little at every step would be sliding.
+        least = limit * LEAST_CLEARED if window.strategy == "clear_results" else 0
+        trim = self._cut(history, cut, gaps, Trim(total, 0, 0, 0, 0, trigger, frozenset(), bool(cold)), least)
         if trim is not None:
             self.refills = self.refills + 1 if refilled else 0
             self.cut_at = self.step
@@ -166,10 +170,10 @@ class WindowState:
         """Take in the summary of what was dropped."""
         self.summary, self.summary_tokens = summary, tokens
 
-    def _cut(self, history: History, cut: Cut, before: Gaps, trim: Trim) -> Trim | None:
+    def _cut(self, history: History, cut: Cut, before: Gaps, trim: Trim, least: float) -> Trim | None:
         gaps = spell_out(history, cut)
         gained = gaps.tokens - before.tokens
-        if gained <= 0:
+        if gained <= 0 or gained < least:
             return None
         noted = self.note_tokens()
         self._gaps = gaps
