@@ -10,7 +10,7 @@ from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar.clients.transcript import IMAGE_TOKENS, MESSAGE_TOKENS
+from bursar.clients.transcript import MESSAGE_TOKENS
 from bursar.guards.history import History, Item
 from bursar.pricing.tokens import COUNTER
 
@@ -21,6 +21,8 @@ NOTE_MARK: Final = "[context window] "
 """How the window's own words begin, so that they are known again."""
 CLEARED: Final = NOTE_MARK + "This result was cleared to save space. Call the tool again if it is needed."
 _CLEARED_TOKENS: Final = 24
+_MEDIA_TOKENS: Final = 1_600
+"""Tokens of what is attached, roughly: the provider's own count corrects the whole."""
 _LEAST_CLEARED: Final = 100
 """Tokens of a result from which on clearing it is worth a word."""
 _ROLES: Final = {"human": "user", "ai": "assistant", "developer": "system", "function": "tool"}
@@ -193,7 +195,7 @@ def _outline(block: dict[str, Any]) -> str:
 
 
 def _tokens(said: _Said) -> int:
-    return sum(COUNTER.measure(word).tokens for word in said.words) + IMAGE_TOKENS * len(said.media)
+    return sum(COUNTER.measure(word).tokens for word in said.words) + _MEDIA_TOKENS * len(said.media)
 
 
 def _id(role: str, said: _Said) -> str:
