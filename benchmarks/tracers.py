@@ -127,7 +127,7 @@ def attached(library: str) -> tuple[Any, Any, Callable[[], object], Callable[[],
         from langsmith import Client
         from langsmith.wrappers import wrap_anthropic, wrap_openai
 
-        extra = {"client": Client(api_url="http://127.0.0.1:9", api_key="x", auto_batch_tracing=True)}
+        extra: Any = {"client": Client(api_url="http://127.0.0.1:9", api_key="x", auto_batch_tracing=True)}
         return wrap_openai(gpt, tracing_extra=extra), wrap_anthropic(claude, tracing_extra=extra), nothing, nothing
     if library == "logfire":
         import logfire

@@ -41,11 +41,13 @@ if TYPE_CHECKING:
     from bursar._terms import BudgetNotice
     from bursar.callbacks.tools import tool
     from bursar.clients.receipts import Receipt, cost
+    from bursar.clients.trim import WindowMemory, trim
     from bursar.clients.wrap import wrap
     from bursar.guards.budget import Budget
     from bursar.guards.calls import ToolTraits
     from bursar.guards.loops import LoopGuard
     from bursar.guards.retries import RetryCap
+    from bursar.guards.window import ContextWindow
 
 __all__ = [
     "AlreadyCommitted",
@@ -57,6 +59,7 @@ __all__ = [
     "BursarWarning",
     "ConfigError",
     "Conflict",
+    "ContextWindow",
     "InvalidAmount",
     "LedgerError",
     "LoopDetected",
@@ -75,12 +78,14 @@ __all__ = [
     "ToolTraits",
     "Unattributed",
     "UnknownScope",
+    "WindowMemory",
     "budget",
     "configure",
     "cost",
     "current_run",
     "run",
     "tool",
+    "trim",
     "wrap",
 ]
 
@@ -96,11 +101,14 @@ _HOMES = {
     "Receipt": "bursar.clients.receipts",
     "cost": "bursar.clients.receipts",
     "tool": "bursar.callbacks.tools",
+    "WindowMemory": "bursar.clients.trim",
+    "trim": "bursar.clients.trim",
     "wrap": "bursar.clients.wrap",
     "Budget": "bursar.guards.budget",
     "LoopGuard": "bursar.guards.loops",
     "ToolTraits": "bursar.guards.calls",
     "RetryCap": "bursar.guards.retries",
+    "ContextWindow": "bursar.guards.window",
 }
 
 

@@ -11,15 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bursar._asks import Asks
+    from bursar._context import ContextMemory
     from bursar._earlier import Earlier
     from bursar._events import Amounts, AttemptSource, ModelRequest, RetryReason
     from bursar._loops import Look
     from bursar._ports import Clock, Scope
-    from bursar._records import Item, Who
+    from bursar._records import Item, Verdict, Who
     from bursar._run import Run
     from bursar._terms import Deadline, Reserve, Term
     from bursar.guards.lineage import Asked, Lineage
     from bursar.guards.retries import RetryLimits
+    from bursar.guards.window_state import WindowState
     from bursar.pricing.estimate import Estimate, Estimator
     from bursar.pricing.rates import PriceList, RateCard
 
@@ -38,7 +40,8 @@ class Frame:
     """Where a call happens: the budget path, the tags, and how its guards behave. Made once for a run or budget.
 
     `reserves` are set aside from the calls of this frame; `final` are those that the last call may draw on. `retries`
-    is where the retries of its calls end. `asks`: the tool calls that answers have asked for here.
+    is where the retries of its calls end, `context` the context window of its requests. `asks`: the tool calls that
+    answers have asked for here.
     """
 
     who: Who
@@ -55,6 +58,7 @@ class Frame:
     reserves: tuple[Reserve, ...] = ()
     final: tuple[Reserve, ...] = ()
     retries: RetryLimits | None = None
+    context: ContextMemory | None = None
     asks: Asks | None = None
 
     def left_s(self, began_us: int, now_us: int) -> float:
@@ -103,7 +107,10 @@ class Call:
     of them that refuse nothing, `shares_usd` says whether one limits dollars, `reached` whether holds go there too.
     `missing`: which of the `required` tags it lacks. `flags` go on the rows of its attempts.
     `bulk`: of a batch, what its requests were estimated at. `loops` is what the loop guard says of it, `body` what is
-    sent in place of what the caller gave, None where nothing was changed.
+    sent in place of what the caller gave, None where nothing was changed. `window` is the memory that cut it, whose
+    estimate of it is `window_estimate`; `trimmed_tokens` are not sent, and of the tool calls in `forgotten` the model
+    no longer sees the results. `notes` are verdicts to be written when it is opened, `plan` is what the window has yet
+    to do with it.
 
     `asked` tells it apart from others, `lineage` says what it follows. Of its attempts so far: what those that failed
     were charged, when the last one ended (monotonic) and why it failed. `retries` is how often its SDK sends it again
@@ -129,6 +136,12 @@ class Call:
     bulk: Bulk | None = None
     loops: Look | None = None
     body: Any = None
+    window: WindowState | None = None
+    window_estimate: int = 0
+    trimmed_tokens: int = 0
+    forgotten: frozenset[str] = frozenset()
+    notes: tuple[Verdict, ...] = ()
+    plan: object = None
     asked: Asked | None = None
     lineage: Lineage = NEW
     failed_nusd: int = 0

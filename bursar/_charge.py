@@ -171,6 +171,7 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
         attempt_source=attempt.source,
         fallback_from=call.lineage.fallback_from,
         backoff_us=attempt.backoff_us,
+        trimmed_tokens=call.trimmed_tokens,
     )
 
 

@@ -42,6 +42,9 @@ def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     """Admit the next attempt of a call, or raise `Stopped` before anything is sent."""
     if call.missing:
         yield from refuse_unattributed(call, world)
+    notes, call.notes = call.notes, ()
+    for verdict in notes:
+        yield Write(verdict)
     if call.loops is not None and not call.attempts:
         yield from refuse_loop(call, call.loops, world)
     try:
@@ -163,9 +166,7 @@ def close(call: Call, attempt: Attempt, answer: Answer, world: World) -> Generat
         # Only now: what it stood for is part of what was charged.
         yield Release(child)
     if measured:
-        cut = answer.truncated and attempt.cap is not None
-        workflow = frame.who.tags.workflow
-        world.estimator.learn(call.request, workflow, call.conversation(), answer, attempt.crowd, cut=cut)
+        _learn(call, attempt, answer, world)
     if frame.terms:
         yield from speak(call, world)
     return record
@@ -178,6 +179,14 @@ def heed(call: Call, answer: Answer, world: World) -> Generator[Effect, Any, Non
     except BaseException:
         world.earlier.over(call)
         raise
+
+
+def _learn(call: Call, attempt: Attempt, answer: Answer, world: World) -> None:
+    cut = answer.truncated and attempt.cap is not None
+    workflow = call.frame.who.tags.workflow
+    world.estimator.learn(call.request, workflow, call.conversation(), answer, attempt.crowd, cut=cut)
+    if call.window is not None and answer.usage is not None:
+        call.window.observe(call.window_estimate, answer.usage.input_tokens)
 
 
 def _unheld(estimate: Estimate) -> Grant:

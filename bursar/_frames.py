@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bursar._accounts import Account
 from bursar._clock import new_id
+from bursar._context import ContextMemory
 from bursar._errors import BursarWarning, ConfigError
 from bursar._loops import Loops
 from bursar._ports import Scope
@@ -20,6 +21,7 @@ from bursar._terms import Reserve, Term
 from bursar.guards.budget import Budget, Unlimited
 from bursar.guards.loops import LoopGuard
 from bursar.guards.retries import RetryCap
+from bursar.guards.window import ContextWindow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from bursar._process import Process
     from bursar.guards.retries import RetryLimits
 
-Spec = Budget | Unlimited | RetryCap | LoopGuard
+Spec = Budget | Unlimited | RetryCap | LoopGuard | ContextWindow
 """What a run and a wrapped client can be given."""
 _NAMED_TAGS = frozenset(Tags._fields) - {"workflow", "extra"}
 _said: set[str] = set()
@@ -54,15 +56,16 @@ def make_who(workflow: str | None, *, user: str | None = None, session: str | No
 
 
 def check_guards(guards: Sequence[Spec]) -> list[Spec]:
-    """Refuse what is no guard, and two for loops; the same object given twice counts once."""
+    """Refuse what is no guard, and two for loops or windows; the same object given twice counts once."""
     kept: list[Spec] = []
     for guard in guards:
-        if not isinstance(guard, Budget | Unlimited | RetryCap | LoopGuard):
+        if not isinstance(guard, Budget | Unlimited | RetryCap | LoopGuard | ContextWindow):
             raise TypeError(f"{guard!r} is not a guard; a limit is written Budget(usd='0.50')")
         if not any(guard is other for other in kept):
             kept.append(guard)
-    if sum(isinstance(guard, LoopGuard) for guard in kept) > 1:
-        raise ConfigError("two LoopGuards for one run: which one holds is not said; give one")
+    for kind in (LoopGuard, ContextWindow):
+        if sum(isinstance(guard, kind) for guard in kept) > 1:
+            raise ConfigError(f"two {kind.__name__}s for one run: which one holds is not said; give one")
     return kept
 
 
@@ -80,7 +83,7 @@ def client_frame(who: Who, guards: Sequence[Spec]) -> ScopedFrame:
     frame = ScopedFrame(
         who, observe=observe, owner=owner, shares=_shares(who, owner), loops=_loops(guards), asks=owner.asks
     )
-    frame.retries = _retries(guards, who, owner, None)
+    frame.retries, frame.context = _retries(guards, who, owner, None), _context(guards)
     added = [(spec, Account(Scope("client", new_id()), spec, owner)) for spec in guards if isinstance(spec, Budget)]
     return narrow(frame, added) if added else frame
 
@@ -100,6 +103,8 @@ def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
         frame = replace(frame, retries=client.retries.strictest(inner.retries))
     if frame.loops is None and client.loops is not None:
         frame = replace(frame, loops=client.loops)
+    if frame.context is None and client.context is not None:
+        frame = replace(frame, context=client.context)
     if not client.accounts or client.owner is not inner.owner:
         # After `configure` a run that is still open goes on with the parts that it was opened with.
         return frame
@@ -140,8 +145,8 @@ def run_frame(
         base, who=who, run=opened, asks=opened.asks, shares=_shares(who, owner), observe=judged or base.observe
     )
     base.retries = _retries(guards, who, owner, base.retries)
-    # Budgets add up; of loop guards the innermost holds.
-    base.loops = _loops(guards) or base.loops
+    # Budgets add up; of loop guards and windows the innermost holds.
+    base.loops, base.context = _loops(guards) or base.loops, _context(guards) or base.context
     frame = narrow(base, added, lenient=default)
     # The run's own `final` draws on whatever any of its budgets has set aside.
     first.reserves = tuple(reserve for _, account in added for reserve in account.reserves)
@@ -184,6 +189,10 @@ def narrow(frame: ScopedFrame, added: Sequence[tuple[Budget | None, Account]], *
 
 def _loops(guards: Sequence[Spec]) -> Loops | None:
     return next((Loops(guard) for guard in guards if isinstance(guard, LoopGuard)), None)
+
+
+def _context(guards: Sequence[Spec]) -> ContextMemory | None:
+    return next((ContextMemory(guard) for guard in guards if isinstance(guard, ContextWindow)), None)
 
 
 def _shares(who: Who, owner: Process) -> Shares | None:

@@ -53,7 +53,8 @@ class ModelCall:
     `usage` and the costs are all that is billed; `side_usage` says which part of it is not the answer itself.
     `attempt_source` says who sent it again, None for what was new. `fallback_from` is the model that had failed before
     the caller turned to this one. `backoff_us` is the time from the end of the attempt that it follows until it asked
-    to be sent: neither the provider's time nor our queue's (`queue_us`).
+    to be sent: neither the provider's time nor our queue's (`queue_us`). `trimmed_tokens` of the conversation
+    were left out by the context window.
     """
 
     call_id: str
@@ -107,6 +108,7 @@ class ModelCall:
     attempt_source: AttemptSource | None = None
     fallback_from: str | None = None
     backoff_us: int | None = None
+    trimmed_tokens: int = 0
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ class SpendRow(NamedTuple):
     """What one value of a tag spent in a period. `requests` counts operations, `attempts` sends.
 
     `retries` counts what was sent again, by the SDK or by the caller; `resent_tokens` the input of it, estimated where
-    the provider counted none.
+    the provider counted none. `trimmed_tokens` were left out of requests by a context window.
     """
 
     key: str
@@ -34,6 +34,7 @@ class SpendRow(NamedTuple):
     unmeasured: int
     clamped: int
     resent_tokens: int
+    trimmed_tokens: int = 0
 
 
 class CallRow(NamedTuple):

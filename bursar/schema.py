@@ -147,4 +147,8 @@ CREATE TABLE tool_call (
 CREATE INDEX tool_call_run ON tool_call (run) WHERE run IS NOT NULL;
 """
 
-MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS, _TOOLS)
+_WINDOWS: Final = """
+ALTER TABLE model_call ADD COLUMN trimmed_tokens INTEGER;
+"""
+
+MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS, _TOOLS, _WINDOWS)

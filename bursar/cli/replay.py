@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bursar.cli.console import fail, output, progress, safe, text_table, warn
+from bursar.cli.replay_window import WindowTable, read_size
 from bursar.cli.times import read_day
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from bursar.replay import RunCost
 
 _EPILOG = (
-    "Example: bursar replay runs.jsonl.gz --usd 0.50, or bursar replay runs.jsonl.gz --explain run-17. Exit codes: 0 "
-    "all was read, 1 something was passed over or nothing was found, 2 usage."
+    "Example: bursar replay runs.jsonl.gz --usd 0.50 --window 120k, or bursar replay runs.jsonl.gz --explain run-17. "
+    "Exit codes: 0 all was read, 1 something was passed over or nothing was found, 2 usage."
 )
 
 
@@ -41,22 +42,27 @@ def replay_command(
     finish: Annotated[int | None, typer.Option(help="Repeats after which a loop is ended (6).")] = None,
     identical: Annotated[int | None, typer.Option(help="Identical calls in a row after which a run is ended.")] = None,
     explain: Annotated[str | None, typer.Option(help="Only the run of this id, and why.", metavar="ID")] = None,
+    window: Annotated[str | None, typer.Option(help="Compare the strategies of a context window: 120k.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a run.")] = False,
 ) -> None:
     """Price recorded runs step by step and hold them against a budget and the loop guard. No model is called."""
     from bursar.replay import replay
 
     budget = _budget(usd, tokens, model_calls)
+    size = None if window is None else read_size(window)
+    windows = WindowTable(size)
     guard = _guard(nudge, finish, identical)
     problems: list[RecordingError] = []
-    runs = replay(files, budget, model=model, day=read_day(day), loops=guard, problem=problems.append)
+    runs = replay(files, budget, model=model, day=read_day(day), loops=guard, window=size, problem=problems.append)
     summary = Summary()
     for run in progress(_readable(runs, problems), "runs"):
         if explain is None or run.id == explain:
             summary.add(run)
+            windows.add(run)
             _show_run(run, json=json, explain=explain is not None)
     if summary.runs and not json and explain is None:
         _show(summary, budget)
+        windows.show()
     for problem in problems[:10]:
         warn(f"passed over: {problem}")
     if len(problems) > 10:

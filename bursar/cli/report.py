@@ -99,6 +99,7 @@ def _cells(rows: list[SpendRow], by: str) -> tuple[list[str], list[tuple[str, ..
         "input": [_tokens(row.input_tokens) or "0" for row in rows],
         "cached": [_tokens(row.cache_read_tokens) for row in rows],
         "written": [_tokens(row.cache_write_tokens) for row in rows],
+        "trimmed": [_trimmed(row) for row in rows],
         "output": [_tokens(row.output_tokens) or "0" for row in rows],
         "tools": [_count(row.tool_calls) for row in rows],
         "retries": [_retries(row) for row in rows],
@@ -117,6 +118,14 @@ def _count(number: int) -> str:
 def _tokens(number: int) -> str:
     # In full a year's tokens would take the room of the name they belong to.
     return f"{number / 1_000_000:,.1f}M" if number >= 1_000_000 else _count(number)
+
+
+def _trimmed(row: SpendRow) -> str:
+    # What was left out, and the share of what was sent that the cache had all the same.
+    if not row.trimmed_tokens:
+        return ""
+    share = row.cache_read_tokens / row.input_tokens if row.input_tokens else 0
+    return f"{_tokens(row.trimmed_tokens)} ({share:.0%} cached)"
 
 
 def _latency(row: SpendRow) -> str:

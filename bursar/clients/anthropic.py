@@ -56,7 +56,9 @@ class GuardMiddleware(anthropic.Middleware):
             hear(passed.http_response, self._fetch(request))
             return passed
         call = self._call(request, api)
-        attempt = self.guard.open(call, lambda: _count(request, call_next))
+        attempt = self.guard.open(
+            call, lambda: _count(request, call, call_next), lambda body: self._ask(request, body, call_next)
+        )
         response: Any = None
         try:
             response = call_next(_rewritten(request, call, attempt))
@@ -84,7 +86,9 @@ class GuardMiddleware(anthropic.Middleware):
             await ahear(passed.http_response, self._fetch(request))
             return passed
         call = self._call(request, api)
-        attempt = await self.guard.aopen(call, lambda: _acount(request, call_next))
+        attempt = await self.guard.aopen(
+            call, lambda: _acount(request, call, call_next), lambda body: self._aask(request, body, call_next)
+        )
         response: Any = None
         try:
             response = await call_next(_rewritten(request, call, attempt))
@@ -131,6 +135,20 @@ class GuardMiddleware(anthropic.Middleware):
         _operation.set(_Operation(call, request.json, asked))
         return call
 
+    def _ask(self, request: APIRequest, body: dict[str, Any], call_next: Any) -> Any:
+        operation = _operation.get()
+        try:
+            return _succeeded(self.handle(_apart(request, body), call_next)).parse()
+        finally:
+            _operation.set(operation)
+
+    async def _aask(self, request: APIRequest, body: dict[str, Any], call_next: Any) -> Any:
+        operation = _operation.get()
+        try:
+            return await _succeeded(await self.handle_async(_apart(request, body), call_next)).parse()
+        finally:
+            _operation.set(operation)
+
     def _asked(self, api: str, body: Any) -> ModelRequest:
         return read(api, body, self._client.base_url.host, self._seller, self._region)
 
@@ -153,23 +171,36 @@ def guarded(client: Any, guard: Guard) -> Any:
     return bare.with_options(middleware=[*bare.middleware, GuardMiddleware(guard, bare)])
 
 
-def _count(request: APIRequest, call_next: Any) -> int | None:
+def _apart(request: APIRequest, body: dict[str, Any]) -> APIRequest:
+    # A call of its own that goes the way of the one at hand, and is not streamed.
+    options = request.options.model_copy()
+    options.json_data = body
+    options.headers = {name: value for name, value in request.headers.items() if name != _RAW_HEADER}
+    return anthropic.APIRequest(options=options, cast_to=anthropic.types.Message)
+
+
+def _succeeded(response: Any) -> Any:
+    response.http_response.raise_for_status()
+    return response
+
+
+def _count(request: APIRequest, call: Call, call_next: Any) -> int | None:
     try:
-        return _counted(call_next(_counting(request)))
+        return _counted(call_next(_counting(request, call)))
     except Exception:  # noqa: BLE001 - the count is a help; the call itself says what is wrong
         return None
 
 
-async def _acount(request: APIRequest, call_next: Any) -> int | None:
+async def _acount(request: APIRequest, call: Call, call_next: Any) -> int | None:
     try:
-        return _counted(await call_next(_counting(request)))
+        return _counted(await call_next(_counting(request, call)))
     except Exception:  # noqa: BLE001 - as above
         return None
 
 
-def _counting(request: APIRequest) -> APIRequest:
+def _counting(request: APIRequest, call: Call) -> APIRequest:
     # By the way that the call itself will go: a copy of the client may have another host and another key.
-    body, options = _body(request), request.options.model_copy()
+    body, options = call.body or _body(request), request.options.model_copy()
     options.url = options.url.replace("/v1/messages", "/v1/messages/count_tokens", 1)
     options.json_data = {name: body[name] for name in _COUNTED if name in body}
     options.headers = {name: value for name, value in request.headers.items() if name != _RAW_HEADER}

@@ -27,6 +27,7 @@ from bursar.clients.notes import with_notes
 from bursar.clients.receipts import keep
 from bursar.clients.requests import without_tool_use
 from bursar.clients.watch import Watch
+from bursar.clients.windows import plan, take_plan
 from bursar.clients.words import Heard, asked, said
 from bursar.guards.lineage import asked_of
 from bursar.tracing.redact import redact
@@ -101,6 +102,7 @@ class Guard:
             call.asked = None
         if looked is not None and frame.loops is not None:
             frame.loops.ask(call.op_id, looked.conversation)
+        _trim(call, body, read, frame.owner)
         prepare(call, frame)
         if request.deferred == "batch":
             in_bulk(call, body, frame.owner)
@@ -108,18 +110,37 @@ class Guard:
             call.words = asked(request.api, body)
         return call
 
-    def open(self, call: Call, count: Callable[[], int | None] | None = None) -> Attempt:
-        """Admit the next attempt, waiting for its turn; raises `Stopped`."""
+    def open(
+        self,
+        call: Call,
+        count: Callable[[], int | None] | None = None,
+        ask: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> Attempt:
+        """Admit the next attempt, waiting for its turn; raises `Stopped`.
+
+        `ask` sends a body of its own as a call of its own, and returns the answer: a summary may have to be made first.
+        """
         owner = owner_of(call)
+        planned = take_plan(call)
+        if planned is not None:
+            planned.summarise(ask)
         try:
             return drive(open(call, owner.world), owner.desk, count)
         except StoreUnavailable:
             go_without(call, owner)
             return drive(open(call, owner.world), owner.desk, count)
 
-    async def aopen(self, call: Call, count: Callable[[], Awaitable[int | None]] | None = None) -> Attempt:
-        """Admit the next attempt, awaiting its turn; raises `Stopped`."""
+    async def aopen(
+        self,
+        call: Call,
+        count: Callable[[], Awaitable[int | None]] | None = None,
+        ask: Callable[[dict[str, Any]], Awaitable[Any]] | None = None,
+    ) -> Attempt:
+        """As `open`, awaiting."""
         owner = owner_of(call)
+        planned = take_plan(call)
+        if planned is not None:
+            await planned.asummarise(ask)
         try:
             return await adrive(open(call, owner.world), owner.desk, count)
         except StoreUnavailable:
@@ -234,6 +255,15 @@ def _changed(api: str, body: Any, looked: Look) -> Any:
         return None
     noted = with_notes(api, body, looked.conversation.notes)
     return without_tool_use(api, noted) if looked.last else noted
+
+
+def _trim(call: Call, body: Any, read: Callable[[Any], ModelRequest] | None, owner: Process) -> None:
+    if read is not None:
+        plan(call, body, read, owner)
+    if call.loops is not None and call.forgotten:
+        with call.loops.conversation.lock:
+            # Reading again what the model no longer sees is fair.
+            call.loops.conversation.state.forget(set(call.forgotten))
 
 
 def _keep_words(contents: Contents, call: Call, attempt: Attempt, answer: Answer, heard: Heard | None) -> None:

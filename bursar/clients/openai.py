@@ -39,6 +39,10 @@ _COUNTED: Final = (
     "text",
     "previous_response_id",
 )
+_ANSWERS: Final = {
+    "chat": openai.types.chat.ChatCompletion,
+    "responses": openai.types.responses.Response,
+}
 _COUNT_TIMEOUT_S: Final = 5.0
 _RAW_HEADER: Final = "X-Stainless-Raw-Response"
 _GUARD: Final = "_bursar_guard"
@@ -135,7 +139,11 @@ def _sync_class(base: Any) -> type[Any]:  # noqa: C901 - a class with three meth
                     _fetch.reset(fetched)
             options = _merged(options)
             call = _begin(self, guard, api, options)
-            attempt = guard.open(call, lambda: _count(self, options))
+            attempt = guard.open(
+                call,
+                lambda: _count(self, options, call),
+                lambda body: self.request(_ANSWERS[api], _apart(options, body)),
+            )
             operation = _Operation(guard, call, attempt, _raw_mode(options), stream=stream)
             token = _operation.set(operation)
             try:
@@ -206,7 +214,11 @@ def _async_class(base: Any) -> type[Any]:  # noqa: C901 - as above
                     _fetch.reset(fetched)
             options = _merged(options)
             call = _begin(self, guard, api, options)
-            attempt = await guard.aopen(call, lambda: _acount(self, options))
+            attempt = await guard.aopen(
+                call,
+                lambda: _acount(self, options, call),
+                lambda body: self.request(_ANSWERS[api], _apart(options, body)),
+            )
             operation = _Operation(guard, call, attempt, _raw_mode(options), stream=stream)
             token = _operation.set(operation)
             try:
@@ -364,17 +376,26 @@ def _raw_mode(options: Any) -> str | None:
     return mode if isinstance(mode, str) else None
 
 
-def _count(client: Any, options: Any) -> int | None:
+def _apart(options: Any, body: dict[str, Any]) -> Any:
+    # A call of its own that goes the way of the one at hand, and is neither streamed nor read raw.
+    copy = options.model_copy()
+    copy.json_data, copy.post_parser = body, openai.NOT_GIVEN
+    if isinstance(options.headers, dict):
+        copy.headers = {name: value for name, value in options.headers.items() if name != _RAW_HEADER}
+    return copy
+
+
+def _count(client: Any, options: Any, call: Call) -> int | None:
     try:
-        counted = _counter(client).responses.input_tokens.count(**_counted(options))
+        counted = _counter(client).responses.input_tokens.count(**_counted(options, call))
     except Exception:  # noqa: BLE001 - the count is a help; the call itself says what is wrong
         return None
     return believable(get(counted, "input_tokens"))
 
 
-async def _acount(client: Any, options: Any) -> int | None:
+async def _acount(client: Any, options: Any, call: Call) -> int | None:
     try:
-        counted = await _counter(client).responses.input_tokens.count(**_counted(options))
+        counted = await _counter(client).responses.input_tokens.count(**_counted(options, call))
     except Exception:  # noqa: BLE001 - the count is a help; the call itself says what is wrong
         return None
     return believable(get(counted, "input_tokens"))
@@ -384,6 +405,6 @@ def _counter(client: Any) -> Any:
     return client.with_options(timeout=_COUNT_TIMEOUT_S, max_retries=0)
 
 
-def _counted(options: Any) -> dict[str, Any]:
-    body = options.json_data
+def _counted(options: Any, call: Call) -> dict[str, Any]:
+    body = options.json_data if call.body is None else call.body
     return {name: body[name] for name in _COUNTED if name in body}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bursar.replay.cost import Pricer, RunCost
 from bursar.replay.loops import LoopFinding
 from bursar.replay.recording import read_file, runs_in
+from bursar.replay.windows import WindowCost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from bursar.guards.budget import Budget
     from bursar.guards.loops import LoopGuard
 
-__all__ = ["LoopFinding", "RunCost", "replay"]
+__all__ = ["LoopFinding", "RunCost", "WindowCost", "replay"]
 
 
 def replay(
@@ -30,16 +31,18 @@ def replay(
     model: str | None = None,
     day: date | None = None,
     loops: LoopGuard | None = None,
+    window: int | None = None,
     problem: Callable[[RecordingError], None] | None = None,
 ) -> Iterator[RunCost]:
     """Price every run in these files (a directory stands for the recordings in it, "-" for standard input).
 
     `model` is the model of runs that name none; `day` the day whose list prices hold (today's if not given); `loops`
-    the loop guard (`LoopGuard()` if not given).
+    the loop guard (`LoopGuard()` if not given). With a `window` of so many tokens each run has its cost under every
+    strategy of a context window too.
     Lines that are no run go to `problem`; without it the first raises `RecordingError`, as does a file that cannot
     be read.
     """
-    pricer = Pricer(budget, model=model, day=day, loops=loops)
+    pricer = Pricer(budget, model=model, day=day, loops=loops, window=window)
     for path in runs_in(paths):
         for recording in read_file(path, problem or _refuse, None if loops is None else loops.tools):
             yield pricer.price(recording)

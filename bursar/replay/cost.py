@@ -16,6 +16,7 @@ from bursar.guards.loops import LoopGuard
 from bursar.pricing.price import price
 from bursar.pricing.rates import PriceList, find_provider
 from bursar.replay.loops import find_loops
+from bursar.replay.windows import compare, talk_of, windows
 from bursar.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from bursar.pricing.rates import RateCard
     from bursar.replay.loops import LoopFinding
     from bursar.replay.recording import Recording, Step
+    from bursar.replay.windows import WindowCost
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ class RunCost:
     `nusd` is nano-dollars, None where a step has no price. cost_status: list_price where the provider counted every
     token, estimated where we did, unknown without a price. `stopped_at_step` counts from 1; `stop_reason` is the
     unit that ran out, or price_unknown. `nusd_not_spent` is the cost of that step and all later ones, 0 where
-    nothing stopped, None where unpriced. `loops` is what the loop guard would have said.
+    nothing stopped, None where unpriced. `loops` is what the loop guard would have said, `windows` what the run costs
+    under each strategy of a context window, where one was asked for.
     """
 
     id: str
@@ -50,6 +53,7 @@ class RunCost:
     nusd_not_spent: int | None
     loops: LoopFinding
     source: str
+    windows: tuple[WindowCost, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The run as plain data; dollars as decimal text, null where unknown."""
@@ -70,6 +74,7 @@ class RunCost:
             "loop_kind": self.loops.kind,
             "tokens_after_loop": self.loops.tokens_after,
             "usd_after_loop": _dollars(self.loops.nusd_after),
+            **({"windows": [window.as_json() for window in self.windows]} if self.windows else {}),
         }
 
 
@@ -77,8 +82,15 @@ class Pricer:
     """Prices recordings at the list prices of one day, under one budget."""
 
     def __init__(
-        self, budget: Budget | None, *, model: str | None, day: date | None, loops: LoopGuard | None = None
+        self,
+        budget: Budget | None,
+        *,
+        model: str | None,
+        day: date | None,
+        loops: LoopGuard | None = None,
+        window: int | None = None,
     ) -> None:
+        self._windows = [] if window is None else windows(window)
         self._guard = loops or LoopGuard()
         self._limits = {} if budget is None else budget.limits()
         self._model = model
@@ -112,6 +124,7 @@ class Pricer:
             spared if total is not None else None,
             find_loops(recording, self._guard, costs, self._limits),
             recording.source,
+            tuple(compare(talk_of(recording.raw), self._windows, card)) if self._windows else (),
         )
 
     def _stop(

@@ -13,7 +13,7 @@ import io
 import sys
 import zlib
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -61,7 +61,7 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One recorded run. `success` is None where the record does not say."""
+    """One recorded run. `success` is None where the record does not say; `raw` is the record itself."""
 
     id: str
     model: str | None
@@ -69,6 +69,7 @@ class Recording:
     steps: tuple[Step, ...]
     source: str
     events: tuple[Event, ...] = ()
+    raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 def read_file(
@@ -176,6 +177,7 @@ def _run(path: str, line: int | None, value: Any, tools: Mapping[str, ToolTraits
         found,
         path,
         events,
+        value,
     )
 
 

@@ -73,6 +73,7 @@ def _call(call: ModelCall, user_hash: str | None) -> dict[str, Any]:
         "attempt_source": None if call.attempt_source is None else call.attempt_source.value,
         "fallback_from": call.fallback_from,
         "backoff_us": call.backoff_us,
+        "trimmed_tokens": call.trimmed_tokens,
         "response_id": call.response_id,
         "request_id": call.request_id,
         "latency_us": call.latency_us,

@@ -40,9 +40,9 @@ _CALL: Final = (
     "code_executions, image_generations, audio_input_tokens, audio_output_tokens, tool_calls, messages, "
     "tools_offered, max_tokens, sent_max_tokens, est_input_tokens, held_nusd, held_tokens, cost_nusd, "
     "cost_input_nusd, cost_output_nusd, cost_cache_read_nusd, cost_cache_write_nusd, cost_fees_nusd, side_usage, "
-    "backoff_us"
+    "backoff_us, trimmed_tokens"
 )
-_INSERT_CALL: Final = f"INSERT OR IGNORE INTO model_call ({_CALL}) VALUES ({', '.join('?' * 44)})"
+_INSERT_CALL: Final = f"INSERT OR IGNORE INTO model_call ({_CALL}) VALUES ({', '.join('?' * 45)})"
 _TOOL: Final = (
     "call_id, run, step, dimension, user_hash, session_id, ts_us, latency_us, queue_us, tool_name, tool_type, "
     "tool_call_id, requested_by, args_hash, result_bytes, result_hash, repeat_index, same_result, effect, status, "
@@ -285,7 +285,7 @@ class Ledger:
             call.max_tokens, call.sent_max_tokens, call.est_input_tokens, call.held_nusd, call.held_tokens,
             call.cost_nusd, call.cost_input_nusd, call.cost_output_nusd, call.cost_cache_read_nusd,
             call.cost_cache_write_nusd, call.cost_fees_nusd,
-            to_json(side_usage(call)) if call.side_usage else None, call.backoff_us,
+            to_json(side_usage(call)) if call.side_usage else None, call.backoff_us, call.trimmed_tokens,
         )  # fmt: skip
         return safe(row)
 

@@ -210,7 +210,7 @@ class Reader:
             count(*) - count(DISTINCT substr(c.call_id, 1, 26)) + coalesce(sum(d.attempt_source = 'harness'), 0),
             total(c.cost_nusd),
             sum(c.cost_nusd IS NULL), sum(e.usage_source IN ('estimated', 'stream_partial')),
-            sum(instr(e.flags, 'clamped') > 0), {_sum(_RESENT)}""",
+            sum(instr(e.flags, 'clamped') > 0), {_sum(_RESENT)}, {_sum("c.trimmed_tokens")}""",
             since_us,
             until_us,
         )

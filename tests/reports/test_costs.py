@@ -18,12 +18,12 @@ from bursar.reports.costs import as_json, cost_table
 KEYS = [
     "key", "requests", "attempts", "errors", "input_tokens", "output_tokens", "cache_read_tokens",
     "cache_write_tokens", "reasoning_tokens", "tool_calls", "retries", "retry_reason", "p50_us", "p95_us", "nusd",
-    "unpriced", "unmeasured", "clamped", "resent_tokens", "usd",
+    "unpriced", "unmeasured", "clamped", "resent_tokens", "trimmed_tokens", "usd",
 ]  # fmt: skip
 
 
 def row(key: str, nusd: int, **changes: Any) -> SpendRow:
-    return SpendRow(key, 2, 3, 1, 100, 10, 50, 5, 4, 6, 1, "timeout", 7, 9, nusd, 1, 0, 1, 40)._replace(**changes)
+    return SpendRow(key, 2, 3, 1, 100, 10, 50, 5, 4, 6, 1, "timeout", 7, 9, nusd, 1, 0, 1, 40, 30)._replace(**changes)
 
 
 def test_what_nobody_named_comes_first_then_the_dearest() -> None:
@@ -41,7 +41,7 @@ def test_where_all_is_attributed_there_is_no_empty_row() -> None:
 def test_the_total_adds_up_what_can_be_added() -> None:
     """Counts, tokens and money; percentiles and reasons of groups do not add, and stay unknown."""
     total = cost_table([row("a", 5), row("b", 7)]).total
-    assert total == SpendRow("total", 4, 6, 2, 200, 20, 100, 10, 8, 12, 2, None, None, None, 12, 2, 0, 2, 80)
+    assert total == SpendRow("total", 4, 6, 2, 200, 20, 100, 10, 8, 12, 2, None, None, None, 12, 2, 0, 2, 80, 60)
 
 
 def test_nothing_is_a_table_too() -> None:
