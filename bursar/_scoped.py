@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from bursar._call import Frame
 from bursar._drive import owner_id
 from bursar._errors import BursarWarning, ConfigError
+from bursar._lent import lent
 from bursar._process import Process, process
 
 if TYPE_CHECKING:
@@ -149,7 +150,16 @@ class FinalOpener(Opener):
 def scoped_frame() -> ScopedFrame | None:
     """Where a call made now is charged; None outside of any run, and in a forked child of one."""
     frame = _frame.get()
+    loan = lent()
+    if loan is not None and loan.beneath is frame:
+        # Nothing was opened since the loan was made.
+        frame = loan.frame
     return None if frame is None or frame.owner.forked else frame
+
+
+def opened_frame() -> ScopedFrame | None:
+    """The frame of the innermost `with` that is open here, whatever a framework has lent since."""
+    return _frame.get()
 
 
 def has_lost_run(policy: str) -> bool:
