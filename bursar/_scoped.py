@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bursar._loops import Loops
     from bursar._run import Run
     from bursar._shares import Shares
+    from bursar._terms import Reserve
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -133,18 +134,21 @@ class FinalOpener(Opener):
             raise ConfigError(
                 f"final() on {self._account.scope} is for inside of it, once: here it is not open, or its final() is"
             )
-        self._push(
-            replace(
-                frame,
-                path=tuple(scope for scope in frame.path if scope not in inner),
-                reserves=tuple(reserve for reserve in frame.reserves if reserve not in reserves),
-                final=frame.final + reserves,
-            ),
-            None,
-        )
+        self._push(last_frame(frame, reserves), None)
 
     def _again(self) -> FinalOpener:
         return FinalOpener(self._account)
+
+
+def last_frame(frame: ScopedFrame, reserves: tuple[Reserve, ...]) -> ScopedFrame:
+    """The frame in which one last call may draw on what was set aside."""
+    inner = {reserve.inner for reserve in reserves}
+    return replace(
+        frame,
+        path=tuple(scope for scope in frame.path if scope not in inner),
+        reserves=tuple(reserve for reserve in frame.reserves if reserve not in reserves),
+        final=frame.final + reserves,
+    )
 
 
 def scoped_frame() -> ScopedFrame | None:
