@@ -266,7 +266,7 @@ class BursarCallbackHandler(BaseCallbackHandler):
         frame, opened = scoped_frame(), None
         joins = frame is not None and frame.run is not None
         if self._per == "scope":
-            return None if frame is None else Root(run_id, frame, None)
+            return None if frame is None else Root(run_id, name, frame, None)
         if joins:
             assert frame is not None
             base = frame
@@ -277,7 +277,7 @@ class BursarCallbackHandler(BaseCallbackHandler):
             base, frame = None, self._run_frame(metadata, name)
             opened = frame.run
         self.last_run = frame.run
-        root = Root(run_id, frame, opened)
+        root = Root(run_id, name, frame, opened)
         root.members.add(id(self))
         if frame is not base:
             root.lend(frame)

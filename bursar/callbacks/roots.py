@@ -32,12 +32,12 @@ roots: dict[int, Root] = {}
 class Root:
     """One invocation from outside. `opened` is the run that was opened for it, None where it joined one."""
 
-    def __init__(self, run_id: UUID, frame: ScopedFrame, opened: Run | None) -> None:
+    def __init__(self, run_id: UUID, name: str | None, frame: ScopedFrame, opened: Run | None) -> None:
         self.key, self.frame, self.opened = run_id.int, frame, opened
         self.open: dict[int, ModelCalling] = {}
         self.members: set[int] = set()
         self._parts: dict[int, bool] = {self.key: True}
-        self._fallbacks: set[int] = set()
+        self._fallbacks = {self.key} if name == _FALLBACKS else set()
         self._stops: dict[int, Stopped] = {}
         self._tagged: dict[Tags, tuple[ScopedFrame, ScopedFrame]] = {}
         self._loans: list[Loan] = []
