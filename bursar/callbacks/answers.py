@@ -18,8 +18,11 @@ _TIERS: Final = ("priority", "flex")
 _CUT: Final = frozenset({"max_tokens", "length"})
 
 
-def of_result(result: Any) -> Answer:
-    """An `LLMResult` that arrived whole. With several generations the usage stands on each: the first is read."""
+def of_result(result: Any, *, words: bool = False) -> Answer:
+    """An `LLMResult` that arrived whole. With several generations the usage stands on each: the first is read.
+
+    `words`: with what it says, for kept content.
+    """
     batch = result.generations[0] if result.generations else []
     messages = [found for each in batch if (found := getattr(each, "message", None)) is not None]
     if not messages:
@@ -44,12 +47,7 @@ def of_result(result: Any) -> Answer:
         truncated=stop in _CUT,
         tool_calls=sum(_tool_calls(message) for message in messages),
         tier_served=_word(metadata.get("service_tier")) or tier,
-        said={
-            "content": first.content,
-            "choices": [
-                {"message": {"content": message.content, "tool_calls": _functions(message)}} for message in messages
-            ],
-        },
+        said=_said(messages) if words else None,
     )
 
 
@@ -171,6 +169,11 @@ def _tool_calls(message: Any) -> int:
     if isinstance(message.content, list):
         calls += sum(isinstance(b, dict) and b.get("type") == "server_tool_use" for b in message.content)
     return calls
+
+
+def _said(messages: list[Any]) -> dict[str, Any]:
+    choices = [{"message": {"content": each.content, "tool_calls": _functions(each)}} for each in messages]
+    return {"content": messages[0].content, "choices": choices}
 
 
 def _functions(message: Any) -> list[dict[str, Any]]:

@@ -217,7 +217,7 @@ class BursarCallbackHandler(BaseCallbackHandler):
         """Charge a call what its answer says."""
         calling = pop(run_id.int)
         if calling is not None:
-            calling.end(of_result(response))
+            calling.end(of_result(response, words=calling.frame.owner.contents is not None))
         self._part_end(run_id, None)
 
     def on_llm_error(

@@ -202,7 +202,7 @@ class Guard:
 
     def growth(self, call: Call, attempt: Attempt) -> Growth | None:
         """What keeps the stream that answers an attempt within its hold; None where nothing is held."""
-        owner = _owner(call)
+        owner = owner_of(call)
         if not attempt.reserved:
             return None
 
