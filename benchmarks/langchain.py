@@ -52,7 +52,7 @@ class Instant(BaseChatModel):
     def _llm_type(self) -> str:
         return "instant"
 
-    def _get_ls_params(self, **kwargs: Any) -> Any:
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
         return {"ls_provider": "openai", "ls_model_name": "gpt-4o", "ls_model_type": "chat", "ls_max_tokens": 400}
 
     def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:

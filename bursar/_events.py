@@ -187,9 +187,9 @@ class ModelRequest(NamedTuple):
     thinking: tokens of the thinking budget, part of the cap. reasoning: the model thinks before it answers.
     clampable: whether the cap may be lowered (structured output may not). open_ended: nobody can put a cap into the
     request, and its output is taken to stay under what calls like it were seen to write. cache_write: the longest
-    lifetime of cache write that the request allows ("5m", "1h", ...), None where none is asked for. region: where it is to be
-    processed, None where the request does not say. deferred: "batch" or "background" for what is ordered now and
-    counted when its results are fetched.
+    lifetime of cache write that the request allows ("5m", "1h", ...), None where none is asked for. region: where it
+    is to be processed, None where the request does not say. deferred: "batch" or "background" for what is ordered now
+    and counted when its results are fetched.
     """
 
     provider: str

@@ -33,7 +33,7 @@ from bursar.clients.guard import Guard
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from bursar.guards.budget import Budget, Unlimited
+    from bursar._frames import Spec
 
 _ON_STOP: Final = ("finish", "raise", "pause")
 
@@ -74,7 +74,7 @@ class BursarMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def __init__(
         self,
-        *guards: Budget | Unlimited,
+        *guards: Spec,
         on_stop: str = "finish",
         name: str | None = None,
         workflow: str | None = None,

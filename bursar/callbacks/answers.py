@@ -73,7 +73,9 @@ def of_failure(error: BaseException, *, output_seen: int | None = None) -> Answe
     else:
         status = getattr(error, "status_code", None)
         if output_seen is None and status.__class__ is int and status >= 400:
-            return of_status(status, type(error).__name__, _word(getattr(error, "request_id", None)))
+            # Whatever the SDK inside has tried again is over by now.
+            ended = of_status(status, type(error).__name__, _word(getattr(error, "request_id", None)), {})
+            return ended._replace(retryable=False)
         ended = of_error(error)
         if isinstance(error, GeneratorExit):
             ended = ended._replace(status=Status.ABANDONED)

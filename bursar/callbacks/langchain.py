@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from bursar._events import ModelRequest
+    from bursar._frames import Spec
     from bursar._run import Run
     from bursar._scoped import ScopedFrame
-    from bursar.guards.budget import Unlimited
 
     Reader = Callable[[bool | None], tuple[ModelRequest, dict[str, Any]]]
 
@@ -49,7 +49,7 @@ class BursarCallbackHandler(BaseCallbackHandler):
     """Gate and meter LangChain's model calls: `config={"callbacks": [BursarCallbackHandler("triage", Budget(...))]}`.
 
     Each invocation from outside (of a chain, an agent, a graph, a model) is a run of its own with these guards; inside
-    of a run that is open it joins that one, and adds its guards to it. With `per="instance"` all invocations share one
+    of a run that is open it joins that one, and adds its budgets to it. With `per="instance"` all invocations share one
     run, open until `close()`. A handler that is given to a model alone sees no invocation as a whole and behaves like
     that. Takes the tags that `bursar.run` takes; without a workflow the name of what was invoked is one. Inside of
     `with bursar.run(...)` no handler need be passed at all.
@@ -66,7 +66,7 @@ class BursarCallbackHandler(BaseCallbackHandler):
     def __init__(
         self,
         workflow: str | None = None,
-        *guards: Budget | Unlimited,
+        *guards: Spec,
         per: str = "invocation",
         user: str | None = None,
         session: str | None = None,
