@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.common import as_json, facts, show_facts, spread, table
 from bursar import ContextWindow, WindowMemory, trim
@@ -143,7 +143,7 @@ def hooks() -> dict[str, Callable[[], Hook]]:
     def summarising() -> Hook:
         model = GenericFakeChatModel(messages=iter(AIMessage("s" * 6_000) for _ in range(10_000)))
         middleware: Any = SummarizationMiddleware(
-            model=model, trigger=("tokens", WINDOW - FIXED), keep=("messages", 20), token_counter=count
+            model=model, trigger=("tokens", WINDOW - FIXED), keep=("messages", 20), token_counter=cast("Any", count)
         )
         state: list[Any] = []
         seen = 0

@@ -23,12 +23,15 @@ Each carries its numbers as attributes; the message is made from them and says w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
     from bursar._run import Run
+
+Kind = TypeVar("Kind", bound="type[Stopped]")
 
 
 class BursarError(Exception):
@@ -44,9 +47,15 @@ class Stopped(BursarError):
 
     Attributes: `run` (the run that was stopped, or None outside any), `reason` (one word), `sent` (whether
     anything of it left for the provider: True where a stream was cut, and where earlier attempts had failed).
+
+    Where `langgraph` is loaded each is also a `langgraph.errors.GraphBubbleUp`, which its retries, fallbacks and tool
+    error handlers let pass; `except bursar.BudgetExceeded` catches it all the same.
     """
 
     reason = "stopped"
+
+    def __new__(cls, *args: object, **_: object) -> Self:
+        return super().__new__(_passing(cls), *args)
 
     def __init__(self, message: str, *, run: Run | None = None, sent: bool = False) -> None:
         super().__init__(message)
@@ -56,7 +65,7 @@ class Stopped(BursarError):
     def __reduce__(self) -> tuple[Any, ...]:
         # A run holds locks: an error that crosses a process boundary leaves it behind.
         state = {**self.__dict__, "run": None}
-        return _rebuild, (type(self), self.args, state)
+        return _rebuild, (vars(type(self)).get(_PLAIN, type(self)), self.args, state)
 
 
 class BudgetExceeded(Stopped):
@@ -215,6 +224,22 @@ class PriceDataError(BursarError):
 
 class ConfigError(BursarError, ValueError):
     """A limit, a setting or an argument that cannot be meant. The message names it and its value."""
+
+
+_PLAIN = "_bursar_plain"
+_passed: dict[type[Stopped], type[Stopped]] = {}
+
+
+def _passing(kind: Kind) -> Kind:
+    # Made only where langgraph is there, and once for each kind: it is named as the kind is.
+    bubble = getattr(sys.modules.get("langgraph.errors"), "GraphBubbleUp", None)
+    if bubble is None or issubclass(kind, bubble):
+        return kind
+    made = _passed.get(kind)
+    if made is None:
+        named = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+        made = _passed[kind] = type(kind.__name__, (kind, bubble), {**named, _PLAIN: kind})
+    return made  # type: ignore[return-value]  # a subclass of the kind
 
 
 def _rebuild(kind: type[Stopped], args: tuple[Any, ...], state: dict[str, Any]) -> Stopped:

@@ -185,10 +185,11 @@ class ModelRequest(NamedTuple):
 
     cap: the output cap as the caller set it, None where absent; `cap_default` is what the model allows then.
     thinking: tokens of the thinking budget, part of the cap. reasoning: the model thinks before it answers.
-    clampable: whether the cap may be lowered (structured output may not). cache_write: the longest lifetime of
-    cache write that the request allows ("5m", "1h", ...), None where none is asked for. region: where it is to be
-    processed, None where the request does not say. deferred: "batch" or "background" for what is ordered now and
-    counted when its results are fetched.
+    clampable: whether the cap may be lowered (structured output may not). open_ended: nobody can put a cap into the
+    request, and its output is taken to stay under what calls like it were seen to write. cache_write: the longest
+    lifetime of cache write that the request allows ("5m", "1h", ...), None where none is asked for. region: where it
+    is to be processed, None where the request does not say. deferred: "batch" or "background" for what is ordered now
+    and counted when its results are fetched.
     """
 
     provider: str
@@ -202,6 +203,7 @@ class ModelRequest(NamedTuple):
     thinking: int = 0
     reasoning: bool = False
     clampable: bool = True
+    open_ended: bool = False
     choices: int = 1
     cache_write: str | None = None
     service_tier: str | None = None

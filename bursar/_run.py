@@ -9,6 +9,7 @@ import threading
 import warnings
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from bursar import _hook
 from bursar._asks import Asks
 from bursar._errors import BursarWarning, Stopped
 from bursar._money import show_usd
@@ -39,6 +40,10 @@ class Run:
         self.asks: Asks = Asks(None if parent is None else parent.asks)
         self.stop_reason: str | None = None
         self.fetched = False  # a wrapped client has read results inside, of work that was ordered before
+        self.seen = False
+        """Whether a framework has called a model in it, were it one whose answer was at hand already."""
+        self.unfinished: dict[int, Callable[[], None]] = {}
+        """How to close what a framework has begun in this run and not ended, by a key of the framework's."""
         self._account, self._parent, self._owner, self._default = account, parent, owner, default
         self._lock = threading.Lock()
         self._started_us = owner.world.clock.wall_us()
@@ -155,24 +160,33 @@ class Run:
 
     def open(self) -> None:
         """Write the run down."""
+        _hook.attach()
         open_runs.add(self.id)
         self._owner.desk.sink.write(self.record(None))
 
-    def end(self, error: BaseException | None) -> None:
-        """Write down how the run ended."""
+    def end(self, error: BaseException | None, *, watched: bool = False) -> None:
+        """Close what is unfinished in it and write down how the run ended.
+
+        `watched`: whoever opened it saw every call that it could have had.
+        """
         open_runs.discard(self.id)
+        for conclude in list(self.unfinished.values()):
+            conclude()
+        unhooked = not watched and self._parent is None and _hook.is_missing()
         if isinstance(error, Stopped):
             self.stop_reason = error.reason
         elif error is not None:
             self.stop_reason = type(error).__name__
         elif self.stop_reason is None:
-            self.stop_reason = "finished"
+            self.stop_reason = "unhooked" if unhooked else "finished"
         self._owner.adopt()
         self._ended_us = self._owner.world.clock.wall_us()
         self._owner.desk.sink.write(self.record(self._ended_us))
         self._owner.ledger.save_calibration(self._owner.world.estimator.dump())
-        used = self._steps or self.fetched or self._account.balance().settled.tool_calls
-        if not used and self._parent is None and error is None:
+        used = self._steps or self.fetched or self.seen or self._account.balance().settled.tool_calls
+        if unhooked:
+            _warn_unhooked(self)
+        elif not (used or watched) and self._parent is None and error is None:
             _warn_unseen(self)
 
 
@@ -196,6 +210,17 @@ class BudgetScope:
     def final(self) -> FinalOpener:
         """Let one last call draw on what `reserve_final` set aside; see `Run.final`."""
         return FinalOpener(self._account)
+
+
+def _warn_unhooked(run: Run) -> None:
+    # Not an error: what was answered inside is paid for, and an error here would throw it away.
+    _hook.attach()
+    warnings.warn(
+        f"LangChain was imported after run {run.workflow!r} was opened, so nothing that its models did in this run was "
+        "limited or recorded, unless they were wrapped. Import it before the run is opened (or bursar.callbacks.hook).",
+        BursarWarning,
+        stacklevel=4,
+    )
 
 
 def _warn_unseen(run: Run) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from bursar._call import Frame
 from bursar._drive import owner_id
 from bursar._errors import BursarWarning, ConfigError
+from bursar._lent import lent
 from bursar._process import Process, process
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from bursar._loops import Loops
     from bursar._run import Run
     from bursar._shares import Shares
+    from bursar._terms import Reserve
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -132,24 +134,36 @@ class FinalOpener(Opener):
             raise ConfigError(
                 f"final() on {self._account.scope} is for inside of it, once: here it is not open, or its final() is"
             )
-        self._push(
-            replace(
-                frame,
-                path=tuple(scope for scope in frame.path if scope not in inner),
-                reserves=tuple(reserve for reserve in frame.reserves if reserve not in reserves),
-                final=frame.final + reserves,
-            ),
-            None,
-        )
+        self._push(last_frame(frame, reserves), None)
 
     def _again(self) -> FinalOpener:
         return FinalOpener(self._account)
 
 
+def last_frame(frame: ScopedFrame, reserves: tuple[Reserve, ...]) -> ScopedFrame:
+    """The frame in which one last call may draw on what was set aside."""
+    inner = {reserve.inner for reserve in reserves}
+    return replace(
+        frame,
+        path=tuple(scope for scope in frame.path if scope not in inner),
+        reserves=tuple(reserve for reserve in frame.reserves if reserve not in reserves),
+        final=frame.final + reserves,
+    )
+
+
 def scoped_frame() -> ScopedFrame | None:
     """Where a call made now is charged; None outside of any run, and in a forked child of one."""
     frame = _frame.get()
+    loan = lent()
+    if loan is not None and loan.beneath is frame:
+        # Nothing was opened since the loan was made.
+        frame = loan.frame
     return None if frame is None or frame.owner.forked else frame
+
+
+def opened_frame() -> ScopedFrame | None:
+    """The frame of the innermost `with` that is open here, whatever a framework has lent since."""
+    return _frame.get()
 
 
 def has_lost_run(policy: str) -> bool:

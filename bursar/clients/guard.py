@@ -16,6 +16,7 @@ from bursar._drive import adrive, drive
 from bursar._errors import BursarWarning, StoreUnavailable
 from bursar._flow import close, grow, heed, open
 from bursar._frames import client_frame, merged_frame
+from bursar._lent import claim
 from bursar._retries import LONG_WAIT_US, retries_left
 from bursar._scoped import ScopedFrame, scoped_frame
 from bursar.clients.asked import marked
@@ -69,14 +70,18 @@ class Guard:
         read: Callable[[Any], ModelRequest] | None = None,
         countable: bool = False,
         retries: int = 0,
+        inside: ScopedFrame | None = None,
     ) -> Call:
         """Start an operation in the innermost open run, or outside of any.
 
         `body` is what the caller gave. A guard may change it where `read` says what the request then is.
 
-        `retries`: how often its SDK sends it again at most.
+        `retries`: how often its SDK sends it again at most. `inside` names the frame where the context does not;
+        without it a call that a framework's adapter has lent is taken over: who is nearest the wire charges it.
         """
-        frame = self._frame()
+        if inside is None:
+            claim(request.model)
+        frame = self._frame(inside)
         frame.owner.adopt()
         looked = None
         if frame.loops is not None and read is not None:
@@ -215,10 +220,15 @@ class Guard:
             hide_usage=hide_usage,
             orphan=owner.orphans.append,
             hear=None if heard is None else heard.see,
-            growth=self._growth(call, attempt, owner) if attempt.reserved else None,
+            growth=self.growth(call, attempt),
         )
 
-    def _growth(self, call: Call, attempt: Attempt, owner: Process) -> Growth:
+    def growth(self, call: Call, attempt: Attempt) -> Growth | None:
+        """What keeps the stream that answers an attempt within its hold; None where nothing is held."""
+        owner = owner_of(call)
+        if not attempt.reserved:
+            return None
+
         def sync(usage: Usage | None, output_tokens: int, partial: Callable[[], str]) -> None:
             drive(grow(call, attempt, usage, output_tokens, owner.world, partial), owner.desk)
 
@@ -229,10 +239,10 @@ class Guard:
 
     def here(self) -> ScopedFrame:
         """Where a call made now would be charged."""
-        return self._frame()
+        return self._frame(None)
 
-    def _frame(self) -> ScopedFrame:
-        inner = scoped_frame()
+    def _frame(self, inside: ScopedFrame | None) -> ScopedFrame:
+        inner = scoped_frame() if inside is None else inside
         if inner is None:
             return self.frame()
         merged = self._merged

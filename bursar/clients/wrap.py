@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +25,9 @@ def wrap(
     **tags: str,
 ) -> Client:
     """Guard a client of `anthropic` or `openai`, sync or async, or the module `openai`; the same type comes back.
+
+    Of LangChain it takes ChatAnthropic, ChatOpenAI and OpenAIEmbeddings (and what is derived from them): the copy that
+    comes back has wrapped clients inside.
 
     Inside `bursar.run(...)` its calls hold on the run's budget; outside they are recorded under the tags given
     here, and limited by the guards given here, over the life of the client. The client handed in is not changed (the
@@ -51,7 +55,11 @@ def _adapter(client: Any) -> Any:
         from bursar.clients import openai
 
         return openai.guarded
+    if names & {("langchain_core", "BaseLanguageModel"), ("langchain_core", "Embeddings")}:
+        # By name: that room stands on this one.
+        return import_module("bursar.callbacks.models").guarded
     raise TypeError(
-        f"wrap() takes a client of anthropic or openai (or their Async forms), not {type(client).__module__}."
-        f"{type(client).__qualname__}; for anything else open bursar.run(...) round it and wrap the client inside"
+        "wrap() takes a client of anthropic or openai (or their Async forms) or a LangChain model of theirs, not "
+        f"{type(client).__module__}.{type(client).__qualname__}; for anything else open bursar.run(...) round it "
+        "and wrap the client inside"
     )

@@ -103,6 +103,8 @@ class Estimator:
         practical = min(practical, hard)
         cap = request.cap_default if request.cap is None else request.cap
         high = learned.output.high_tokens() if learned else None
+        if request.open_ended and high is not None:
+            cap = min(cap, high)
         mean = learned.output.mean() if learned else None
         price = None
         if card is not None:

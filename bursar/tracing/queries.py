@@ -33,6 +33,7 @@ BY: Final = {
     "day": "date(c.ts_us / 1000000, 'unixepoch')",
     "week": "strftime('%G-W%V', c.ts_us / 1000000, 'unixepoch')",
     "month": "strftime('%Y-%m', c.ts_us / 1000000, 'unixepoch')",
+    **{name: f"json_extract(d.extra, '$.{name}')" for name in ("agent", "node", "graph_step")},
 }
 """What a report may group by, and where that is kept. Times are those of UTC, weeks are numbered as in ISO 8601."""
 TIMES: Final = ("hour", "day", "week", "month")

@@ -1,0 +1,189 @@
+"""Translate how LangChain says that a call ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bursar._errors import Stopped
+from bursar._events import Answer, RetryReason, Status, Usage, UsageSource
+from bursar.clients.answers import of_error, of_status
+from bursar.clients.usage import Reading, anthropic_usage, chat_usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CACHED: Final = "response_cache"
+"""The flag of a call that LangChain answered from its own response cache: nothing was sent, nothing is charged."""
+_TIERS: Final = ("priority", "flex")
+_CUT: Final = frozenset({"max_tokens", "length"})
+
+
+def of_result(result: Any, *, words: bool = False) -> Answer:
+    """An `LLMResult` that arrived whole. With several generations the usage stands on each: the first is read.
+
+    `words`: with what it says, for kept content.
+    """
+    batch = result.generations[0] if result.generations else []
+    messages = [found for each in batch if (found := getattr(each, "message", None)) is not None]
+    if not messages:
+        return _of_text(batch, result.llm_output or {})
+    first = messages[0]
+    metadata, counted = first.response_metadata or {}, getattr(first, "usage_metadata", None)
+    if counted is not None and counted.get("total_cost") == 0:
+        return Answer(Status.OK, charge="release", sent=False, flags=(CACHED,))
+    reading, tier = _usage(metadata, counted)
+    stop = _word(metadata.get("stop_reason") or metadata.get("finish_reason"))
+    name = _word(metadata.get("id"))
+    return Answer(
+        Status.OK,
+        usage=reading.usage,
+        usage_source=UsageSource.PROVIDER,
+        flags=reading.flags,
+        charge="usage" if reading.usage is not None else "bound",
+        response_model=_word(metadata.get("model_name") or metadata.get("model")),
+        response_id=name,
+        http_status=200,
+        finish_reason=stop,
+        truncated=stop in _CUT,
+        tool_calls=sum(_tool_calls(message) for message in messages),
+        tier_served=_word(metadata.get("service_tier")) or tier,
+        said=_said(messages) if words else None,
+    )
+
+
+def of_decision(output: Any) -> Answer:
+    """What a decision model answered, which runs as a chain and says its usage in its answer."""
+    reading = counted_usage(getattr(output, "usage", None))[0]
+    return Answer(
+        Status.OK,
+        usage=reading.usage,
+        usage_source=UsageSource.PROVIDER,
+        flags=reading.flags,
+        charge="usage" if reading.usage is not None else "bound",
+        response_model=_word(getattr(output, "model", None)),
+        request_id=_word(getattr(output, "request_id", None)),
+        http_status=200,
+    )
+
+
+def of_failure(error: BaseException, *, output_seen: int | None = None) -> Answer:
+    """An exception in place of an answer; `output_seen` are the tokens of a stream that had begun."""
+    if isinstance(error, Stopped):
+        ended = Answer(Status.BLOCKED, error_type=type(error).__name__, charge="seen" if error.sent else "release")
+    else:
+        status = getattr(error, "status_code", None)
+        if output_seen is None and status.__class__ is int and status >= 400:
+            # Whatever the SDK inside has tried again is over by now.
+            ended = of_status(status, type(error).__name__, _word(getattr(error, "request_id", None)), {})
+            return ended._replace(retryable=False)
+        ended = of_error(error)
+        if isinstance(error, GeneratorExit):
+            ended = ended._replace(status=Status.ABANDONED)
+    if output_seen is None or ended.charge == "release":
+        return ended
+    reason = ended.retry_reason if ended.status in (Status.CANCELLED, Status.ABANDONED, Status.BLOCKED) else None
+    lost = RetryReason.CONNECTION if ended.status is Status.ERROR else reason
+    return ended._replace(output_seen=output_seen, charge="seen", retry_reason=ended.retry_reason or lost)
+
+
+def abandoned() -> Answer:
+    """A call whose end nobody will tell: what it was waiting for is gone. Charged at its bound."""
+    return Answer(Status.ABANDONED, error_type="Abandoned", charge="bound")
+
+
+def counted_usage(counted: Mapping[str, Any] | None) -> tuple[Reading, str | None]:
+    """LangChain's own `UsageMetadata`, and the tier that it writes into the names of its details."""
+    if not counted:
+        return Reading(None, ("usage_missing",)), None
+    inside, tier = _plain(counted.get("input_token_details"))
+    outside, other = _plain(counted.get("output_token_details"))
+    five, hour = inside.get("ephemeral_5m_input_tokens", 0), inside.get("ephemeral_1h_input_tokens", 0)
+    # Where the lifetimes are told, LangChain writes a zero for the whole.
+    written = max(inside.get("cache_creation", 0), five + hour)
+    reading = chat_usage(
+        {
+            "prompt_tokens": counted.get("input_tokens"),
+            "completion_tokens": counted.get("output_tokens"),
+            "prompt_tokens_details": {"cached_tokens": inside.get("cache_read", 0), "cache_write_tokens": written},
+            "completion_tokens_details": {"reasoning_tokens": outside.get("reasoning", 0)},
+        }
+    )
+    if reading.usage is not None and hour:
+        reading = reading._replace(
+            usage=reading.usage._replace(cache_write_30m_tokens=written - hour, cache_write_1h_tokens=hour)
+        )
+    return reading, tier or other
+
+
+def _usage(metadata: Mapping[str, Any], counted: Mapping[str, Any] | None) -> tuple[Reading, str | None]:
+    # The provider's own words first: LangChain's lose the lifetimes of cache writes.
+    if metadata.get("usage"):
+        reading = anthropic_usage(metadata["usage"])
+        if reading.usage is not None:
+            return reading, _word(metadata["usage"].get("service_tier"))
+    if metadata.get("token_usage"):
+        reading = chat_usage(metadata["token_usage"])
+        if reading.usage is not None:
+            return reading, None
+    reading, tier = counted_usage(counted)
+    if reading.usage is not None and metadata.get("model_provider") == "anthropic":
+        reading = reading._replace(usage=_five_minutes(reading.usage))
+    return reading, tier
+
+
+def _five_minutes(usage: Usage) -> Usage:
+    return usage._replace(cache_write_30m_tokens=0, cache_write_5m_tokens=usage.cache_write_30m_tokens)
+
+
+def _plain(details: Any) -> tuple[dict[str, int], str | None]:
+    # "priority_cache_read" beside "priority": the tier is in the names, and their sum under its own.
+    found: dict[str, int] = {}
+    tier: str | None = None
+    for name, value in (details or {}).items():
+        prefix = next((each for each in _TIERS if name == each or name.startswith(f"{each}_")), None)
+        bare = name if prefix is None else name[len(prefix) + 1 :]
+        tier = tier or prefix
+        if bare and value.__class__ is int:
+            found[bare] = found.get(bare, 0) + value
+    return found, tier
+
+
+def _of_text(batch: list[Any], said: Mapping[str, Any]) -> Answer:
+    reading = chat_usage(said.get("token_usage"))
+    info = getattr(batch[0], "generation_info", None) or {} if batch else {}
+    stop = _word(info.get("finish_reason"))
+    return Answer(
+        Status.OK,
+        usage=reading.usage,
+        usage_source=UsageSource.PROVIDER,
+        flags=reading.flags,
+        charge="usage" if reading.usage is not None else "bound",
+        response_model=_word(said.get("model_name")),
+        http_status=200,
+        finish_reason=stop,
+        truncated=stop in _CUT,
+        said={"choices": [{"message": {"content": each.text}} for each in batch]},
+    )
+
+
+def _tool_calls(message: Any) -> int:
+    calls = len(getattr(message, "tool_calls", ())) + len(getattr(message, "invalid_tool_calls", ()))
+    if isinstance(message.content, list):
+        calls += sum(isinstance(b, dict) and b.get("type") == "server_tool_use" for b in message.content)
+    return calls
+
+
+def _said(messages: list[Any]) -> dict[str, Any]:
+    choices = [{"message": {"content": each.content, "tool_calls": _functions(each)}} for each in messages]
+    return {"content": messages[0].content, "choices": choices}
+
+
+def _functions(message: Any) -> list[dict[str, Any]]:
+    return [
+        {"function": {"name": call.get("name"), "arguments": str(call.get("args"))}}
+        for call in getattr(message, "tool_calls", ())
+    ]
+
+
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,237 @@
+"""One model call between its callbacks: opened before it is sent, closed exactly once, by whoever sees its end.
+
+Calls are known by LangChain's run id, to all handlers together: however many are attached, the first opens and the
+first closes. What nobody ends is found in three ways: by an error of the chain that it is in, by the end of its run,
+and by the collection of the run id, which lives as long as LangChain has the call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from dataclasses import replace
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from bursar._drive import drive
+from bursar._errors import BursarWarning
+from bursar._frames import make_who, narrow
+from bursar._lent import Loan
+from bursar._ports import Release
+from bursar._scoped import ScopedFrame, opened_frame
+from bursar.callbacks.answers import CACHED, abandoned, of_failure
+from bursar.clients.guard import Guard
+from bursar.pricing.estimate import COLD_FACTOR
+from bursar.pricing.tokens import COUNTER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from uuid import UUID
+
+    from bursar._accounts import Account
+    from bursar._call import Attempt, Call
+    from bursar._events import Answer, ModelRequest
+    from bursar.callbacks.roots import Root
+    from bursar.guards.budget import Budget
+
+UNGATED = "ungated"
+"""The flag of a call that a wrapped client was to admit and that went past it: charged when it was over."""
+
+calls: dict[int, ModelCalling] = {}
+"""The model calls that are open, by LangChain's run id."""
+_guards: list[Guard] = []
+
+
+def guard() -> Guard:
+    """The guard of calls that no client and no middleware carries one for: no tags and no limits of its own."""
+    if not _guards:
+        _guards.append(Guard(make_who(None), []))
+    return _guards[0]
+
+
+class ModelCalling:
+    """A model call that LangChain has begun. `attempt` is None where somebody nearer the wire is to admit it."""
+
+    __slots__ = (
+        "_growth", "_guard", "_pieces", "_read", "attempt", "call", "frame", "loan", "parent", "root",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        read: Callable[[], tuple[ModelRequest, Any]],
+        frame: ScopedFrame,
+        root: Root | None,
+        parent: int | None,
+    ) -> None:
+        self._read, self.frame, self.root, self.parent = read, frame, root, parent
+        self._guard = guard()
+        self.call: Call | None = None
+        self.attempt: Attempt | None = None
+        self.loan: Loan | None = None
+        self._growth: Any = None
+        self._pieces: list[str] = []
+
+    def open(self) -> None:
+        """Admit it here. Raises `Stopped`."""
+        self._begin(self.frame)
+        self._admit()
+
+    def take(self, admitted: Guard, call: Call, attempt: Attempt) -> None:
+        """Go on with what a middleware has admitted."""
+        self._guard, self.call, self.attempt = admitted, call, attempt
+        self._growth = admitted.growth(call, attempt)
+
+    def tighten(self, added: Sequence[tuple[Budget | None, Account]]) -> None:
+        """Admit it anew under further limits. Raises `Stopped`; then it is over."""
+        self.frame = narrow(self.frame, added)
+        if self.loan is not None:
+            self.loan.frame = self.frame
+        if self.attempt is not None and self.call is not None:
+            self._give_way()
+            self.call.frame = narrow(self._scoped(), added)
+            self._admit()
+
+    def lend(self, model: str) -> None:
+        """Let a client that is nearer the wire take it over."""
+        self.loan = Loan(self.frame, opened_frame(), model, self._give_way).lend()
+
+    def said(self, text: str) -> None:
+        """Take in what a stream has said. Raises `BudgetExceeded` where it outgrows its hold and there is no room."""
+        if self.loan is not None:
+            # Words have come: whoever sends a request from here on sends another.
+            self.loan.claimed = True
+        if self.attempt is None or self.call is None or not text:
+            return
+        if not self._pieces:
+            self.call.request = self.call.request._replace(stream=True)
+        self._pieces.append(text)
+        if self._growth is not None:
+            self._growth.said(self._pieces)
+            if self._growth.short:
+                self._growth.grow()
+
+    def failed(self, error: BaseException) -> None:
+        """Close it after an exception."""
+        self.end(of_failure(error, output_seen=self._seen() if self._pieces else None))
+
+    def abandoned(self) -> None:
+        """Close it though nobody has said how it ended."""
+        self.end(abandoned())
+
+    def end(self, answer: Answer) -> None:
+        """Charge and record it, unless somebody nearer the wire has. Never raises: its answer may be paid for."""
+        loan, self.loan = self.loan, None
+        claimed = loan is not None and loan.claimed and self.attempt is None
+        if loan is not None:
+            loan.close()
+        if self.attempt is None and not claimed and answer.usage is not None and CACHED not in answer.flags:
+            self._admit_late()
+        call, attempt = self.call, self.attempt
+        if call is None or attempt is None or attempt.closed:
+            return
+        with contextlib.suppress(BursarWarning):
+            self._guard.close(call, attempt, answer)
+
+    def _begin(self, frame: ScopedFrame) -> None:
+        request, body = self._read()
+        self.call = self._guard.begin(request, body=body, inside=frame)
+        if request.open_ended and request.cap is not None:
+            self.call.flags += ("uncapped",)
+
+    def _admit(self) -> None:
+        assert self.call is not None
+        self.attempt = self._guard.open(self.call)
+        self._growth = self._guard.growth(self.call, self.attempt)
+
+    def _admit_late(self) -> None:
+        with contextlib.suppress(Exception):
+            self._begin(replace(self.frame, observe=True))
+            assert self.call is not None
+            self.call.flags += (UNGATED,)
+            self.attempt = self._guard.open(self.call)
+
+    def _give_way(self) -> None:
+        attempt, call, self.attempt = self.attempt, self.call, None
+        if attempt is None or call is None:
+            return
+        give_up(call, attempt)
+
+    def _scoped(self) -> ScopedFrame:
+        assert self.call is not None
+        frame = self.call.frame
+        assert isinstance(frame, ScopedFrame)
+        return frame
+
+    def _seen(self) -> int:
+        provider = "" if self.call is None else self.call.request.provider
+        seen = COUNTER.measure("".join(self._pieces)).tokens
+        return ceil(seen * COLD_FACTOR.get(provider, 2.0))
+
+
+def give_up(call: Call, attempt: Attempt) -> None:
+    """Free an attempt that was never sent and leaves no row: it is made anew, or by somebody nearer the wire."""
+    attempt.closed = True
+    frame = call.frame
+    assert isinstance(frame, ScopedFrame)
+    if attempt.reserved:
+        drive(_released(attempt.call_id), frame.owner.desk)
+
+
+def begin(run_id: UUID, calling: ModelCalling) -> None:
+    """Keep an open call until somebody ends it."""
+    key = run_id.int
+    calls[key] = calling
+    frame = calling.frame
+    orphans, run = frame.owner.orphans, frame.run
+    watch(run_id, lambda: orphans.append(lambda: abandon(key)))
+    if run is not None:
+        run.seen = True
+        run.unfinished[key] = lambda: abandon(key)
+    if calling.root is not None:
+        calling.root.open[key] = calling
+
+
+def pop(key: int) -> ModelCalling | None:
+    """Take an open call for ending it: whoever gets it is the only one."""
+    calling = calls.pop(key, None)
+    if calling is not None:
+        _watched.pop(key, None)
+        run, root = calling.frame.run, calling.root
+        if root is not None:
+            root.open.pop(key, None)
+        if run is not None:
+            run.unfinished.pop(key, None)
+    return calling
+
+
+def abandon(key: int) -> None:
+    """Close a call whose end nobody has told, if it is still open."""
+    calling = pop(key)
+    if calling is None:
+        return
+    calling.abandoned()
+    if calling.root is not None:
+        calling.root.ended(key, GeneratorExit())
+
+
+_watched: dict[int, weakref.ref[UUID]] = {}
+
+
+def watch(run_id: UUID, gone: Callable[[], Any]) -> None:
+    """Call back when LangChain has let go of a run. It may be called inside any lock, by the collector."""
+    key = run_id.int
+
+    def collected(_: object) -> None:
+        if _watched.pop(key, None) is not None:
+            gone()
+
+    _watched[key] = weakref.ref(run_id, collected)
+
+
+def unwatch(key: int) -> None:
+    """Do not call back any more."""
+    _watched.pop(key, None)
+
+
+def _released(call_id: str) -> Generator[Any, Any, None]:
+    yield Release(call_id)

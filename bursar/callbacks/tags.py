@@ -1,0 +1,60 @@
+"""What LangChain and LangGraph know of a call, as tags: agent, node, step, thread, and what users wrote themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bursar._frames import make_who, merged_frame
+from bursar._scoped import ScopedFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MOST_TAGS: Final = 16
+"""Tags of one call that are taken from a user's metadata, in the order in which he wrote them."""
+LONGEST: Final = 200
+"""Characters of a tag from metadata."""
+_GRAPH: Final = {
+    "lc_agent_name": "agent",
+    "langgraph_node": "node",
+    "langgraph_step": "graph_step",
+    "lc_source": "source",
+    "thread_id": "session",
+}
+"""LangChain's names and ours."""
+_THEIRS: Final = ("ls_", "lc_", "langgraph_", "checkpoint", "__", "bursar", "langchain", "revision_id")
+_NAMED: Final = frozenset(
+    {"workflow", "user", "session", "feature", "owner", "tenant", "promise", "prompt_version", "env", "release"}
+)
+Tags = tuple[tuple[str, str], ...]
+
+
+def tags_of(metadata: Mapping[str, Any] | None) -> Tags:
+    """The tags in a call's metadata. What is no text, number or truth value is left out."""
+    if not metadata:
+        return ()
+    found: dict[str, str] = {}
+    extra = 0
+    for name, value in metadata.items():
+        ours = _GRAPH.get(name)
+        if ours is None:
+            if name.startswith(_THEIRS):
+                continue
+            ours = name
+            if name not in _NAMED:
+                extra += 1
+        if value.__class__ not in (str, int, bool, float) or extra > MOST_TAGS:
+            continue
+        text = str(value).strip()[:LONGEST]
+        if text:
+            # What the user named himself wins over a thread's id.
+            found[ours] = found.get(ours, text) if name in _GRAPH else text
+    return tuple(found.items())
+
+
+def tagged(frame: ScopedFrame, tags: Tags) -> ScopedFrame:
+    """The frame with these tags added: what the run says of itself wins."""
+    if not tags:
+        return frame
+    given = {name: value for name, value in tags if name != "workflow"}
+    return merged_frame(ScopedFrame(make_who(None, **given), owner=frame.owner), frame)
