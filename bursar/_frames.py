@@ -187,6 +187,19 @@ def narrow(frame: ScopedFrame, added: Sequence[tuple[Budget | None, Account]], *
     )
 
 
+def joined(frame: ScopedFrame, guards: Sequence[Spec], added: Sequence[tuple[Budget | None, Account]]) -> ScopedFrame:
+    """The frame under the guards of somebody who joins its run; `added` are the accounts of his budgets.
+
+    Budgets add up, of loop guards the innermost holds, of retry caps the strictest.
+    """
+    inner = narrow(frame, added) if added else frame
+    retries = inner.retries
+    for guard in guards:
+        if isinstance(guard, RetryCap):
+            retries = guard.limits().strictest(retries)
+    return replace(inner, loops=_loops(guards) or inner.loops, retries=retries)
+
+
 def _loops(guards: Sequence[Spec]) -> Loops | None:
     return next((Loops(guard) for guard in guards if isinstance(guard, LoopGuard)), None)
 

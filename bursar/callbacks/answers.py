@@ -76,7 +76,7 @@ def of_failure(error: BaseException, *, output_seen: int | None = None) -> Answe
             # Whatever the SDK inside has tried again is over by now.
             ended = of_status(status, type(error).__name__, _word(getattr(error, "request_id", None)), {})
             return ended._replace(retryable=False)
-        ended = of_error(error)
+        ended = of_error(error)._replace(retryable=False)
         if isinstance(error, GeneratorExit):
             ended = ended._replace(status=Status.ABANDONED)
     if output_seen is None or ended.charge == "release":

@@ -16,7 +16,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from bursar._accounts import Account
 from bursar._clock import new_id
 from bursar._errors import ConfigError
-from bursar._frames import check_guards, make_who, narrow, run_frame
+from bursar._frames import check_guards, joined, make_who, run_frame
 from bursar._ports import Scope
 from bursar._process import process
 from bursar._scoped import scoped_frame
@@ -49,7 +49,7 @@ class BursarCallbackHandler(BaseCallbackHandler):
     """Gate and meter LangChain's model calls: `config={"callbacks": [BursarCallbackHandler("triage", Budget(...))]}`.
 
     Each invocation from outside (of a chain, an agent, a graph, a model) is a run of its own with these guards; inside
-    of a run that is open it joins that one, and adds its budgets to it. With `per="instance"` all invocations share one
+    of a run that is open it joins that one, and adds its guards to it. With `per="instance"` all invocations share one
     run, open until `close()`. A handler that is given to a model alone sees no invocation as a whole and behaves like
     that. Takes the tags that `bursar.run` takes; without a workflow the name of what was invoked is one. Inside of
     `with bursar.run(...)` no handler need be passed at all.
@@ -252,7 +252,7 @@ class BursarCallbackHandler(BaseCallbackHandler):
         # Another handler has begun the invocation: the limits of this one apply as well, from here on.
         added = self._added()
         root.members.add(id(self))
-        root.lend(narrow(scoped_frame() or root.frame, added))
+        root.lend(joined(scoped_frame() or root.frame, self._guards, added))
         self.last_run = root.frame.run
         return added
 
@@ -270,7 +270,7 @@ class BursarCallbackHandler(BaseCallbackHandler):
         if joins:
             assert frame is not None
             base = frame
-            frame = narrow(frame, self._added()) if self._guards else frame
+            frame = joined(frame, self._guards, self._added()) if self._guards else frame
         elif alone or self._per == "instance":
             base, frame = None, self._instance(metadata, name)
         else:

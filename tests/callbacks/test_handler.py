@@ -17,9 +17,10 @@ from langchain_core.language_models import BaseChatModel, FakeListChatModel, Fak
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult
 from langchain_core.runnables import RunnableLambda
+from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 
 import bursar
-from bursar import Budget
+from bursar import Budget, RetryCap
 from bursar._events import NOTHING
 from bursar.callbacks import BursarCallbackHandler
 from bursar.callbacks.answers import of_result
@@ -109,6 +110,25 @@ def test_however_often_attached_a_call_is_charged_once(provider: Provider, where
     assert other.events == ["start", "end"]
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["tracer first", "tracer last"])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "wrapped"])
+def test_the_traces_of_others_are_whole(provider: Provider, first: bool, wrapped: bool) -> None:
+    """A tracer of LangSmith's kind beside the handler has the whole tree, each part with its end and the model's usage."""
+    tracer, handler = RunCollectorCallbackHandler(), BursarCallbackHandler("x", Budget(usd="1"))
+    agent = create_agent(bursar.wrap(claude(provider)) if wrapped else claude(provider))
+    asked: Any = {"messages": [("user", "hi")]}
+    agent.invoke(asked, {"callbacks": [tracer, handler] if first else [handler, tracer]})
+    [root] = tracer.traced_runs
+    parts = [root]
+    for part in parts:
+        parts += part.child_runs
+        assert part.end_time is not None
+        assert part.error is None
+    assert "chat_model" in {part.run_type for part in parts} or "llm" in {part.run_type for part in parts}
+    assert handler.last_run is not None
+    assert handler.last_run.spend.settled.nusd == provider.billed_nusd
+
+
 def test_the_limits_of_every_handler_apply(provider: Provider) -> None:
     """A handler on the model adds its limits to those of the handler in the config and of the run."""
     strict = BursarCallbackHandler("m", Budget(tokens=1))
@@ -118,6 +138,16 @@ def test_the_limits_of_every_handler_apply(provider: Provider) -> None:
             model.invoke("hi", config={"callbacks": [BursarCallbackHandler("c", Budget(usd="1"))]})
     assert provider.requests == []
     assert run.spend.held == NOTHING
+
+
+def test_every_kind_of_guard_joins_a_run() -> None:
+    """A handler's RetryCap holds inside of a run that it joins: the SDK inside is not let send again."""
+    with Provider(latency_s=0.0, replies=lambda _: Reply(status=500, headers={"retry-after-ms": "1"})) as failing:
+        model = bursar.wrap(claude(failing, max_retries=2))
+        strict = BursarCallbackHandler("x", RetryCap(attempts=1))
+        with bursar.run("x", Budget(usd="1")), pytest.raises(Exception, match=r"500|attempt"):
+            model.invoke("hi", {"callbacks": [strict]})
+        assert len(failing.requests) == 1
 
 
 def test_an_invocation_from_outside_is_a_run(provider: Provider) -> None:
