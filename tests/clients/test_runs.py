@@ -179,7 +179,7 @@ def test_a_refusal_can_be_copied_and_sent(gpt: openai.OpenAI) -> None:
     error = refused.value
     assert error.run is not None
     for same in (copy.copy(error), copy.deepcopy(error), pickle.loads(pickle.dumps(error))):
-        assert type(same) is BudgetExceeded
+        assert isinstance(same, BudgetExceeded)
         assert (same.scope, same.unit, same.limit, same.needed, same.why) == (
             error.scope,
             error.unit,
