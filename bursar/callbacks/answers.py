@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bursar._errors import Stopped
 from bursar._events import Answer, RetryReason, Status, Usage, UsageSource
 from bursar.clients.answers import of_error, of_status
-from bursar.clients.usage import Reading, anthropic_usage, chat_usage
+from bursar.clients.usage import Reading, anthropic_usage, chat_usage, word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,21 +32,21 @@ def of_result(result: Any, *, words: bool = False) -> Answer:
     if counted is not None and counted.get("total_cost") == 0:
         return Answer(Status.OK, charge="release", sent=False, flags=(CACHED,))
     reading, tier = _usage(metadata, counted)
-    stop = _word(metadata.get("stop_reason") or metadata.get("finish_reason"))
-    name = _word(metadata.get("id"))
+    stop = word(metadata.get("stop_reason") or metadata.get("finish_reason"))
+    name = word(metadata.get("id"))
     return Answer(
         Status.OK,
         usage=reading.usage,
         usage_source=UsageSource.PROVIDER,
         flags=reading.flags,
         charge="usage" if reading.usage is not None else "bound",
-        response_model=_word(metadata.get("model_name") or metadata.get("model")),
+        response_model=word(metadata.get("model_name") or metadata.get("model")),
         response_id=name,
         http_status=200,
         finish_reason=stop,
         truncated=stop in _CUT,
         tool_calls=sum(_tool_calls(message) for message in messages),
-        tier_served=_word(metadata.get("service_tier")) or tier,
+        tier_served=word(metadata.get("service_tier")) or tier,
         said=_said(messages) if words else None,
     )
 
@@ -60,8 +60,8 @@ def of_decision(output: Any) -> Answer:
         usage_source=UsageSource.PROVIDER,
         flags=reading.flags,
         charge="usage" if reading.usage is not None else "bound",
-        response_model=_word(getattr(output, "model", None)),
-        request_id=_word(getattr(output, "request_id", None)),
+        response_model=word(getattr(output, "model", None)),
+        request_id=word(getattr(output, "request_id", None)),
         http_status=200,
     )
 
@@ -74,7 +74,7 @@ def of_failure(error: BaseException, *, output_seen: int | None = None) -> Answe
         status = getattr(error, "status_code", None)
         if output_seen is None and status.__class__ is int and status >= 400:
             # Whatever the SDK inside has tried again is over by now.
-            ended = of_status(status, type(error).__name__, _word(getattr(error, "request_id", None)), {})
+            ended = of_status(status, type(error).__name__, word(getattr(error, "request_id", None)), {})
             return ended._replace(retryable=False)
         ended = of_error(error)._replace(retryable=False)
         if isinstance(error, GeneratorExit):
@@ -120,7 +120,7 @@ def _usage(metadata: Mapping[str, Any], counted: Mapping[str, Any] | None) -> tu
     if metadata.get("usage"):
         reading = anthropic_usage(metadata["usage"])
         if reading.usage is not None:
-            return reading, _word(metadata["usage"].get("service_tier"))
+            return reading, word(metadata["usage"].get("service_tier"))
     if metadata.get("token_usage"):
         reading = chat_usage(metadata["token_usage"])
         if reading.usage is not None:
@@ -151,14 +151,14 @@ def _plain(details: Any) -> tuple[dict[str, int], str | None]:
 def _of_text(batch: list[Any], said: Mapping[str, Any]) -> Answer:
     reading = chat_usage(said.get("token_usage"))
     info = getattr(batch[0], "generation_info", None) or {} if batch else {}
-    stop = _word(info.get("finish_reason"))
+    stop = word(info.get("finish_reason"))
     return Answer(
         Status.OK,
         usage=reading.usage,
         usage_source=UsageSource.PROVIDER,
         flags=reading.flags,
         charge="usage" if reading.usage is not None else "bound",
-        response_model=_word(said.get("model_name")),
+        response_model=word(said.get("model_name")),
         http_status=200,
         finish_reason=stop,
         truncated=stop in _CUT,
@@ -183,7 +183,3 @@ def _functions(message: Any) -> list[dict[str, Any]]:
         {"function": {"name": call.get("name"), "arguments": str(call.get("args"))}}
         for call in getattr(message, "tool_calls", ())
     ]
-
-
-def _word(value: Any) -> str | None:
-    return value if isinstance(value, str) else None

@@ -62,7 +62,7 @@ def explain_command(
     if not old and not new:
         fail(f"{path} has no model call of {before.name} nor of {after.name}")
     found = explain(old, new)
-    told = [(cause, *_told(cause, before, after, old)) for cause in found.causes]
+    told = _told(found, before, after, old)
     unpriced = sum(row.unpriced for row in new)
     if json:
         import orjson
@@ -108,22 +108,23 @@ def _mix(side: _Side) -> list[MixRow]:
         return reader.mix(side.part)
 
 
-def _told(cause: Cause, before: _Side, after: _Side, old: list[MixRow]) -> tuple[str | None, str | None]:
-    """The run that shows a cause best, and the line that would stop it."""
-    from bursar.reports.changes import GONE
+def _told(
+    found: Explanation, before: _Side, after: _Side, old: list[MixRow]
+) -> list[tuple[Cause, str | None, str | None]]:
+    """Each cause with the run that shows it best, and the line that would stop it."""
+    from bursar.reports.changes import GONE, cost_of
     from bursar.reports.remedies import remedy
     from bursar.tracing.changes import Changes
 
-    side = before if cause.factor == GONE else after
-    with Changes(side.ledger) as reader:
-        run = reader.telling_run(side.part, cause.workflow, cause.factor)
-    spent = sum(
-        row.input_nusd + row.cache_read_nusd + row.cache_write_nusd + row.output_nusd + row.fees_nusd
-        for row in old
-        if row.workflow == cause.workflow
-    )
-    day_nusd = round(spent / before.days) if before.days else spent
-    return run, remedy(cause, day_nusd or cause.nusd)
+    told = []
+    with Changes(before.ledger) as earlier, Changes(after.ledger) as later:
+        for cause in found.causes:
+            reader, part = (earlier, before.part) if cause.factor == GONE else (later, after.part)
+            run = reader.telling_run(part, cause.workflow, cause.factor)
+            spent = cost_of(row for row in old if row.workflow == cause.workflow)
+            day_nusd = round(spent / before.days) if before.days else spent
+            told.append((cause, run, remedy(cause, day_nusd or cause.nusd)))
+    return told
 
 
 def _show(

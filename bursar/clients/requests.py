@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bursar._events import ModelRequest, Transcript
 from bursar.clients.transcript import measure
+from bursar.clients.usage import word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +67,7 @@ def region_of(client: Any) -> str | None:
     """Say where a cloud processes the calls of a client, where the client knows: Vertex and Claude on Google Cloud."""
     if seller_of(client) != "gcp.vertex_ai":
         return None
-    return _word(getattr(client, "region", None)) or _word(getattr(client, "_location", None))
+    return word(getattr(client, "region", None)) or word(getattr(client, "_location", None))
 
 
 def api_of(method: str, url: str) -> str | None:
@@ -139,11 +140,11 @@ def of_messages(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         and _field(body, "output_config", "format") is None
         and _meant(asked),
         cache_write=caching,
-        service_tier=_word(body.get("service_tier")),
-        speed=_word(body.get("speed")),
+        service_tier=word(body.get("service_tier")),
+        speed=word(body.get("speed")),
         searches=_searches(body.get("tools")),
         tools_offered=len(_list(body.get("tools"))),
-        region=_word(body.get("inference_geo")),
+        region=word(body.get("inference_geo")),
     )
 
 
@@ -170,7 +171,7 @@ def of_chat(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         clampable=not structured and all(_meant(cap) for cap in caps),
         choices=_choices(body.get("n")),
         cache_write="30m",
-        service_tier=_word(body.get("service_tier")),
+        service_tier=word(body.get("service_tier")),
         searches=int(body.get("web_search_options") is not None),
         tools_offered=len(_list(body.get("tools"))),
         region=_residence(host),
@@ -202,7 +203,7 @@ def of_responses(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         reasoning=_bare(model).startswith(_REASONING),
         clampable=not structured and _meant(body.get("max_output_tokens")),
         cache_write="30m",
-        service_tier=_word(body.get("service_tier")),
+        service_tier=word(body.get("service_tier")),
         searches=_searches(body.get("tools")),
         tools_offered=len(_list(body.get("tools"))),
         region=_residence(host),
@@ -385,10 +386,6 @@ def _list(value: Any) -> list[Any]:
 def _text(value: Any) -> str:
     # Of a member of an enumeration its text; of an object of the caller nothing that it would have to be asked for.
     return str.__str__(value) if isinstance(value, str) else type(value).__name__
-
-
-def _word(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 _READERS: Final = {

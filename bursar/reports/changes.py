@@ -71,7 +71,7 @@ def explain(before: Sequence[MixRow], after: Sequence[MixRow]) -> Explanation:
         old, new = first.get(workflow, []), second.get(workflow, [])
         causes += _workflow(workflow, old, new)
     causes.sort(key=lambda cause: (-abs(cause.nusd), cause.workflow, cause.factor))
-    return Explanation(_nusd(before), _nusd(after), tuple(causes))
+    return Explanation(cost_of(before), cost_of(after), tuple(causes))
 
 
 def _by_workflow(rows: Iterable[MixRow]) -> Mapping[str, list[MixRow]]:
@@ -83,7 +83,7 @@ def _by_workflow(rows: Iterable[MixRow]) -> Mapping[str, list[MixRow]]:
 
 def _workflow(workflow: str, old: list[MixRow], new: list[MixRow]) -> list[Cause]:
     if not old or not new:
-        nusd = _nusd(new) - _nusd(old)
+        nusd = cost_of(new) - cost_of(old)
         return [Cause(workflow, NEW if new else GONE, nusd, None)] if nusd else []
     before, after = _comparable(_totals(old), _totals(new))
     parts: dict[str, float] = defaultdict(float)
@@ -186,7 +186,7 @@ def _totals(rows: Sequence[MixRow]) -> _Totals:
         attempts=sum(row.attempts for row in rows),
         input_tokens=sum(row.input_tokens for row in rows),
         output_tokens=sum(row.output_tokens for row in rows),
-        nusd=_nusd(rows),
+        nusd=cost_of(rows),
     )
 
 
@@ -210,7 +210,8 @@ def _cost(row: MixRow | None, kind: str) -> int:
     }[kind]
 
 
-def _nusd(rows: Iterable[MixRow]) -> int:
+def cost_of(rows: Iterable[MixRow]) -> int:
+    """What rows cost in all, in nano-dollars."""
     return sum(_cost(row, kind) for row in rows for kind in _KINDS)
 
 

@@ -7,22 +7,19 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bursar._clock import first_id
 from bursar._errors import LedgerError
 from bursar._rows import MixRow
-from bursar.tracing.queries import Reader
+from bursar.tracing.queries import BY, WRITES, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _TAGS: Final = ("release", "prompt_version", "env", "feature", "owner", "tenant")
-_WRITES: Final = (
-    "c.cache_write_5m_tokens + c.cache_write_30m_tokens + c.cache_write_1h_tokens + c.cache_write_12h_tokens"
-)
-_MODEL: Final = "coalesce(d.response_model, d.request_model)"
+_MODEL: Final = BY["model"]
 _SHOWS: Final = {
     "calls per run": "count(DISTINCT substr(c.call_id, 1, 26))",
     "retries": "count(*) - count(DISTINCT substr(c.call_id, 1, 26))",
     "input tokens per call": "total(c.input_tokens) / count(*)",
     "output tokens per call": "total(c.output_tokens) / count(*)",
-    "cache": f"total(c.input_tokens - c.cache_read_tokens - ({_WRITES}))",
+    "cache": f"total(c.input_tokens - c.cache_read_tokens - ({WRITES}))",
 }
 """What a run has most of that shows a cause best; its cost, for every other cause."""
 
@@ -51,7 +48,7 @@ class Changes(Reader):
         }
         rows = self._ask(
             f"""SELECT d.workflow, {_MODEL}, count(DISTINCT substr(c.call_id, 1, 26)), count(*),
-                sum(c.cost_nusd IS NULL), total(c.input_tokens), total(c.cache_read_tokens), total({_WRITES}),
+                sum(c.cost_nusd IS NULL), total(c.input_tokens), total(c.cache_read_tokens), total({WRITES}),
                 total(c.output_tokens), total(c.cost_input_nusd), total(c.cost_cache_read_nusd),
                 total(c.cost_cache_write_nusd), total(c.cost_output_nusd), total(c.cost_fees_nusd)
             FROM model_call c JOIN dimension d ON d.id = c.dimension

@@ -40,7 +40,7 @@ TIMES: Final = ("hour", "day", "week", "month")
 NONE: Final = "(none)"
 
 _JOINED: Final = "model_call c JOIN dimension d ON d.id = c.dimension JOIN ending e ON e.id = c.ending"
-_WRITES: Final = (
+WRITES: Final = (
     "c.cache_write_5m_tokens + c.cache_write_30m_tokens + c.cache_write_1h_tokens + c.cache_write_12h_tokens"
 )
 _RESENT: Final = (
@@ -143,7 +143,7 @@ class Reader:
         rows = self._ask(
             f"""SELECT c.call_id, r.run_id, c.step, d.request_model, d.response_model, d.path, e.status, e.error_type,
                 e.http_status, e.finish_reason, e.retry_reason, e.usage_source, e.flags, e.bound, c.ts_us,
-                c.latency_us, c.ttft_us, c.queue_us, c.input_tokens, c.cache_read_tokens, {_WRITES}, c.output_tokens,
+                c.latency_us, c.ttft_us, c.queue_us, c.input_tokens, c.cache_read_tokens, {WRITES}, c.output_tokens,
                 c.reasoning_tokens, c.tool_calls, c.max_tokens, c.sent_max_tokens, c.held_nusd, c.cost_nusd,
                 e.cost_status, c.response_id, c.request_id, e.price_version, d.region, c.web_searches,
                 c.audio_input_tokens, c.audio_output_tokens, c.side_usage, d.attempt_source, d.fallback_from,
@@ -206,7 +206,7 @@ class Reader:
         return self._grouped(
             key,
             f"""count(DISTINCT substr(c.call_id, 1, 26)), count(*), sum(e.status = 'error'),
-            {_sum("c.input_tokens")}, {_sum("c.output_tokens")}, {_sum("c.cache_read_tokens")}, {_sum(_WRITES)},
+            {_sum("c.input_tokens")}, {_sum("c.output_tokens")}, {_sum("c.cache_read_tokens")}, {_sum(WRITES)},
             {_sum("c.reasoning_tokens")}, {_sum("c.tool_calls")},
             count(*) - count(DISTINCT substr(c.call_id, 1, 26)) + coalesce(sum(d.attempt_source = 'harness'), 0),
             total(c.cost_nusd),
