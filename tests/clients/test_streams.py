@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import anthropic
+import httpx
 import openai
 import pytest
 
@@ -120,8 +121,8 @@ def test_closing_twice_and_reading_on_is_harmless(gpt: openai.OpenAI) -> None:
         next(stream)
         stream.close()
         spent = run.spend
-        # What the SDK does of a closed stream is the SDK's; nothing more is charged.
-        with contextlib.suppress(openai.APIConnectionError):
+        # What the SDK does of a closed stream is the SDK's, by version and by what had arrived; nothing more is charged.
+        with contextlib.suppress(openai.APIConnectionError, httpx.TransportError):
             list(stream)
         assert run.spend == spent
     assert len(rows_of(run)) == 1
