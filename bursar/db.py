@@ -309,8 +309,8 @@ def _prepare(path: Path, connection: Any) -> None:
 
 def _check_schema(path: Path, connection: Any, *, read_only: bool) -> int:
     # One statement sees one state of the file: another process may be making it a ledger meanwhile.
-    owner, found, filled = next(connection.execute(_WHOSE))
-    empty = not filled
+    owner, version, filled = next(connection.execute(_WHOSE))
+    found, empty = int(version), not filled
     if owner != APPLICATION_ID and not (owner == 0 and empty):
         raise LedgerError(f"{path} is a SQLite file of another program; name another ledger with BURSAR_LEDGER")
     if found > len(MIGRATIONS):
