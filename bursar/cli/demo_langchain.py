@@ -32,8 +32,9 @@ def langchain_run(say: Callable[[str], None], check_books: Callable[[Provider, A
     from bursar.testing import Provider
 
     with Provider(latency_s=0.02, replies=_one_more_city) as provider:
-        where: Any = {"base_url": provider.anthropic_url, "api_key": "none", "max_retries": 0}
-        model = ChatAnthropic(model="claude-haiku-5-5", max_tokens=500, **where)
+        # Its own short names are not in its types.
+        named: Any = {"model": "claude-haiku-5-5", "max_tokens": 500, "base_url": provider.anthropic_url, "api_key": "none"}
+        model = ChatAnthropic(**named)
         agent: Any = create_agent(bursar.wrap(model), [_weather], middleware=[BursarMiddleware(on_stop="finish")])
         budget = Budget(usd="0.05", model_calls=6, reserve_final="auto")
         with bursar.run("demo langchain", budget, user="ada", feature="weather") as run:
