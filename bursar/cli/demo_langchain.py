@@ -33,8 +33,8 @@ def langchain_run(say: Callable[[str], None], check_books: Callable[[Provider, A
 
     with Provider(latency_s=0.02, replies=_one_more_city) as provider:
         # Its own short names are not in its types.
-        named: Any = {"model": "claude-haiku-5-5", "max_tokens": 500, "base_url": provider.anthropic_url, "api_key": "none"}
-        model = ChatAnthropic(**named)
+        named: Any = {"model": "claude-haiku-5-5", "max_tokens": 500, "api_key": "none"}
+        model = ChatAnthropic(**named, base_url=provider.anthropic_url)
         agent: Any = create_agent(bursar.wrap(model), [_weather], middleware=[BursarMiddleware(on_stop="finish")])
         budget = Budget(usd="0.05", model_calls=6, reserve_final="auto")
         with bursar.run("demo langchain", budget, user="ada", feature="weather") as run:
