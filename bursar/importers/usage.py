@@ -52,10 +52,11 @@ _BY: Final = (
 
 
 class Spent(NamedTuple):
-    """What an export says of one span of time: of entries the one with the provider's own sums."""
+    """What an export says of one span of time. `model` is what was billed, of costs too, without the kind of token."""
 
     entry: Entry
     until_us: int
+    model: str
 
 
 def read_usage(path: Path, pricer: Pricer, name: str = "project") -> tuple[str, Found, list[Spent]] | None:
@@ -83,8 +84,13 @@ def read_usage(path: Path, pricer: Pricer, name: str = "project") -> tuple[str, 
         key, requests = f"{span}\0{seen[span]}", count(row, "num_model_requests") or None
         seen[span] += 1
         found.entries.append(Entry(export.kind, key, call, requests))
-        spans.append(Spent(found.entries[-1], row.until_us))
+        spans.append(Spent(found.entries[-1], row.until_us, _model(row, call)))
     return export.kind, found, spans
+
+
+def _model(row: Row, call: ModelCall) -> str:
+    # "gpt-4o-2024-08-06, input": a line of a bill is a model and a kind of token.
+    return text(row, "model", "model_version") or call.request_model.partition(",")[0]
 
 
 def _who(kind: str, row: Row, name: str) -> Who:
