@@ -20,6 +20,7 @@ from bursar.cli import (
     replay,
     report,
     sessions,
+    statusline,
     trace,
 )
 from bursar.cli.console import complain
@@ -32,7 +33,21 @@ Exit codes: 0 fine, 1 nothing found or something wrong in the input, 2 wrong usa
 app = typer.Typer(
     name="bursar", help=_HELP, invoke_without_command=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-for command in (demo, replay, report, explain, sessions, trace, prices, imports, reconcile, limits, doctor, forget):
+for command in (
+    demo,
+    replay,
+    report,
+    explain,
+    sessions,
+    statusline,
+    trace,
+    prices,
+    imports,
+    reconcile,
+    limits,
+    doctor,
+    forget,
+):
     command.register(app)
 
 

@@ -77,6 +77,7 @@ def _plain(session: Session) -> dict[str, Any]:
 
 def _cells(session: Session, found: Curve) -> list[str]:
     from bursar._money import show_usd
+    from bursar.reports.status import short
 
     return [
         safe(session.name, 22),
@@ -145,12 +146,3 @@ def _show_turns(session: Session) -> None:
             f"beginning anew after turn {found.best.after_turn:,} would have saved {show_usd(found.best.nusd)} "
             f"({found.best.tokens:,} tokens), less what would have been read again"
         )
-
-
-def short(tokens: int) -> str:
-    """Tokens in three or four characters: 950, 9.5k, 84k, 1.2M."""
-    if tokens < 1_000:
-        return str(tokens)
-    if tokens < 999_500:
-        return f"{tokens / 1_000:.{1 if tokens < 9_950 else 0}f}k"
-    return f"{tokens / 1_000_000:.1f}M"
