@@ -15,21 +15,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bursar._rows import Turn
+
 _RESET: Final = 0.5
 """A context of less than this share of the one before it began anew."""
 _LATEST: Final = 5
 """Turns by which the next one is foreseen."""
-
-
-class Turn(NamedTuple):
-    """One call of a session: its tokens, and nano-dollars (`nusd` None: unknown)."""
-
-    ts_us: int
-    input_tokens: int
-    cache_read_tokens: int
-    output_tokens: int
-    input_nusd: int
-    nusd: int | None
 
 
 class Reset(NamedTuple):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar._clock import first_id
 from bursar._errors import LedgerError
-from bursar.reports.sessions import Turn
+from bursar._rows import Turn
 from bursar.tracing.queries import Reader
 
 if TYPE_CHECKING:
