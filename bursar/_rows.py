@@ -231,3 +231,14 @@ class SessionCost(NamedTuple):
     session: str
     nusd: int
     calls: int
+
+
+class Turn(NamedTuple):
+    """One call of a session: its tokens, and nano-dollars (`nusd` None: unknown)."""
+
+    ts_us: int
+    input_tokens: int
+    cache_read_tokens: int
+    output_tokens: int
+    input_nusd: int
+    nusd: int | None

@@ -196,6 +196,13 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Database:
     return Database(path, _connect(path, read_only=read_only), read_only=read_only)
 
 
+def default_ledger_path() -> Path:
+    """Where the ledger lies when nobody says: the user's data directory."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("bursar")) / "ledger.db"
+
+
 def _take_turn(turn: int, path: Path, *, wait: bool) -> None:
     import apsw
 

@@ -151,4 +151,13 @@ _WINDOWS: Final = """
 ALTER TABLE model_call ADD COLUMN trimmed_tokens INTEGER;
 """
 
-MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS, _TOOLS, _WINDOWS)
+_IMPORTS: Final = """
+-- requests: how many calls the row is the sum of, NULL for one, as of every call that was made under our eyes.
+ALTER TABLE model_call ADD COLUMN requests INTEGER;
+-- mark: of the importer and what the provider calls the thing. ref: the row or the run that it became.
+CREATE TABLE imported (mark TEXT PRIMARY KEY, ref TEXT NOT NULL) WITHOUT ROWID;
+-- Files as they were when they were read to their end: unchanged ones are not read again.
+CREATE TABLE import_file (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS, _TOOLS, _WINDOWS, _IMPORTS)

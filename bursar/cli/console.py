@@ -102,16 +102,17 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, total: 
     shown.print(table)
 
 
-def progress(items: Iterable[T], what: str) -> Iterator[T]:
-    """Count items as they pass, on standard error and only on a terminal."""
+def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Count items as they pass, on standard error and only on a terminal; a bar where it is known how many come."""
     if not sys.stderr.isatty():
         yield from items
         return
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns: list[Any] = [SpinnerColumn(), TextColumn("{task.completed:,} " + what), TimeElapsedColumn()]
+    beginning = SpinnerColumn() if total is None else BarColumn()
+    columns: list[Any] = [beginning, TextColumn("{task.completed:,} " + what), TimeElapsedColumn()]
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(what, total=total)
         for item in items:
             yield item
             bar.advance(task)

@@ -172,7 +172,7 @@ def _ledger() -> Path:
     if named:
         return Path(named)
     # A fresh file of its own each time: the demo is nobody's spending.
-    from bursar.tracing.ledger import default_ledger_path
+    from bursar.db import default_ledger_path
 
     path = default_ledger_path().with_name("demo.db")
     try:
