@@ -160,4 +160,26 @@ CREATE TABLE imported (mark TEXT PRIMARY KEY, ref TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE import_file (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS, _TOOLS, _WINDOWS, _IMPORTS)
+_ENDED: Final = f"""
+-- Each b-tree that a transaction touches is a page of the log. So calls in flight, which are few, have a table of their
+-- own that needs no index, and those that ended are found by their id alone: they are swept in its order.
+CREATE TABLE ended (
+    call_id TEXT PRIMARY KEY, path TEXT NOT NULL, state INTEGER NOT NULL, measured INTEGER NOT NULL,
+    ended_us INTEGER NOT NULL,
+    {_columns("charged")}
+) WITHOUT ROWID;
+INSERT INTO ended
+    SELECT call_id, path, state, measured, ended_us, {", ".join(amounts("charged"))} FROM hold WHERE state > 0;
+CREATE TABLE in_flight (
+    call_id TEXT PRIMARY KEY, path TEXT NOT NULL, owner TEXT, asked TEXT, made_us INTEGER NOT NULL,
+    {_columns("held")}
+) WITHOUT ROWID;
+INSERT INTO in_flight
+    SELECT call_id, path, owner, asked, made_us, {", ".join(amounts("held"))} FROM hold WHERE state = 0;
+DROP TABLE hold;
+ALTER TABLE in_flight RENAME TO hold;
+DROP INDEX account_made;
+CREATE INDEX account_made ON account (made_us) WHERE window <> 'total';
+"""  # noqa: S608 - names of columns of ours
+
+MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS, _TOOLS, _WINDOWS, _IMPORTS, _ENDED)
