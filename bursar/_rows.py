@@ -121,7 +121,7 @@ class ToolRow(NamedTuple):
 
 
 class VerdictRow(NamedTuple):
-    """What a guard said to an operation of a run; the last four are of loops, see `Verdict`."""
+    """What a guard said to an operation of a run; the last five are of loops and cuts, see `Verdict`."""
 
     op_id: str
     run_id: str | None
@@ -140,6 +140,7 @@ class VerdictRow(NamedTuple):
     onset: int | None = None
     tokens: int | None = None
     nusd: int | None = None
+    pays_after: int | None = None
 
 
 class RunRow(NamedTuple):

@@ -182,4 +182,21 @@ DROP INDEX account_made;
 CREATE INDEX account_made ON account (made_us) WHERE window <> 'total';
 """  # noqa: S608 - names of columns of ours
 
-MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS, _TOOLS, _WINDOWS, _IMPORTS, _ENDED)
+_CUTS: Final = """
+ALTER TABLE verdict ADD COLUMN pays_after INTEGER;
+"""
+
+MIGRATIONS: Final = (
+    _LEDGER,
+    _HOLDS,
+    _CONTENT,
+    _USAGE,
+    _RETRIES,
+    _ORDERS,
+    _LOOPS,
+    _TOOLS,
+    _WINDOWS,
+    _IMPORTS,
+    _ENDED,
+    _CUTS,
+)

@@ -191,7 +191,7 @@ class Reader:
         """What guards said in these runs, when it was not a plain yes."""
         rows = self._ask(
             """SELECT op_id, run_id, ts_us, guard, action, reason, scope, unit, "limit", settled, held, needed, acted,
-                streak, onset, tokens, nusd
+                streak, onset, tokens, nusd, pays_after
             FROM verdict WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY id""",
             (_names(runs),),
         )
