@@ -22,6 +22,7 @@ from bursar._scoped import ScopedFrame, scoped_frame
 from bursar.clients.asked import marked
 from bursar.clients.deferred import in_bulk, ordered, presumed
 from bursar.clients.doors import go_without, owner_of, prepare
+from bursar.clients.gates import frozen, gate
 from bursar.clients.growth import Growth
 from bursar.clients.loops import look
 from bursar.clients.notes import with_notes
@@ -88,6 +89,8 @@ class Guard:
             now_us = frame.owner.world.clock.monotonic_us()
             looked = look(frame.loops, request, body, frame.run, now_us, observe_only=frame.observe)
         changed = None if looked is None or frame.observe else _changed(request.api, body, looked)
+        if frame.gates is not None and read is not None:
+            changed = frozen(body if changed is None else changed)
         if changed is not None and read is not None:
             request, body = read(changed), changed
         step = frame.run.next_step() if frame.run is not None else 0
@@ -109,6 +112,8 @@ class Guard:
             frame.loops.ask(call.op_id, looked.conversation)
         _trim(call, body, read, frame.owner)
         prepare(call, frame)
+        if frame.gates is not None:
+            gate(call, body)
         if request.deferred == "batch":
             in_bulk(call, body, frame.owner)
         if frame.owner.contents is not None:
