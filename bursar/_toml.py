@@ -8,7 +8,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar._errors import ConfigError
 from bursar._events import UNITS
@@ -36,9 +36,13 @@ if TYPE_CHECKING:
 
 NAME: Final = "bursar.toml"
 VARIABLE: Final = "BURSAR_CONFIG"
-_LATER: Final = {"gate", "budget_store"}
-"""In the plan and not in this version: refused, so that nobody relies on a gate that is not there."""
-_WORKFLOW: Final = ("owner", "promise", "usd_per_run", "retries")
+_LATER: Final = {"budget_store"}
+"""In the plan and not in this version: refused, so that nobody relies on what is not there."""
+_WORKFLOW: Final = ("owner", "promise", "usd_per_run", "retries", "models")
+_GATE: Final = (
+    "tool", "effect", "model", "top", "ask", "deny", "ask_above_usd", "ask_above_share", "deny_above_usd", "approver",
+    "timeout", "count_wait",
+)  # fmt: skip
 _RETRIES: Final = {"attempts": parse_count, "usd": parse_usd, "max_retry_after": parse_seconds}
 _PRICE: Final = ("model", "provider", "tier", "from", "until", "discount", "factor")
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -150,6 +154,9 @@ def read_workflows(file: File) -> dict[str, dict[str, Any]]:
         if "usd_per_run" in kept:
             file.checked(path, "usd_per_run", kept["usd_per_run"], parse_usd)
             kept["usd_per_run"] = str(kept["usd_per_run"])
+        models = kept.get("models", ["any"])
+        if not isinstance(models, list) or not models or not all(isinstance(name, str) and name for name in models):
+            raise file.error(path, "models", f"models = {models!r} is a list of names of models")
         if "retries" in kept:
             _check_retries(file, path, kept["retries"])
         found[name] = kept
@@ -168,6 +175,26 @@ def read_tools(file: File) -> tuple[ToolRule, ...]:
             raise file.error(path, "effect", f"effect = {effect!r} is none of {', '.join(EFFECTS)}")
         nusd = file.checked(path, "usd", table["usd"], parse_tool_fee) if "usd" in table else None
         found.append(ToolRule(pattern, nusd, effect))
+    return tuple(found)
+
+
+class GateSpec(NamedTuple):
+    """A gate as the file has it: what `CostGate` is given, and where it stands."""
+
+    given: dict[str, Any]
+    origin: str
+
+
+def read_gates(file: File) -> tuple[GateSpec, ...]:
+    """All gates of the file: its tables `[[gate]]`. What is in them is checked when they are made."""
+    gates = file.content.get("gate", [])
+    if not isinstance(gates, list) or not all(isinstance(table, dict) for table in gates):
+        raise file.error((), "gate", "gates are a list: write [[gate]]")
+    found = []
+    for number, table in enumerate(gates):
+        path = ("gate", str(number))
+        file.check_keys(path, table, _GATE)
+        found.append(GateSpec(dict(table), f"{file.path}:{file.line(path)}"))
     return tuple(found)
 
 
