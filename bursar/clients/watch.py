@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bursar._events import ModelRequest
+    from bursar.clients.echoes import Echo
     from bursar.clients.growth import Growth
     from bursar.clients.wire import Listener
 
@@ -40,10 +41,11 @@ class Watch:
         orphan: Callable[[Callable[[], None]], None],
         hear: Callable[[Any], None] | None = None,
         growth: Growth | None = None,
+        echo: Echo | None = None,
     ) -> None:
         self._request, self._done, self._now_us = request, done, now_us
         self._request_id, self._hide_usage, self._orphan = request_id, hide_usage, orphan
-        self._hear, self._growth = hear, growth
+        self._hear, self._growth, self._echo = hear, growth, echo
         self._started_us = started_us
         self._ttft_us: int | None = None
         self._handed_us: int | None = None
@@ -68,17 +70,21 @@ class Watch:
 
     @property
     def short(self) -> bool:
-        """Whether more has come than is held: then `grow` (`agrow`) is to be called before the caller gets it."""
-        return self._growth is not None and self._growth.short
+        """Whether it cannot just go on: then `grow` (`agrow`) is to be called before the caller gets what came."""
+        return (self._growth is not None and self._growth.short) or (self._echo is not None and self._echo.loud)
 
     def grow(self) -> None:
-        """Hold more. Raises `BudgetExceeded`: the stream is to be closed then."""
-        if self._growth is not None:
+        """Hold more. Raises `BudgetExceeded`, or `LoopDetected` for what repeats itself: it is to be closed then."""
+        if self._echo is not None and self._echo.loud:
+            self._echo.cut()
+        if self._growth is not None and self._growth.short:
             self._growth.grow()
 
     async def agrow(self) -> None:
         """As `grow`, on an event loop."""
-        if self._growth is not None:
+        if self._echo is not None and self._echo.loud:
+            await self._echo.acut()
+        if self._growth is not None and self._growth.short:
             await self._growth.agrow()
 
     def take_whole(self, body: dict[str, Any]) -> None:
@@ -172,8 +178,10 @@ class Watch:
         unread = self._callers_us * UNREAD_TOKENS_S // 1_000_000
         return ceil(seen * factor) + max(0, ceil(largest * factor) - CHUNK_TOKENS) + unread
 
-    def _say(self, text: Any) -> None:
+    def _say(self, text: Any, *, words: bool = True) -> None:
         if isinstance(text, str) and text:
+            if self._echo is not None and words:
+                self._echo.said(text)
             if self._ttft_us is None:
                 self._ttft_us = self._now_us() - self._started_us
             self._pieces.append(text)
@@ -194,7 +202,8 @@ class Watch:
         kind = get(event, "type")
         if kind == "content_block_delta":
             delta = get(event, "delta")
-            self._say(get(delta, "text") or get(delta, "partial_json") or get(delta, "thinking"))
+            self._say(get(delta, "text") or get(delta, "thinking"))
+            self._say(get(delta, "partial_json"), words=False)
             self._asked.add(get(event, "index"), get(delta, "partial_json"))
         elif kind == "message_start":
             message = get(event, "message")
@@ -248,7 +257,7 @@ class Watch:
                 self._calls += 1
                 self._asked.begin(key, get(function, "name"), get(call, "id"))
             self._asked.add(key, get(function, "arguments"))
-            self._say(get(function, "arguments"))
+            self._say(get(function, "arguments"), words=False)
         reason = get(choice, "finish_reason")
         if reason is not None:
             self._body["choices"] = [{"finish_reason": reason}]
@@ -268,7 +277,7 @@ class Watch:
         elif kind == "error":
             self._body["status"] = "failed"
         elif isinstance(kind, str) and kind.endswith(".delta"):
-            self._say(get(event, "delta"))
+            self._say(get(event, "delta"), words="arguments" not in kind)
 
     def _merge(self, usage: Any) -> None:
         # Cumulative, not additive: a later figure replaces an earlier one, a missing one does not.
