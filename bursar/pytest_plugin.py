@@ -4,7 +4,7 @@
     def test_triage(client): ...
 
 A marked test runs inside a run of its own: a call that does not fit is refused before it is sent, and the test fails,
-also where it catches that. `--bursar-spend` measures the others too. Nothing of bursar is loaded before a test needs it.
+also where it catches that. `--bursar-spend` measures the others too. Nothing of bursar is loaded before it is needed.
 """
 
 from __future__ import annotations
