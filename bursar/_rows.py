@@ -243,3 +243,26 @@ class Turn(NamedTuple):
     output_tokens: int
     input_nusd: int
     nusd: int | None
+
+
+class Facts(NamedTuple):
+    """What was seen of a workflow in a period. Attempts where nothing else is said; costs in nano-dollars.
+
+    run_nusd: of each run that has ended and has a price. looped: runs in which a loop was spoken to.
+    unattributed, everything: of the whole ledger in that time. measured: means of the last seven days.
+    """
+
+    calls: int
+    unpriced: int
+    unmeasured: int
+    unversioned: int
+    retries: int
+    models: tuple[str, ...]
+    owners: tuple[str, ...]
+    runs: int
+    run_nusd: tuple[int, ...]
+    looped: int
+    overspent: int
+    unattributed: int
+    everything: int
+    measured: tuple[tuple[str, int], ...]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
+from bursar.cli.accepted import standing
 from bursar.cli.console import fail, output, safe, text_table
 from bursar.cli.ledger_option import LedgerOption, ledger_path
 
@@ -62,7 +63,7 @@ def explain_command(
     if not old and not new:
         fail(f"{path} has no model call of {before.name} nor of {after.name}")
     found = explain(old, new)
-    told = _told(found, before, after, old)
+    told = _told(found, before, after, old, path)
     unpriced = sum(row.unpriced for row in new)
     if json:
         import orjson
@@ -109,7 +110,7 @@ def _mix(side: _Side) -> list[MixRow]:
 
 
 def _told(
-    found: Explanation, before: _Side, after: _Side, old: list[MixRow]
+    found: Explanation, before: _Side, after: _Side, old: list[MixRow], ledger: Path
 ) -> list[tuple[Cause, str | None, str | None]]:
     """Each cause with the run that shows it best, and the line that would stop it."""
     from bursar.reports.changes import GONE, cost_of
@@ -117,13 +118,15 @@ def _told(
     from bursar.tracing.changes import Changes
 
     told = []
+    accepted = standing(ledger)
     with Changes(before.ledger) as earlier, Changes(after.ledger) as later:
         for cause in found.causes:
             reader, part = (earlier, before.part) if cause.factor == GONE else (later, after.part)
             run = reader.telling_run(part, cause.workflow, cause.factor)
             spent = cost_of(row for row in old if row.workflow == cause.workflow)
             day_nusd = round(spent / before.days) if before.days else spent
-            told.append((cause, run, remedy(cause, day_nusd or cause.nusd)))
+            line = remedy(cause, day_nusd or cause.nusd)
+            told.append((cause, run, accepted.get(cause.workflow, line) if cause.nusd > 0 else line))
     return told
 
 
@@ -159,7 +162,7 @@ def _show(
         if run is not None:
             output(f"  shown best by: bursar trace {run}")
         if line is not None:
-            output(f"  would stop it: {safe(line, 200)}")
+            output(f"  {'' if line.startswith('accepted ') else 'would stop it: '}{safe(line, 200)}")
 
 
 def _plain(
