@@ -193,7 +193,6 @@ class Ledger:
                 self._forget(database)
                 database = self._open()
                 database.transact(lambda run: self._insert(run, record, posting), wait=wait)
-            database.wrote()
         except _busy():
             if not wait:
                 return False
