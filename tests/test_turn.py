@@ -82,6 +82,6 @@ def test_nobody_holds_back_for_long_for_one_who_has_died(ledger: Path) -> None:
 
 def test_a_lock_that_cannot_be_made_is_named(ledger: Path) -> None:
     """A link or a directory in its place is not followed."""
-    Path(f"{ledger}.lock").symlink_to("elsewhere")
+    ledger.with_name("ledger.db.lock").symlink_to("elsewhere")
     with pytest.raises(LedgerError, match=r"ledger\.db\.lock"):
         Turn(ledger)
