@@ -153,6 +153,7 @@ def run_frame(
     base.gates = _gates(guards, owner, base.gates)
     # Budgets add up; of loop guards and windows the innermost holds.
     base.loops, base.context = _loops(guards) or base.loops, _context(guards) or base.context
+    base.judged = None
     frame = narrow(base, added, lenient=default)
     # The run's own `final` draws on whatever any of its budgets has set aside.
     first.reserves = tuple(reserve for _, account in added for reserve in account.reserves)

@@ -23,13 +23,14 @@ from bursar._config import Settings, parse_age, read_settings
 from bursar._drive import Desk
 from bursar._earlier import Earlier
 from bursar._gates import rules_of_file
+from bursar.db import default_ledger_path
 from bursar.pricing.estimate import Estimator
 from bursar.pricing.shelf import price_list
 from bursar.stores.memory import MemoryStore
 from bursar.stores.sqlite import SqliteStore
 from bursar.stores.tiers import Tiers
 from bursar.tracing.content import Contents, expire
-from bursar.tracing.ledger import Ledger, default_ledger_path
+from bursar.tracing.ledger import Ledger
 from bursar.tracing.orders import Orders
 from bursar.tracing.recorder import Recorder, check_trace, listener_of
 

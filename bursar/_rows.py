@@ -121,7 +121,7 @@ class ToolRow(NamedTuple):
 
 
 class VerdictRow(NamedTuple):
-    """What a guard said to an operation of a run; the last four are of loops, see `Verdict`."""
+    """What a guard said to an operation of a run; the last five are of loops and cuts, see `Verdict`."""
 
     op_id: str
     run_id: str | None
@@ -140,6 +140,7 @@ class VerdictRow(NamedTuple):
     onset: int | None = None
     tokens: int | None = None
     nusd: int | None = None
+    pays_after: int | None = None
 
 
 class RunRow(NamedTuple):
@@ -231,3 +232,14 @@ class SessionCost(NamedTuple):
     session: str
     nusd: int
     calls: int
+
+
+class Turn(NamedTuple):
+    """One call of a session: its tokens, and nano-dollars (`nusd` None: unknown)."""
+
+    ts_us: int
+    input_tokens: int
+    cache_read_tokens: int
+    output_tokens: int
+    input_nusd: int
+    nusd: int | None

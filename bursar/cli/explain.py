@@ -134,13 +134,13 @@ def _show(
     after: _Side,
     unpriced: int,
 ) -> None:
-    from bursar._money import show_usd
+    from bursar._money import show_change, show_usd
 
     change = found.after_nusd - found.before_nusd
     times = f", x{_number(found.after_nusd / found.before_nusd)}" if found.before_nusd and found.after_nusd else ""
     output(
         f"{safe(after.name)} against {safe(before.name)}: {show_usd(found.before_nusd)} to "
-        f"{show_usd(found.after_nusd)} ({_signed(change)}{times})"
+        f"{show_usd(found.after_nusd)} ({show_change(change)}{times})"
     )
     if unpriced:
         output(f"{unpriced:,} calls have no price and are not in this: bursar report says of whom")
@@ -148,7 +148,7 @@ def _show(
         output("nothing changed")
         return
     rows = [
-        [f"{safe(cause.workflow, 30)} · {cause.factor}", _signed(cause.nusd), _times(cause), _values(cause)]
+        [f"{safe(cause.workflow, 30)} · {cause.factor}", show_change(cause.nusd), _times(cause), _values(cause)]
         for cause, _, _ in told
     ]
     text_table(["cause", "dollars", "times", "from - to"], rows)
@@ -191,9 +191,3 @@ def _values(cause: Cause) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
-
-
-def _signed(nusd: int) -> str:
-    from bursar._money import show_usd
-
-    return f"+{show_usd(nusd)}" if nusd >= 0 else f"-{show_usd(-nusd)}"

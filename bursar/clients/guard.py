@@ -28,6 +28,7 @@ from bursar.clients.loops import look
 from bursar.clients.notes import with_notes
 from bursar.clients.receipts import keep
 from bursar.clients.requests import without_tool_use
+from bursar.clients.stored_calls import note_stored
 from bursar.clients.watch import Watch
 from bursar.clients.windows import plan, take_plan
 from bursar.clients.words import Heard, asked, said
@@ -84,11 +85,7 @@ class Guard:
             claim(request.model)
         frame = self._frame(inside)
         frame.owner.adopt()
-        looked = None
-        if frame.loops is not None and read is not None:
-            now_us = frame.owner.world.clock.monotonic_us()
-            looked = look(frame.loops, request, body, frame.run, now_us, observe_only=frame.observe)
-        changed = None if looked is None or frame.observe else _changed(request.api, body, looked)
+        looked, changed = _looked(request, body, frame, readable=read is not None)
         if frame.gates is not None and read is not None:
             changed = frozen(body if changed is None else changed)
         if changed is not None and read is not None:
@@ -110,7 +107,9 @@ class Guard:
             call.asked = None
         if looked is not None and frame.loops is not None:
             frame.loops.ask(call.op_id, looked.conversation)
-        _trim(call, body, read, frame.owner)
+        if frame.judged is not None:
+            frame.judged.mark(call)
+        _trim(call, body, read, frame)
         prepare(call, frame)
         if frame.gates is not None:
             gate(call, body)
@@ -159,7 +158,7 @@ class Guard:
 
     def close(self, call: Call, attempt: Attempt, answer: Answer, heard: Heard | None = None) -> None:
         """Charge and record an attempt before returning. A defect of ours becomes a warning, not the caller's."""
-        owner = _answered(call)
+        owner = _answered(call, answer)
         try:
             if call.request.deferred is not None:
                 answer = presumed(answer)
@@ -177,7 +176,7 @@ class Guard:
 
     async def aclose(self, call: Call, attempt: Attempt, answer: Answer) -> None:
         """As `close`, without blocking an event loop; cancelled, it charges and records before it is gone."""
-        owner = _answered(call)
+        owner = _answered(call, answer)
         try:
             if call.request.deferred is not None:
                 answer = presumed(answer)
@@ -265,6 +264,18 @@ class Guard:
         return self._own
 
 
+def _looked(request: ModelRequest, body: Any, frame: ScopedFrame, *, readable: bool) -> tuple[Look | None, Any]:
+    """What the loop guard says of a request, and the body that it makes of it; None where it changes nothing."""
+    if frame.judged is not None and frame.judged.looked:
+        # The messages were changed where they were looked at.
+        return frame.judged.take_look(), None
+    if frame.loops is None or not readable:
+        return None, None
+    now_us = frame.owner.world.clock.wall_us()
+    found = look(frame.loops, request, body, frame.run, now_us, observe_only=frame.observe)
+    return found, None if found is None or frame.observe else _changed(request.api, body, found)
+
+
 def _changed(api: str, body: Any, looked: Look) -> Any:
     if not looked.conversation.notes and not looked.last:
         return None
@@ -272,9 +283,11 @@ def _changed(api: str, body: Any, looked: Look) -> Any:
     return without_tool_use(api, noted) if looked.last else noted
 
 
-def _trim(call: Call, body: Any, read: Callable[[Any], ModelRequest] | None, owner: Process) -> None:
+def _trim(call: Call, body: Any, read: Callable[[Any], ModelRequest] | None, frame: ScopedFrame) -> None:
+    if frame.judged is not None and frame.judged.cut:
+        return
     if read is not None:
-        plan(call, body, read, owner)
+        plan(call, body, read, frame.owner)
     if call.loops is not None and call.forgotten:
         with call.loops.conversation.lock:
             # Reading again what the model no longer sees is fair.
@@ -310,8 +323,9 @@ def _say(attempt: Attempt, error: Exception) -> None:
     )
 
 
-def _answered(call: Call) -> Process:
+def _answered(call: Call, answer: Answer) -> Process:
     owner = owner_of(call)
     if call.loops is not None:
-        call.loops.conversation.answered_us = owner.world.clock.monotonic_us()
+        call.loops.conversation.answered_us = owner.world.clock.wall_us()
+        note_stored(call, answer)
     return owner
