@@ -72,7 +72,8 @@ def pass_tool_gates(step: ToolStep, world: World) -> Generator[Effect, Any, None
     gates = step.frame.gates
     if gates is None or step.gate is None or not gates.of("tool"):
         return
-    need = Amounts(nusd=step.nusd or 0, tool_calls=0 if step.counted else 1)
+    # What the answer that asked for it was charged needs no room any more.
+    need = Amounts() if step.counted else Amounts(nusd=step.nusd or 0, tool_calls=1)
     sure = "no price is known of it" if step.nusd is None else "its declared price"
     while True:
         rooms: tuple[Room, ...] = (yield Peek(step.path, None)) if step.path else ()

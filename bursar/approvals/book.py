@@ -161,6 +161,13 @@ class Book:
         found = self._database().execute(f"SELECT {_ROW} FROM approval WHERE id = ?", (number,))
         return Row(*found[0]) if found else None
 
+    def like(self, beginning: str) -> list[Row]:
+        """The questions whose ids begin so."""
+        found = self._database().execute(
+            f"SELECT {_ROW} FROM approval WHERE id >= ? AND id < ?", (beginning, beginning + "~")
+        )
+        return [Row(*values) for values in found]
+
     def at(self, place: str) -> Row | None:
         """The newest question that was asked at a place of a graph."""
         found = self._database().execute(

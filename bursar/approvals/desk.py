@@ -21,6 +21,8 @@ from bursar.approvals.approver import UnableError
 from bursar.approvals.book import Book, Row
 from bursar.approvals.function import Function, named
 from bursar.approvals.inbox import Inbox
+from bursar.approvals.interrupt import Interrupt, place_of
+from bursar.approvals.terminal import Terminal
 from bursar.approvals.watch import Watcher
 from bursar.tracing.ledger import failures
 
@@ -141,15 +143,23 @@ class ApprovalDesk:
             return Decision("approved", grant.why, grant.by_whom, "grant", grant_id=grant.id, scope=grant.scope)
         chain = question.approvers or (Step("terminal"),)
         left_us = DEFAULT_US if question.timeout_us is None else question.timeout_us
-        row: Row = yield partial(self._open, question, chain, left_us)
+        place = self._place(question, chain)
+        known: Row | None = (yield partial(self.book.at, place)) if place is not None else None
+        if known is not None and known.state != "asked":
+            # The node has run before: what was said then holds.
+            return (yield from self._concluded(known, question, known))
+        row: Row = known or (yield partial(self._open, question, chain, left_us, place))
         troubles: list[str] = []
         answered = False
         for step in chain:
             most_us = left_us if step.most_us is None else min(step.most_us, left_us)
             try:
-                approver = self._approver(step)
+                approver = self._approver(step, fresh=known is None)
                 _check_wait(approver, may_wait=may_wait)
-                yield partial(self.book.show, row.id, approver.name, self.book.now_us() + most_us)
+                if approver.waits or known is None:
+                    lasts = approver.waits or question.timeout_us is not None
+                    until_us = self.book.now_us() + most_us if lasts else None
+                    yield partial(self.book.show, row.id, approver.name, until_us)
                 began_us = CLOCK.monotonic_us()
                 reply: Reply | None = yield _Put(approver, row, question, most_us)
             except UnableError as error:
@@ -183,10 +193,19 @@ class ApprovalDesk:
             state, reason, row.by_whom, row.via, row.id, None, row.scope or "once", row.edited, wait_us
         )  # fmt: skip
 
-    def _open(self, question: Question, chain: tuple[Step, ...], left_us: int) -> Row:
+    def _place(self, question: Question, chain: tuple[Step, ...]) -> str | None:
+        if not any(step.who == "interrupt" for step in chain):
+            return None
+        try:
+            return self.bind("place", question.binding, place_of().encode("utf-8", "surrogatepass"))
+        except UnableError:
+            return None
+
+    def _open(self, question: Question, chain: tuple[Step, ...], left_us: int, place: str | None) -> Row:
         user = None if question.user is None else self._ledger.hash_of(question.user)
         first = _name(chain[0])
-        row = self.book.open(question, until_us=self.book.now_us() + left_us, asking=first, user_hash=user)
+        until_us = self.book.now_us() + left_us
+        row = self.book.open(question, until_us=until_us, asking=first, user_hash=user, place=place)
         if row.rules not in self._said:
             self._notice(row)
         return row
@@ -209,9 +228,14 @@ class ApprovalDesk:
             stacklevel=2,
         )
 
-    def _approver(self, step: Step) -> Approver:
+    def _approver(self, step: Step, *, fresh: bool) -> Approver:
         if not isinstance(step.who, str):
             return Function(step.who)
+        if step.who == "interrupt":
+            place_of()
+            return Interrupt(self.book, fresh=fresh)
+        if step.who == "terminal":
+            return Terminal(self.book)
         if step.who == "inbox":
             return Inbox(self._watcher)
         return named(step.who)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import inspect
 import json
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +36,42 @@ def gated(given: Mapping[str, Any]) -> Gated:
         return written.data.decode(), written.whole
 
     return Gated(lambda: canonical(given, nodes=_NODES, text=_TEXT).data, shown, given)
+
+
+class Outer:
+    """A tool call that a framework's adapter lets pass: the decorated function in it is the same call, once."""
+
+    __slots__ = ("_gate", "_name", "_open", "_token")
+
+    def __init__(self, name: str, gate: Gated) -> None:
+        self._name, self._gate, self._open = name, gate, True
+        self._token = _outer.set(self)
+
+    def close(self) -> None:
+        """It is over, or is not made."""
+        self._open = False
+
+    def take(self, name: str, given: Mapping[str, Any]) -> Gated | None:
+        """How it stands before its gates, for a call of this name that has at least its arguments."""
+        said = self._gate.arguments or {}
+        same = name == self._name and all(key in given and _same(value, given[key]) for key, value in said.items())
+        if not self._open or not same:
+            return None
+        self._open = False
+        return self._gate
+
+
+_outer: contextvars.ContextVar[Outer | None] = contextvars.ContextVar("bursar_outer_tool", default=None)
+
+
+def standing(name: str, given: Mapping[str, Any]) -> Gated:
+    """How a call stands before its gates: as the adapter round it has left it, else at the beginning."""
+    outer = _outer.get()
+    return (None if outer is None else outer.take(name, given)) or gated(given)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return canonical(one, nodes=_NODES, text=_TEXT) == canonical(other, nodes=_NODES, text=_TEXT)
 
 
 def edited(fn: Callable[..., Any], step: ToolStep, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ from bursar._process import process
 from bursar._scoped import ScopedFrame, scoped_frame
 from bursar._tool_flow import close_tool, open_tool
 from bursar._tools import EFFECTS, ToolSpec, declared, parse_tool_fee, rule_for
-from bursar.callbacks.gated_tools import MORE, SELF, edited, gated, refusal
+from bursar.callbacks.gated_tools import MORE, SELF, edited, refusal, standing
 from bursar.callbacks.tool_loops import RefusedError, aapproved, approved, concluded, judge
 from bursar.clients.doors import go_without, owner_of, prepare
 from bursar.tracing.content import LONGEST_TEXT, Contents, Part
@@ -208,7 +208,7 @@ def _begin(made: _Tool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolSt
         step.given = written.data.decode()
     prepare(step, frame)
     if frame.gates is not None:
-        step.gate = gated(given)
+        step.gate = standing(spec.name, given)
     return step
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bursar.cli import (
+    approvals,
     demo,
     doctor,
     explain,
@@ -47,6 +48,7 @@ for command in (
     reconcile,
     ready,
     limits,
+    approvals,
     doctor,
     forget,
 ):

@@ -32,7 +32,7 @@ class CostGate:
     """Ask somebody, or refuse, before a call of a model or a tool is made.
 
     Which calls: `tool` (a pattern of names, "wire_*"), `effect` ("read", "idempotent", "write" or "poll", or several),
-    `model` (a pattern, or "top" for the upper third of the vendor's prices; `top` names other patterns for that),
+    `model` (a pattern, or "top" for the upper half of the vendor's prices; `top` names other patterns for that),
     `when` (a function of a tool's arguments as a dict; what it raises counts as yes). Without any of them all calls.
 
     What about them: `ask_above_usd` asks where a call will probably cost more, `ask_above_share` ("25%") where that is

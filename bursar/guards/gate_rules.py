@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bursar._questions import Step
 
 TOP: Final = "top"
-"""In place of a model's name: those in the upper third of their vendor's prices."""
+"""In place of a model's name: those in the upper half of their vendor's prices."""
 
 
 class Subject(NamedTuple):

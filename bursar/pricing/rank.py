@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 def is_top(prices: PriceList, provider: str, model: str, day: date) -> bool:
-    """Whether a model's output costs as much as the upper third of its vendor's prices; False where none is known.
+    """Whether a model's output costs as much as the upper half of its vendor's prices; False where none is known.
 
-    The prices are ranked, not the models: ten cheap ones at one price are one price.
+    The prices are ranked, not the models: ten cheap ones at one price are one price. A vendor keeps old models on the
+    list at their old prices, so that of today's models only the dearest are in the upper half.
     """
     card = prices.card(provider, model, day=day)
     least = _least(prices, provider, day)
@@ -27,4 +28,4 @@ def is_top(prices: PriceList, provider: str, model: str, day: date) -> bool:
 def _least(prices: PriceList, provider: str, day: date) -> int | None:
     cards = [prices.card(provider, name, day=day) for _, name in known_models(provider)]
     levels = sorted({card.base.output for card in cards if card is not None and card.base.output})
-    return levels[-(-2 * len(levels) // 3)] if levels and len(levels) > 1 else None
+    return levels[len(levels) // 2] if len(levels) > 1 else None
