@@ -23,6 +23,7 @@ from bursar.cli import (
     sessions,
     statusline,
     trace,
+    whatif,
 )
 from bursar.cli.console import complain
 
@@ -45,6 +46,7 @@ for command in (
     prices,
     imports,
     reconcile,
+    whatif,
     ready,
     limits,
     doctor,
