@@ -5,7 +5,10 @@ Units as in `_records.py`: `_us` microseconds, `_nusd` nano-dollars, None for wh
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from bursar._events import Usage
 
 
 class SpendRow(NamedTuple):
@@ -266,3 +269,18 @@ class Facts(NamedTuple):
     unattributed: int
     everything: int
     measured: tuple[tuple[str, int], ...]
+
+
+class Used(NamedTuple):
+    """What one attempt used, and under which of its model's prices; `calls` is more than 1 where it is a sum."""
+
+    workflow: str
+    provider: str
+    model: str
+    tier: str | None
+    speed: str | None
+    region: str | None
+    promise: str | None
+    calls: int
+    nusd: int | None
+    usage: Usage

@@ -24,6 +24,7 @@ from bursar.cli import (
     sessions,
     statusline,
     trace,
+    whatif,
 )
 from bursar.cli.console import complain
 
@@ -46,6 +47,7 @@ for command in (
     prices,
     imports,
     reconcile,
+    whatif,
     ready,
     limits,
     approvals,
