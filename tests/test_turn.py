@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -83,6 +82,6 @@ def test_nobody_holds_back_for_long_for_one_who_has_died(ledger: Path) -> None:
 
 def test_a_lock_that_cannot_be_made_is_named(ledger: Path) -> None:
     """A link or a directory in its place is not followed."""
-    os.symlink("elsewhere", f"{ledger}.lock")
+    ledger.with_name("ledger.db.lock").symlink_to("elsewhere")
     with pytest.raises(LedgerError, match=r"ledger\.db\.lock"):
         Turn(ledger)
