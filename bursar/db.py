@@ -33,8 +33,10 @@ FROM pragma_application_id, pragma_user_version
 """
 _PATIENCE_S: Final = 0.002
 """How long one who must not wait waits for another thread of this process."""
-_RESTART_MS: Final = 20
-"""How long a checkpoint waits for readers and writers before it leaves the log's end for the next time."""
+_RESTART_S: Final = 0.25
+"""How long a checkpoint waits for its turn before it leaves the log's end for the next time."""
+_READERS_MS: Final = 20
+"""How long it then keeps writers waiting for readers."""
 _CLOSE_WAIT_S: Final = 0.25
 """How long `close` waits for a checkpoint that is under way; it may end after us, on a connection of its own."""
 _FORK_WAIT_S: Final = 1.0
@@ -357,21 +359,32 @@ def _checkpoint(path: Path) -> None:
     import apsw
 
     try:
+        turn = Turn(path)
+    except LedgerError:
+        return
+    try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.execute("PRAGMA wal_autocheckpoint=0")
             # A connection that has read nothing does not know of the log, and would checkpoint nothing.
             connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1")
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            # The bulk is done without keeping a writer out; what came meanwhile is done with, so that the log begins
-            # anew: under a steady writer it would only grow.
-            connection.set_busy_timeout(_RESTART_MS)
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            # The bulk is done without keeping a writer out; what came meanwhile is done in our turn, so that the log
+            # begins anew: under a steady writer it would only grow.
+            if turn.take(_RESTART_S):
+                connection.set_busy_timeout(_READERS_MS)
+                try:
+                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+                finally:
+                    # Not by closing alone: a child that was forked just now would keep it.
+                    turn.give()
         finally:
             connection.close()
     except apsw.Error:
         # The next thousand transactions ask again.
         return
+    finally:
+        turn.close()
 
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
