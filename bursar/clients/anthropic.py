@@ -167,10 +167,25 @@ class GuardMiddleware(anthropic.Middleware):
 
 def guarded(client: Any, guard: Guard) -> Any:
     """A copy of the client that carries the guard, innermost so that it sees what is really sent."""
-    bare = client.with_options(middleware=[m for m in client.middleware if not isinstance(m, GuardMiddleware)])
+    others = [m for m in client.middleware if not isinstance(m, GuardMiddleware)]
+    # The class's own way: that of a client which carries a guard puts it back.
+    bare = type(client).with_options(client, middleware=others)
     for carried in client.middleware:
         guard = guard.over(carried.guard) if isinstance(carried, GuardMiddleware) else guard
-    return bare.with_options(middleware=[*bare.middleware, GuardMiddleware(guard, bare)])
+    return _carry(bare.with_options(middleware=[*bare.middleware, GuardMiddleware(guard, bare)]), guard)
+
+
+def _carry(client: Any, guard: Guard) -> Any:
+    # A copy that is given other middlewares loses ours: it is put back.
+    copy = client.copy
+
+    def again(**options: Any) -> Any:
+        made = copy(**options)
+        kept = any(isinstance(each, GuardMiddleware) for each in made.middleware)
+        return _carry(made, guard) if kept else guarded(made, guard)
+
+    client.copy = client.with_options = again
+    return client
 
 
 def _apart(request: APIRequest, body: dict[str, Any]) -> APIRequest:
