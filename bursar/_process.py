@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bursar._asks import Asks
 from bursar._call import World
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bursar._ports import Store
+
+
+_KEEP_US: Final = 1_000_000
 
 
 class Process:
@@ -65,12 +68,20 @@ class Process:
             expire(self.ledger)
         self.asks, self.fingerprints = Asks(), Fingerprints(self.ledger.key)
         self.forked = self.ended = False
+        self._kept_us = -_KEEP_US
         self.orphans: deque[Callable[[], Any]] = deque()
 
     def adopt(self) -> None:
         """Conclude what the garbage collector found abandoned (it cannot: it may run inside any lock)."""
         while self.orphans:
             self.orphans.popleft()()
+
+    def keep_learned(self) -> None:
+        """Keep what was learned, at most once a second: short runs learn little, and each write is a commit."""
+        now_us = self.world.clock.monotonic_us()
+        if now_us >= self._kept_us + _KEEP_US:
+            self._kept_us = now_us
+            self.ledger.save_calibration(self.world.estimator.dump())
 
     def close(self) -> None:
         """Keep what was learned and close ledger and trace log."""
