@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from bursar._ports import (
+    Ask,
     Busy,
     Held,
     Join,
@@ -63,7 +64,9 @@ class Desk(NamedTuple):
     hurried: Store
 
 
-def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int | None] | None = None) -> T:
+def drive(  # noqa: C901, PLR0912 - a branch for each kind of effect
+    flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int | None] | None = None
+) -> T:
     """Run a flow, blocking where it waits. On an event loop's own thread it never waits: that could deadlock."""
     owner = owner_id()
     ticket: ThreadTicket | None = None
@@ -93,6 +96,8 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
             elif isinstance(effect, Sleep):
                 time.sleep(effect.seconds)
                 reply = None
+            elif isinstance(effect, Ask):
+                reply = effect.asker.ask(effect.question, may_wait=not _on_event_loop())
             else:
                 reply = count() if count else None
     except StopIteration as end:
@@ -103,7 +108,7 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
         _clear(desk, ticket, held)
 
 
-async def adrive(  # noqa: C901, PLR0912 - a branch for each kind of effect
+async def adrive(  # noqa: C901, PLR0912, PLR0915 - a branch for each kind of effect
     flow: Generator[Effect, Any, T],
     desk: Desk,
     count: Callable[[], Awaitable[int | None]] | None = None,
@@ -155,6 +160,8 @@ async def adrive(  # noqa: C901, PLR0912 - a branch for each kind of effect
             elif isinstance(effect, Sleep):
                 await asyncio.sleep(effect.seconds)
                 reply = None
+            elif isinstance(effect, Ask):
+                reply = await effect.asker.aask(effect.question)
             else:
                 reply = await count() if count else None
     except StopIteration as end:

@@ -16,6 +16,7 @@ from bursar._admission import Admission, admit, estimate_of, refuse_unpriced
 from bursar._call import Attempt
 from bursar._charge import charge, context_of, place_of, record_of
 from bursar._events import NOTHING, Amounts, UsageSource
+from bursar._gating import pass_gates
 from bursar._growth import beyond
 from bursar._notices import pass_soft_limits, speak
 from bursar._ports import Denied, Limit, Posted, Posting, Release, Reserve, Sent, Settle, Write
@@ -76,6 +77,9 @@ def _open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
         card = world.prices.card(request.provider, request.model, context=standard, day=clock.today())
     wish = Admission(call, f"{call.op_id}/{call.attempts}", card, world, began_us, estimate_of(call, card, world))
     yield from refuse_retry(call, wish.estimate, world)
+    if frame.gates is not None and (yield from pass_gates(call, wish.estimate, world)):
+        # Somebody was asked: by now it may cost something else.
+        return (yield from _open(call, world))
     for reserve in () if frame.observe else frame.reserves:
         limits = reserve.resize(wish.estimate.demand, hard=frame.hard)
         if limits is not None:

@@ -16,6 +16,7 @@ from langchain_core.messages import AIMessage
 from bursar import _hook
 from bursar._errors import ConfigError, Stopped
 from bursar._frames import check_guards, make_who
+from bursar.callbacks.agent_gates import GatedCall, gate_request
 from bursar.callbacks.agent_loops import amade, check_tool, made
 from bursar.callbacks.agent_memory import AgentMemories, newest
 from bursar.callbacks.agent_nodes import MEMORY, AgentNode, agent_frame
@@ -140,7 +141,11 @@ class BursarMiddleware(AgentMiddleware[Any, Any, Any]):
         refused = None if check is None else check.refused()
         if refused is not None:
             return refused
-        return handler(request) if frame is None else made(request, handler)
+        with GatedCall(request, agent_frame(self._guard)) as gate:
+            gate.ask()
+            if gate.refused is not None:
+                return gate.refused
+            return handler(gate.request) if frame is None else made(gate.request, handler)
 
     async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """As `wrap_tool_call`."""
@@ -149,7 +154,11 @@ class BursarMiddleware(AgentMiddleware[Any, Any, Any]):
         refused = None if check is None else await check.arefused()
         if refused is not None:
             return refused
-        return await handler(request) if frame is None else await amade(request, handler)
+        with GatedCall(request, agent_frame(self._guard)) as gate:
+            await gate.aask()
+            if gate.refused is not None:
+                return gate.refused
+            return await handler(gate.request) if frame is None else await amade(gate.request, handler)
 
     def _judging(self, request: Any) -> ScopedFrame | None:
         """The frame of a tool call that the loop guard is to judge here, None where it is not."""
@@ -171,6 +180,7 @@ class BursarMiddleware(AgentMiddleware[Any, Any, Any]):
                 return handler(request)
             plain = guard()
             call = plain.begin(request_of_agent(request), inside=frame)
+            gate_request(call, request)
             attempt = plain.open(call)
             offer = Offer(plain, call, attempt)
             token = make(offer)
@@ -194,6 +204,7 @@ class BursarMiddleware(AgentMiddleware[Any, Any, Any]):
                 return await handler(request)
             plain = guard()
             call = plain.begin(request_of_agent(request), inside=frame)
+            gate_request(call, request)
             attempt = await plain.aopen(call)
             offer = Offer(plain, call, attempt)
             token = make(offer)

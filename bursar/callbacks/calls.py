@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import weakref
 from dataclasses import replace
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from bursar._drive import drive
@@ -21,9 +20,8 @@ from bursar._ports import Release
 from bursar._scoped import ScopedFrame, opened_frame
 from bursar.callbacks.answers import CACHED, abandoned, of_failure
 from bursar.callbacks.handler_guards import watched
+from bursar.callbacks.pieces import Pieces
 from bursar.clients.guard import Guard
-from bursar.pricing.estimate import COLD_FACTOR
-from bursar.pricing.tokens import COUNTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -73,7 +71,7 @@ class ModelCalling:
         self.loan: Loan | None = None
         self._growth: Any = None
         self._echo: Echo | None = None
-        self._pieces: list[str] = []
+        self._pieces = Pieces(frame.owner.world.clock.monotonic_us)
 
     def open(self) -> None:
         """Admit it here. Raises `Stopped`."""
@@ -123,7 +121,7 @@ class ModelCalling:
 
     def failed(self, error: BaseException) -> None:
         """Close it after an exception."""
-        self.end(of_failure(error, output_seen=self._seen() if self._pieces else None))
+        self.end(of_failure(error, output_seen=self._seen()))
 
     def abandoned(self) -> None:
         """Close it though nobody has said how it ended."""
@@ -176,10 +174,11 @@ class ModelCalling:
         assert isinstance(frame, ScopedFrame)
         return frame
 
-    def _seen(self) -> int:
-        provider = "" if self.call is None else self.call.request.provider
-        seen = COUNTER.measure("".join(self._pieces)).tokens
-        return ceil(seen * COLD_FACTOR.get(provider, 2.0))
+    def _seen(self) -> int | None:
+        # Hidden thinking is billed and never seen: only the bound is sure to cover it.
+        if not self._pieces or self.call is None or self.call.request.reasoning:
+            return None
+        return self._pieces.tokens(self.call.request.provider)
 
 
 def give_up(call: Call, attempt: Attempt) -> None:

@@ -27,6 +27,7 @@ from bursar.callbacks.offers import take
 from bursar.callbacks.requests import model_of, prompt_request, request_of
 from bursar.callbacks.roots import Root, roots
 from bursar.callbacks.tags import tagged, tags_of
+from bursar.callbacks.tool_starts import gate_end, gate_start
 from bursar.guards.budget import Budget
 
 if TYPE_CHECKING:
@@ -123,8 +124,13 @@ class BursarCallbackHandler(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Note a tool: an agent inside of it belongs to the same invocation."""
-        self._part(run_id, parent_run_id, metadata, kwargs.get("name"))
+        """Note a tool: an agent inside of it belongs to the same invocation. Raises `ApprovalDenied`."""
+        root = self._part(run_id, parent_run_id, metadata, kwargs.get("name"))
+        frame = scoped_frame() or (root.frame if root is not None else None)
+        if frame is not None and frame.gates is not None:
+            given = kwargs.get("inputs")
+            name = kwargs.get("name") or (serialized or {}).get("name") or "tool"
+            gate_start(str(name), given if isinstance(given, dict) else {"input": input_str}, run_id.int, frame)
 
     def on_retriever_start(
         self,
@@ -161,10 +167,12 @@ class BursarCallbackHandler(BaseCallbackHandler):
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget a tool."""
+        gate_end(run_id.int)
         self._part_end(run_id, None)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget a tool."""
+        gate_end(run_id.int)
         self._part_end(run_id, error)
 
     def on_retriever_end(self, documents: Sequence[Any], *, run_id: UUID, **kwargs: Any) -> None:

@@ -24,6 +24,7 @@ from bursar.clients.asked import marked
 from bursar.clients.deferred import in_bulk, ordered, presumed
 from bursar.clients.doors import go_without, owner_of, prepare
 from bursar.clients.echoes import Echo
+from bursar.clients.gates import frozen, gate
 from bursar.clients.growth import Growth
 from bursar.clients.loops import look
 from bursar.clients.notes import with_notes
@@ -88,6 +89,8 @@ class Guard:
         frame = self._frame(inside)
         frame.owner.adopt()
         looked, changed = _looked(request, body, frame, readable=read is not None)
+        if frame.gates is not None and read is not None:
+            changed = frozen(body if changed is None else changed)
         if changed is not None and read is not None:
             request, body = read(changed), changed
         step = frame.run.next_step() if frame.run is not None else 0
@@ -111,6 +114,8 @@ class Guard:
             frame.judged.mark(call)
         _trim(call, body, read, frame)
         prepare(call, frame)
+        if frame.gates is not None:
+            gate(call, body)
         if request.deferred == "batch":
             in_bulk(call, body, frame.owner)
         if frame.owner.contents is not None:

@@ -93,13 +93,6 @@ _DIMENSION_SQL: Final = _shared("dimension", _DIMENSION)
 _ENDING_SQL: Final = _shared("ending", _ENDING)
 
 
-def default_ledger_path() -> Path:
-    """Where the ledger lies when nobody says: the user's data directory."""
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("bursar")) / "ledger.db"
-
-
 class Ledger:
     """The writer of one ledger file. The file is opened at the first write; safe for threads."""
 
@@ -200,7 +193,6 @@ class Ledger:
                 self._forget(database)
                 database = self._open()
                 database.transact(lambda run: self._insert(run, record, posting), wait=wait)
-            database.wrote()
         except _busy():
             if not wait:
                 return False
