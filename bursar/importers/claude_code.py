@@ -52,7 +52,8 @@ def home() -> Path:
 
 def transcripts(folder: Path) -> list[Path]:
     """The transcripts below a folder, those that were written to last at the end: a copy comes after its original."""
-    return sorted(folder.rglob("*.jsonl"), key=lambda path: (path.stat().st_mtime_ns, str(path)))
+    files = [path for path in folder.rglob("*.jsonl") if path.is_file()]
+    return sorted(files, key=lambda path: (path.stat().st_mtime_ns, str(path)))
 
 
 def is_transcript(value: dict[str, Any]) -> bool:
