@@ -139,7 +139,8 @@ class LoopDetected(Stopped):
 
     Attributes: `kind` (what repeats, as in the verdicts), `streak` (how often in a row), `onset` (which tool call of
     the conversation was the first wasted one, from 0), `tokens` and `usd` (spent by the run since then; `usd` None
-    where a price is unknown).
+    where a price is unknown), `partial` (of a stream that said the same again and again and was cut: what had come of
+    it; `tokens` are then of what repeats, about; else None).
     """
 
     reason = "loop"
@@ -154,9 +155,11 @@ class LoopDetected(Stopped):
         tokens: int,
         usd: Decimal | None,
         run: Run | None = None,
+        partial: str | None = None,
     ) -> None:
         super().__init__(message, run=run)
         self.kind, self.streak, self.onset, self.tokens, self.usd = kind, streak, onset, tokens, usd
+        self.partial, self.sent = partial, partial is not None
 
 
 class ApprovalDenied(Stopped):

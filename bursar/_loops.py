@@ -34,8 +34,8 @@ class Conversation:
     `marks`: the messages that were read, as hashes. `notes`: after which result a note stands (the id of its call and
     the how manieth of that id), and its text. `waited_us` is time outside of model calls, `answered_us` when the last
     of them ended, by the clock of the wall: it may go on in another process. `run_id` is the run that is charged for
-    it, `base_tokens` and `base_nusd` what those before it were: it may go on in another run, too. `asked_last`: the
-    model was asked for its last answer.
+    it, `base_tokens` and `base_nusd` what those before it were: it may go on in another run, too. `spent_tokens` and
+    `spent_nusd` are of all of them, as last seen. `asked_last`: the model was asked for its last answer.
     """
 
     state: LoopState = field(default_factory=LoopState)
@@ -48,6 +48,8 @@ class Conversation:
     run_id: str | None = None
     base_tokens: int = 0
     base_nusd: int | None = 0
+    spent_tokens: int = 0
+    spent_nusd: int | None = 0
     asked_last: bool = False
 
     def dump(self) -> dict[str, Any]:
@@ -81,20 +83,23 @@ class Conversation:
     def spent(self, run: Run | None) -> Spent:
         """What has been spent on the conversation's runs, and what the run at hand may spend."""
         if run is None:
-            return Spent(self.state.tokens, self.state.nusd)
+            return Spent(self.spent_tokens, self.spent_nusd)
         settled, limits = run.spend.settled, run.limits
         nusd = None if run.unpriced else settled.nusd
         if self.run_id is None:
             self.run_id = run.id
         elif self.run_id != run.id:
             # What a run had spent elsewhere before it came here is none of this conversation's.
-            self.run_id, self.base_tokens = run.id, self.state.tokens - settled.tokens
-            self.base_nusd = None if nusd is None or self.state.nusd is None else self.state.nusd - nusd
-        total = None if nusd is None or self.base_nusd is None else self.base_nusd + nusd
-        return Spent(self.base_tokens + settled.tokens, total, limits.get("tokens"), limits.get("usd"))
+            self.run_id, self.base_tokens = run.id, self.spent_tokens - settled.tokens
+            self.base_nusd = None if nusd is None or self.spent_nusd is None else self.spent_nusd - nusd
+        self.spent_tokens = self.base_tokens + settled.tokens
+        self.spent_nusd = None if nusd is None or self.base_nusd is None else self.base_nusd + nusd
+        return Spent(self.spent_tokens, self.spent_nusd, limits.get("tokens"), limits.get("usd"))
 
 
-_PLAIN: Final = ("waited_us", "answered_us", "run_id", "base_tokens", "base_nusd", "asked_last")
+_PLAIN: Final = (
+    "waited_us", "answered_us", "run_id", "base_tokens", "base_nusd", "spent_tokens", "spent_nusd", "asked_last",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

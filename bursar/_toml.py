@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from bursar._accepted import parse_accepted
 from bursar._errors import ConfigError
 from bursar._events import UNITS
 from bursar._limits import LimitSpec
@@ -38,7 +39,7 @@ NAME: Final = "bursar.toml"
 VARIABLE: Final = "BURSAR_CONFIG"
 _LATER: Final = {"budget_store"}
 """In the plan and not in this version: refused, so that nobody relies on what is not there."""
-_WORKFLOW: Final = ("owner", "promise", "usd_per_run", "retries", "models")
+_WORKFLOW: Final = ("owner", "promise", "usd_per_run", "retries", "oncall", "models", "eval", "accepted")
 _GATE: Final = (
     "tool", "effect", "model", "top", "ask", "deny", "ask_above_usd", "ask_above_share", "deny_above_usd", "approver",
     "timeout", "count_wait",
@@ -144,21 +145,22 @@ def read_limits(file: File) -> tuple[LimitSpec, ...]:
 
 
 def read_workflows(file: File) -> dict[str, dict[str, Any]]:
-    """What `[workflow.x]` says beside limits: owner, promise, usd_per_run, retries."""
+    """What `[workflow.x]` says beside limits: who, what a run may cost, and what `bursar ready` looks for."""
     found = {}
     for path, name, table in file.tables("workflow"):
         kept: dict[str, Any] = {key: table[key] for key in _WORKFLOW if key in table}
-        for key in ("owner", "promise"):
+        for key in ("owner", "promise", "oncall", "eval"):
             if key in kept and not (isinstance(kept[key], str) and kept[key].strip()):
                 raise file.error(path, key, f"{key} = {kept[key]!r} is a text that is not empty")
         if "usd_per_run" in kept:
             file.checked(path, "usd_per_run", kept["usd_per_run"], parse_usd)
             kept["usd_per_run"] = str(kept["usd_per_run"])
-        models = kept.get("models", ["any"])
-        if not isinstance(models, list) or not models or not all(isinstance(name, str) and name for name in models):
-            raise file.error(path, "models", f"models = {models!r} is a list of names of models")
         if "retries" in kept:
             _check_retries(file, path, kept["retries"])
+        if "models" in kept:
+            file.checked(path, "models", kept["models"], _check_models)
+        if "accepted" in kept:
+            kept["accepted"] = file.checked(path, "accepted", kept["accepted"], parse_accepted)
         found[name] = kept
     return found
 
@@ -201,6 +203,11 @@ def read_gates(file: File) -> tuple[GateSpec, ...]:
 def quoted(name: str) -> str:
     """A name as a key of a table."""
     return name if _BARE.fullmatch(name) else json.dumps(name)
+
+
+def _check_models(value: object, shown: str) -> None:
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) and name for name in value):
+        raise ConfigError(f'{shown} = {str(value)[:60]!r} is a list of names, as in {shown} = ["gpt-4o"]')
 
 
 def _check_retries(file: File, path: tuple[str, ...], retries: object) -> None:

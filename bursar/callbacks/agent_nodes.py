@@ -109,5 +109,6 @@ class AgentNode:
         update: dict[str, Any] = {"bursar_spent": spent}
         if self._remembers:
             self.memory.loops.answered_us = self.frame.owner.world.clock.wall_us()
+            self.memory.loops.spent(self.frame.run)
             update[MEMORY] = {self._name: self._memories.keep(self.memory)}
         return ExtendedModelResponse(response, Command(update=update))

@@ -17,12 +17,14 @@ from bursar.cli import (
     imports,
     limits,
     prices,
+    ready,
     reconcile,
     replay,
     report,
     sessions,
     statusline,
     trace,
+    whatif,
 )
 from bursar.cli.console import complain
 
@@ -45,6 +47,8 @@ for command in (
     prices,
     imports,
     reconcile,
+    whatif,
+    ready,
     limits,
     approvals,
     doctor,

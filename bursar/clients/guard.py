@@ -17,11 +17,13 @@ from bursar._errors import BursarWarning, StoreUnavailable
 from bursar._flow import close, grow, heed, open
 from bursar._frames import client_frame, merged_frame
 from bursar._lent import claim
+from bursar._refusals import refuse_repeats
 from bursar._retries import LONG_WAIT_US, retries_left
 from bursar._scoped import ScopedFrame, scoped_frame
 from bursar.clients.asked import marked
 from bursar.clients.deferred import in_bulk, ordered, presumed
 from bursar.clients.doors import go_without, owner_of, prepare
+from bursar.clients.echoes import Echo
 from bursar.clients.gates import frozen, gate
 from bursar.clients.growth import Growth
 from bursar.clients.loops import look
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from bursar._loops import Look
     from bursar._process import Process
     from bursar._records import Who
+    from bursar.guards.loop_text import Repeated
     from bursar.tracing.content import Contents
 
 _said: set[str] = set()
@@ -225,6 +228,7 @@ class Guard:
             orphan=owner.orphans.append,
             hear=None if heard is None else heard.see,
             growth=self.growth(call, attempt),
+            echo=self.echo(call),
         )
 
     def growth(self, call: Call, attempt: Attempt) -> Growth | None:
@@ -240,6 +244,21 @@ class Guard:
             await adrive(grow(call, attempt, usage, output_tokens, owner.world, partial), owner.desk)
 
         return Growth(attempt, sync, awaited)
+
+    def echo(self, call: Call) -> Echo | None:
+        """What cuts the stream that answers a call when it repeats itself; None where no loop guard says so."""
+        owner, frame = owner_of(call), call.frame
+        assert isinstance(frame, ScopedFrame)
+        if frame.loops is None or not frame.loops.guard.cut_streams:
+            return None
+
+        def sync(repeated: Repeated, partial: Callable[[], str]) -> None:
+            drive(refuse_repeats(call, repeated, owner.world, partial), owner.desk)
+
+        async def awaited(repeated: Repeated, partial: Callable[[], str]) -> None:
+            await adrive(refuse_repeats(call, repeated, owner.world, partial), owner.desk)
+
+        return Echo(sync, awaited)
 
     def here(self) -> ScopedFrame:
         """Where a call made now would be charged."""

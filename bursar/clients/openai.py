@@ -134,9 +134,12 @@ def _sync_class(base: Any) -> type[Any]:  # noqa: C901 - a class with three meth
             guard: Guard = getattr(self, _GUARD)
             if api is None:
                 fetched = _fetch.set(_fetch_of(self, guard, options))
+                # Asked from inside of a metered call, by a hook of the HTTP client, it is no attempt of that one.
+                apart = _operation.set(None)
                 try:
                     return super().request(cast_to, options, stream=stream, stream_cls=stream_cls)
                 finally:
+                    _operation.reset(apart)
                     _fetch.reset(fetched)
             options = _merged(options)
             call = _begin(self, guard, api, options)
@@ -210,9 +213,11 @@ def _async_class(base: Any) -> type[Any]:  # noqa: C901 - as above
             guard: Guard = getattr(self, _GUARD)
             if api is None:
                 fetched = _fetch.set(await _afetch_of(self, guard, options))
+                apart = _operation.set(None)
                 try:
                     return await super().request(cast_to, options, stream=stream, stream_cls=stream_cls)
                 finally:
+                    _operation.reset(apart)
                     _fetch.reset(fetched)
             options = _merged(options)
             call = _begin(self, guard, api, options)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bursar._events import ModelRequest
+    from bursar.clients.echoes import Echo
     from bursar.clients.growth import Growth
     from bursar.clients.wire import Listener
 
@@ -40,10 +41,11 @@ class Watch:
         orphan: Callable[[Callable[[], None]], None],
         hear: Callable[[Any], None] | None = None,
         growth: Growth | None = None,
+        echo: Echo | None = None,
     ) -> None:
         self._request, self._done, self.now_us = request, done, now_us
         self._request_id, self._hide_usage, self._orphan = request_id, hide_usage, orphan
-        self._hear, self._growth = hear, growth
+        self._hear, self._growth, self._echo = hear, growth, echo
         self._started_us = started_us
         self._ttft_us: int | None = None
         self.handed_us: int | None = None
@@ -59,20 +61,24 @@ class Watch:
         self.begun = False
         """Whether its typed events pass by, so that its end is seen and nobody need listen to its bytes."""
         self.short = False
-        """Whether more has come than is held: then `grow` (`agrow`) is to be called before the caller gets it."""
+        """Whether it cannot just go on: then `grow` (`agrow`) is to be called before the caller gets what came."""
         self.ear: Listener | None = None
 
     def grow(self) -> None:
-        """Hold more. Raises `BudgetExceeded`: the stream is to be closed then."""
-        if self._growth is not None:
+        """Hold more. Raises `BudgetExceeded`, or `LoopDetected` for what repeats itself: it is to be closed then."""
+        if self._echo is not None and self._echo.loud:
+            self._echo.cut()
+        if self._growth is not None and self._growth.short:
             self._growth.grow()
-            self.short = self._growth.short
+        self._look()
 
     async def agrow(self) -> None:
         """As `grow`, on an event loop."""
-        if self._growth is not None:
+        if self._echo is not None and self._echo.loud:
+            await self._echo.acut()
+        if self._growth is not None and self._growth.short:
             await self._growth.agrow()
-            self.short = self._growth.short
+        self._look()
 
     def take_whole(self, body: dict[str, Any]) -> None:
         """Take in an answer that is no stream, whose bytes the caller has read himself."""
@@ -157,14 +163,19 @@ class Watch:
         unread = self.callers_us * UNREAD_TOKENS_S // 1_000_000
         return ceil(seen * factor) + max(0, ceil(largest * factor) - CHUNK_TOKENS) + unread
 
-    def _say(self, text: Any) -> None:
+    def _say(self, text: Any, *, words: bool = True) -> None:
         if isinstance(text, str) and text:
             if self._ttft_us is None:
                 self._ttft_us = self.now_us() - self._started_us
             self._pieces.append(text)
             if self._growth is not None:
                 self._growth.said(self._pieces)
-                self.short = self._growth.short
+            if self._echo is not None and words:
+                self._echo.said(text)
+            self._look()
+
+    def _look(self) -> None:
+        self.short = (self._growth is not None and self._growth.short) or (self._echo is not None and self._echo.loud)
 
     def _reader(self, api: str) -> Callable[[Any], bool]:
         if api == "messages":
@@ -177,9 +188,11 @@ class Watch:
         if kind == "content_block_delta":
             delta = fields(told.get("delta"))
             piece = delta.get("partial_json")
-            self._say(delta.get("text") or piece or delta.get("thinking"))
             if piece:
+                self._say(piece, words=False)
                 self._asked.add(told.get("index"), piece)
+            else:
+                self._say(delta.get("text") or delta.get("thinking"))
         elif kind == "message_start":
             message = fields(told.get("message"))
             self._body = {"id": message.get("id"), "model": message.get("model")}
@@ -244,7 +257,7 @@ class Watch:
             self._calls += 1
             self._asked.begin(key, get(function, "name"), get(call, "id"))
         self._asked.add(key, get(function, "arguments"))
-        self._say(get(function, "arguments"))
+        self._say(get(function, "arguments"), words=False)
 
     def _see_responses(self, event: Any) -> bool:
         told = fields(event)
@@ -261,7 +274,7 @@ class Watch:
         elif kind == "error":
             self._body["status"] = "failed"
         elif isinstance(kind, str) and kind.endswith(".delta"):
-            self._say(told.get("delta"))
+            self._say(told.get("delta"), words="arguments" not in kind)
         return True
 
     def _merge(self, usage: Any) -> None:

@@ -11,7 +11,7 @@ from bursar._ports import UNLIMITED, Denied, Held
 from bursar.schema import amounts as amount_columns
 from bursar.stores import rows
 from bursar.stores.base import Drift, Expired, HoldRecord, Released, Settled, lesser
-from bursar.stores.rows import COMMITTED, HELD, PRESUMED, RELEASED
+from bursar.stores.rows import COMMITTED, HELD, PLACE, PRESUMED, RELEASED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -140,10 +140,10 @@ def refused(found: list[AccountRow], granted: Amounts) -> Denied | None:
     for account in found:
         settled, held = account.settled, account.held
         if account.frozen:
-            i = UNITS.index("model_calls")
+            i = PLACE["model_calls"]
             return Denied(account.scope, "model_calls", 0, settled[i], held[i], granted[i])
         for unit, limit in () if account.soft else account.limits.items():
-            i = UNITS.index(unit)
+            i = PLACE[unit]
             if settled[i] + held[i] + granted[i] > limit:
                 return Denied(account.scope, unit, limit, settled[i], held[i], granted[i])
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 HELD, COMMITTED, RELEASED, PRESUMED = range(4)
 STATES: Final = (State.HELD, State.COMMITTED, State.RELEASED, State.PRESUMED)
+PLACE: Final = {unit: place for place, unit in enumerate(UNITS)}
+"""Where a unit stands among the amounts."""
 _N: Final = len(NOTHING)
 _ACCOUNT: Final = ", ".join(
     ("id", "kind", "name", "window", "limits", "override", "soft", "frozen", "holds",
@@ -60,15 +63,15 @@ class AccountRow(NamedTuple):
 
     def room(self) -> tuple[Amounts, Amounts]:
         """What is free, and what would be free were every hold released."""
+        if self.frozen:
+            return NOTHING, NOTHING
         free, idle = list(UNLIMITED), list(UNLIMITED)
         if not self.soft:
             for unit, limit in self.limits.items():
-                i = UNITS.index(unit)
+                i = PLACE[unit]
                 idle[i] = limit - self.settled[i]
                 free[i] = idle[i] - self.held[i]
-        if self.frozen:
-            free = idle = [0] * _N
-        return Amounts(*free), Amounts(*idle)
+        return Amounts._make(free), Amounts._make(idle)
 
     def balance(self) -> Balance:
         """As every store says it."""
@@ -92,8 +95,10 @@ class HoldRow(NamedTuple):
 
 def accounts(run: Run, ids: Sequence[int]) -> list[AccountRow]:
     """The accounts with these ids, in that order; those of long ago may be gone."""
-    found = {row[0]: _account(row) for row in run(_select_accounts(len(ids)), ids)}
-    return [found[number] for number in ids if number in found]
+    found = [_account(row) for row in run(_select_accounts(len(ids)), ids)]
+    if len(ids) > 1:
+        found.sort(key=lambda account: ids.index(account.id))
+    return found
 
 
 def every_account(run: Run) -> list[AccountRow]:
@@ -156,10 +161,8 @@ def move(
     unmeasured: Amounts | None = None, holds: int = 0,
 ) -> None:  # fmt: skip
     """Add amounts, which may be negative, to the balances of accounts."""
-    named = (("settled", settled), ("held", held), ("unmeasured", unmeasured))
-    parts = [(column, amount) for column, amount in named if amount is not None]
-    sql = _move(len(ids), tuple(column for column, _ in parts))
-    run(sql, (*(part for _, amount in parts for part in amount), holds, *ids))
+    sql = _move(len(ids), settled is not None, held is not None, unmeasured is not None)
+    run(sql, (*(settled or ()), *(held or ()), *(unmeasured or ()), holds, *ids))
 
 
 def path_of(text: str) -> tuple[int, ...]:
@@ -173,11 +176,12 @@ def _text(ids: Sequence[int]) -> str:
 
 def negative(amount: Amounts) -> Amounts:
     """The same, taken away."""
-    return Amounts(*(-part for part in amount))
+    return Amounts._make([-part for part in amount])
 
 
 @lru_cache(maxsize=64)
-def _move(count: int, columns: tuple[str, ...]) -> str:
+def _move(count: int, *named: bool) -> str:
+    columns = [column for column, moves in zip(("settled", "held", "unmeasured"), named, strict=True) if moves]
     sets = [f"{name} = {name} + ?" for column in columns for name in amounts(column)]
     return f"UPDATE account SET {', '.join([*sets, 'holds = holds + ?'])} WHERE id IN ({', '.join('?' * count)})"
 
@@ -187,20 +191,23 @@ def _select_accounts(count: int) -> str:
     return f"SELECT {_ACCOUNT} FROM account WHERE id IN ({', '.join('?' * count)})"
 
 
+@lru_cache(maxsize=1_024)
+def _in_force(limits: str, override: str | None) -> Mapping[str, int]:
+    # Read again and again, and shared: nobody may change it.
+    return MappingProxyType({**orjson.loads(limits), **orjson.loads(override or "{}")})
+
+
 def _account(row: tuple[Any, ...]) -> AccountRow:
     number, kind, name, window, limits, override, soft, frozen, holds = row[:9]
-    in_force = orjson.loads(limits)
-    if override is not None:
-        in_force.update(orjson.loads(override))
     return AccountRow(
-        number, Scope(kind, name, window), in_force, bool(soft), bool(frozen), holds,
-        Amounts(*row[9 : 9 + _N]), Amounts(*row[9 + _N : 9 + 2 * _N]), Amounts(*row[9 + 2 * _N :]),
+        number, Scope(kind, name, window), _in_force(limits, override), bool(soft), bool(frozen), holds,
+        Amounts._make(row[9 : 9 + _N]), Amounts._make(row[9 + _N : 9 + 2 * _N]), Amounts._make(row[9 + 2 * _N :]),
     )  # fmt: skip
 
 
 def _hold(row: tuple[Any, ...]) -> HoldRow:
     path, state, asked, measured = row[:4]
-    kept = Amounts(*row[4:])
+    kept = Amounts._make(row[4:])
     held, charged = (kept, NOTHING) if state == HELD else (NOTHING, kept)
     return HoldRow(
         path_of(path), state, None if asked is None else Amounts(*orjson.loads(asked)), bool(measured), held, charged

@@ -229,14 +229,11 @@ class SqliteStore:
 
     def accounts(self, path: tuple[Scope, ...]) -> list[AccountRow]:
         """The accounts of a path as they are now."""
-        with self._reached(wait=True):
-            run = self._opened().execute
-            return rows.accounts(run, self._numbers(run, path))
+        return self._look(lambda run: rows.accounts(run, self._numbers(run, path)))
 
     def every_account(self) -> list[AccountRow]:
         """All accounts, oldest first."""
-        with self._reached(wait=True):
-            return rows.every_account(self._opened().execute)
+        return self._look(rows.every_account)
 
     def balance(self, scope: Scope) -> Balance:
         """The state of one scope. Raises `UnknownScope`."""
@@ -315,31 +312,39 @@ class SqliteStore:
 
     def write(self, work: Callable[[Run], T], *, wait: bool = True) -> T:
         """Do something in one transaction of the ledger file. `StoreUnavailable`; `Busy` where `wait` is False."""
-        with self._reached(wait=wait):
-            return self._opened().transact(work, wait=wait)
-
-    def _read(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        with self._reached(wait=True):
-            return self._opened().execute(sql, values)
-
-    @contextlib.contextmanager
-    def _reached(self, *, wait: bool) -> Iterator[None]:
-        import apsw
-
         try:
-            yield
-        except apsw.BusyError as error:
-            if not wait:
+            return self._opened().transact(work, wait=wait)
+        except _failures() as error:
+            if not wait and _is_busy(error):
                 raise Busy from None
             raise self._unavailable(error) from None
-        except (apsw.Error, LedgerError, OSError) as error:
+
+    def _look(self, work: Callable[[Run], T]) -> T:
+        try:
+            return work(self._opened().execute)
+        except _failures() as error:
             raise self._unavailable(error) from None
+
+    def _read(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        return self._look(lambda run: run(sql, values))
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(
             f"shared limits cannot be kept: {self.path} cannot be used ({error}). Nothing was sent. To go on: mend it "
             "(`bursar doctor` says what is wrong), or configure on_store_error='allow'."
         )
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    import apsw
+
+    return (apsw.Error, LedgerError, OSError)
+
+
+def _is_busy(error: Exception) -> bool:
+    import apsw
+
+    return isinstance(error, apsw.BusyError)
 
 
 def _inherit(run: Run, owner: str, left: Estate) -> int:

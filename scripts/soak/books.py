@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -58,11 +59,12 @@ class Row(NamedTuple):
 
 @dataclass
 class Bill:
-    """What the provider charged: by mark, by user, by answer."""
+    """What the provider charged: by mark, by user, by answer; and what was attached to what it answered."""
 
     by_mark: Counter[str] = field(default_factory=Counter)
     by_user: Counter[str] = field(default_factory=Counter)
     answers: dict[str, Charge] = field(default_factory=dict)
+    attached: dict[str, str] = field(default_factory=dict)
     calls: int = 0
 
     @property
@@ -74,6 +76,7 @@ class Bill:
 def read_bill(provider: Provider) -> Bill:
     """Sort the provider's charges. Raises `LookupError` for one that nobody has marked."""
     owner = {request.number: mark_of(request.body) for request in provider.requests}
+    attached = {request.number: _attached(request.body) for request in provider.requests}
     bill = Bill()
     for charge in provider.charges:
         mark = owner[charge.number]
@@ -84,6 +87,7 @@ def read_bill(provider: Provider) -> Bill:
         bill.calls += 1
         if charge.answer:
             bill.answers[charge.answer] = charge
+            bill.attached[charge.answer] = attached[charge.number]
     return bill
 
 
@@ -125,6 +129,11 @@ def read_ledger(path: Path) -> Kept:
 def answer_of(row: Row) -> str:
     """What the provider's charge is found by."""
     return (row.response_id or "")[-_IDENT:]
+
+
+def _attached(body: dict[str, Any]) -> str:
+    text = json.dumps(body)
+    return " and ".join(name for sign, name in (("image/png", "pictures"), ("application/pdf", "PDFs")) if sign in text)
 
 
 def _outermost(run_id: str | None, parents: dict[str, str | None]) -> str:

@@ -45,7 +45,7 @@ class Judgement:
         billed, kept = self.bill.by_mark[first.mark], sum(row.nusd for row in rows)
         shown = f"{first.feature} {first.run_id}"
         over = [row for row in rows if "overrun" in row.flags.split()]
-        self.overruns += [explain(row, attached=first.feature == "pictures") for row in over]
+        self.overruns += [explain(row, self.bill.attached.get(answer_of(row), "")) for row in over]
         if kept < billed:
             self.faults.append(f"{shown} is in the ledger at {kept}, billed at {billed}")
         if all(row.measured for row in rows):
@@ -105,6 +105,7 @@ class Judgement:
             "overruns": table(self.overruns, len(rows)) or "none",
             "billed calls": self.bill.calls,
             "rows by status": _counted(rows),
+            "rows by bound": dict(Counter(row.bound or "none" for row in rows).most_common()),
             "billed usd": show_usd(self.bill.nusd),
             "ledger over bill": round(kept / max(1, self.bill.nusd), 4),
             "killed, billed and kept": f"{show_usd(self.lost_billed)}, {show_usd(self.lost_kept)}",

@@ -89,7 +89,7 @@ class Loops:
 
     def budget(self, **options: Any) -> Budget:
         """Mostly too little for all that an agent wants."""
-        return Budget(usd=f"0.0{self.dice.randint(5, 60):02d}", **options)
+        return Budget(usd=f"0.00{self.dice.randint(4, 60):02d}", **options)
 
     def ask(self, mark: Mark) -> Any:
         """What an agent is asked."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 CAP_IGNORED = "the server ignored the cap"
 INPUT = "input above its practical bound"
-PICTURES = "attachments above their estimate"
+ATTACHED = "above their estimate"
 DEARER = "dearer tokens than were held"
 UNCAPPED = "no cap could be put in"
 
@@ -25,15 +25,15 @@ class Overrun(NamedTuple):
     beyond: float
 
 
-def explain(row: Row, *, attached: bool) -> Overrun:
-    """Say why a row is an overrun; `attached`: its run sends pictures and files."""
+def explain(row: Row, attached: str) -> Overrun:
+    """Say why a row is an overrun; `attached` is what its request carried."""
     beyond = row.excess_nusd / row.held_nusd if row.held_nusd else 0.0
     if row.cap is None or "uncapped" in row.flags.split():
         return Overrun(UNCAPPED, row, beyond)
     if row.output_tokens > row.cap:
         return Overrun(CAP_IGNORED, row, beyond)
     if row.input_tokens > (row.held_tokens or 0) - row.cap:
-        return Overrun(PICTURES if attached else INPUT, row, beyond)
+        return Overrun(f"{attached} {ATTACHED}" if attached else INPUT, row, beyond)
     return Overrun(DEARER, row, beyond)
 
 
