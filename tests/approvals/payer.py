@@ -18,6 +18,7 @@ from langgraph.types import Command
 import bursar
 from bursar import Budget, CostGate
 from bursar.callbacks import BursarCallbackHandler, BursarMiddleware
+from tests.callbacks.models import KEY
 
 GATES = {
     "tool": CostGate(tool="pay", ask="always", approver="interrupt"),
@@ -41,7 +42,8 @@ def agent_of(url: str, paid: Path, door: str) -> tuple[Any, list[Any]]:
         return str(inner(amount, uuid.uuid4().hex))
 
     made: Any = bursar.tool(pay) if door == "decorated" else pay
-    model = ChatAnthropic(model="claude-sonnet-5-5", max_tokens=300, base_url=url, api_key="x")
+    asked: Any = {"model": "claude-sonnet-5-5", "max_tokens": 300, "base_url": url, "api_key": KEY}
+    model = ChatAnthropic(**asked)
     return model, [changing if door == "changing" else tool(made)]
 
 

@@ -65,7 +65,8 @@ def test_of_two_answers_at_once_one_is_taken() -> None:
     book = process().approvals.book
     for _ in range(10):
         row = book.open(_question(), until_us=None, asking="inbox", user_hash=None)
-        barrier, taken = threading.Barrier(2), []
+        barrier = threading.Barrier(2)
+        taken: list[str] = []
 
         def say(yes: bool, number: str = row.id, barrier: threading.Barrier = barrier, taken: Any = taken) -> None:
             barrier.wait()

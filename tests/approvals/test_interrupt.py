@@ -28,14 +28,21 @@ class Graph:
     """An agent that may pay; its life is in its checkpoints, and goes on in this process or `elsewhere`."""
 
     def __init__(self, provider: Provider, folder: Path, door: str, gate: str) -> None:
-        self._fixed = [provider.anthropic_url, str(folder / "checkpoints.db"), str(folder / "paid.txt"), door, gate]
+        self._fixed: list[str] = [
+            provider.anthropic_url,
+            str(folder / "checkpoints.db"),
+            str(folder / "paid.txt"),
+            door,
+            gate,
+        ]
         self._paid = folder / "paid.txt"
 
     def run(self, resume: Any = None, *, elsewhere: bool = False) -> dict[str, Any]:
         if not elsewhere:
             from tests.approvals.payer import run
 
-            return run(*self._fixed, json.dumps(resume))
+            url, checkpoints, paid, door, gate = self._fixed
+            return run(url, checkpoints, paid, door, gate, json.dumps(resume))
         command = [sys.executable, "-m", "tests.approvals.payer", *self._fixed, json.dumps(resume)]
         done = subprocess.run(
             command,
