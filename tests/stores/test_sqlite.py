@@ -17,7 +17,7 @@ from bursar._events import NOTHING, Amounts
 from bursar._ports import Denied, Held, Scope
 from bursar.db import APPLICATION_ID
 from bursar.schema import MIGRATIONS
-from bursar.stores import owners, sqlite
+from bursar.stores import owners, sweeping
 from bursar.stores.base import State
 from bursar.stores.sqlite import SqliteStore
 
@@ -177,7 +177,7 @@ def test_old_holds_are_swept_and_the_books_still_agree(path: Path, monkeypatch: 
     before = store.balance(DAY)
     store.sweep()
     assert len(list(store.scan())) == 701
-    monkeypatch.setattr(sqlite, "_KEEP_US", -1_000_000)
+    monkeypatch.setattr(sweeping, "_KEEP_US", -1_000_000)
     store.sweep()
     assert [record.call_id for record in store.scan()] == ["open/0"]
     assert store.balance(DAY) == before
@@ -191,7 +191,7 @@ def test_a_sweep_comes_round_to_every_hold(path: Path, monkeypatch: pytest.Monke
     for number in range(10):
         store.settle(f"{number}/0", PATH, usd(1), measured=True)
     store.sweep(4)
-    monkeypatch.setattr(sqlite, "_KEEP_US", -1_000_000)
+    monkeypatch.setattr(sweeping, "_KEEP_US", -1_000_000)
     left = []
     for _ in range(4):
         store.sweep(4)
@@ -205,7 +205,7 @@ def test_two_may_sweep_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     store, other = SqliteStore.at(path), SqliteStore.at(path)
     for number in range(3):
         store.settle(f"{number}/0", PATH, usd(7), measured=True)
-    monkeypatch.setattr(sqlite, "_KEEP_US", -1_000_000)
+    monkeypatch.setattr(sweeping, "_KEEP_US", -1_000_000)
     write = store.write
 
     def late(work: Callable[[Run], None], *, wait: bool = True) -> None:
@@ -260,7 +260,7 @@ def test_accounts_of_long_ago_are_removed(path: Path, monkeypatch: pytest.Monkey
     store = SqliteStore.at(path)
     total = Scope("env", "production", "total")
     store.define(total, {"usd": 5})
-    monkeypatch.setattr(sqlite, "_KEEP_ACCOUNTS_US", -1_000_000)
+    monkeypatch.setattr(sweeping, "_KEEP_ACCOUNTS_US", -1_000_000)
     store.sweep()
     assert [row.scope for row in store.every_account()] == [total]
     assert store.define(DAY, {"usd": 100})
