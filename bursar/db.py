@@ -27,6 +27,10 @@ APPLICATION_ID: Final = 0x62757273
 BUSY_MS: Final = 5_000
 CHECKPOINT_EVERY: Final = 1_000
 """Transactions of this process between two checkpoints."""
+_WHOSE: Final = """
+SELECT application_id, user_version, EXISTS (SELECT 1 FROM sqlite_schema)
+FROM pragma_application_id, pragma_user_version
+"""
 _PATIENCE_S: Final = 0.002
 """How long one who must not wait waits for another thread of this process."""
 _RESTART_S: Final = 0.25
@@ -197,6 +201,13 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Database:
     return Database(path, _connect(path, read_only=read_only), read_only=read_only)
 
 
+def default_ledger_path() -> Path:
+    """Where the ledger lies when nobody says: the user's data directory."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("bursar")) / "ledger.db"
+
+
 def _runner(connection: Any) -> Run:
     # One cursor for all statements: making one costs as much as a small statement.
     execute = connection.cursor().execute
@@ -305,10 +316,9 @@ def _prepare(path: Path, connection: Any) -> None:
 
 
 def _check_schema(path: Path, connection: Any, *, read_only: bool) -> int:
-    run = connection.execute
-    owner = next(run("PRAGMA application_id"))[0]
-    found: int = next(run("PRAGMA user_version"))[0]
-    empty = not list(run("SELECT 1 FROM sqlite_schema LIMIT 1"))
+    # One statement sees one state of the file: another process may be making it a ledger meanwhile.
+    owner, version, filled = next(connection.execute(_WHOSE))
+    found, empty = int(version), not filled
     if owner != APPLICATION_ID and not (owner == 0 and empty):
         raise LedgerError(f"{path} is a SQLite file of another program; name another ledger with BURSAR_LEDGER")
     if found > len(MIGRATIONS):

@@ -7,15 +7,16 @@ one operation are known by the request body that they share. The SDK retries non
 from __future__ import annotations
 
 import contextvars
+import functools
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anthropic
 
 from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status
 from bursar.clients.fetches import ahear, hear, of_anthropic
-from bursar.clients.requests import api_of, read, region_of, seller_of, with_cap, without_tool_use
+from bursar.clients.requests import api_of, host_of, read, region_of, seller_of, with_cap, without_tool_use
 from bursar.clients.streams import attach, tapped
-from bursar.clients.unmetered import LATER, kind_of, notice
+from bursar.clients.unmetered import LATER, METERED, kind_of, notice
 from bursar.clients.usage import believable, get
 from bursar.clients.wire import Ear, listen
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _COUNTED: Final = ("model", "messages", "system", "tools", "tool_choice", "thinking")
 _COUNT_TIMEOUT_S: Final = 5.0
 _RAW_HEADER: Final = "X-Stainless-Raw-Response"
+_CARRIES: Final = "_bursar_carries"
 
 
 class _Operation(NamedTuple):
@@ -112,13 +114,15 @@ class GuardMiddleware(anthropic.Middleware):
 
     def _pass(self, request: APIRequest) -> str | None:
         api = api_of(request.method, request.url)
+        if api in METERED:
+            return api
         kind = kind_of(request.method, request.url, request.json)
         if kind is not None and (api is None or kind in LATER):
             notice(kind, strict=self.guard.strict)
         return api
 
     def _fetch(self, request: APIRequest) -> Fetch | None:
-        host = self._client.base_url.host
+        host = host_of(self._client)
         return of_anthropic(self.guard, request.method, request.url, self._seller or "anthropic", host)
 
     def _call(self, request: APIRequest, api: str) -> Call:
@@ -150,7 +154,7 @@ class GuardMiddleware(anthropic.Middleware):
             _operation.set(operation)
 
     def _asked(self, api: str, body: Any) -> ModelRequest:
-        return read(api, body, self._client.base_url.host, self._seller, self._region)
+        return read(api, body, host_of(self._client), self._seller, self._region)
 
     def _watches(self, call: Call, attempt: Attempt, request: APIRequest, response: Any) -> bool:
         mode, http = request.headers.get(_RAW_HEADER), response.http_response
@@ -165,10 +169,38 @@ class GuardMiddleware(anthropic.Middleware):
 
 def guarded(client: Any, guard: Guard) -> Any:
     """A copy of the client that carries the guard, innermost so that it sees what is really sent."""
-    bare = client.with_options(middleware=[m for m in client.middleware if not isinstance(m, GuardMiddleware)])
+    others = [m for m in client.middleware if not isinstance(m, GuardMiddleware)]
+    # By the way of the SDK's own class: that of a client which carries a guard puts it back.
+    base = _bare_class(type(client))
+    bare = base.with_options(client, middleware=others)
+    bare.__class__ = base
     for carried in client.middleware:
         guard = guard.over(carried.guard) if isinstance(carried, GuardMiddleware) else guard
-    return bare.with_options(middleware=[*bare.middleware, GuardMiddleware(guard, bare)])
+    made = bare.with_options(middleware=[*bare.middleware, GuardMiddleware(guard, bare)])
+    made.__class__ = _carrying(base)
+    return made
+
+
+def _bare_class(cls: Any) -> Any:
+    return cls.__mro__[1] if _CARRIES in cls.__dict__ else cls
+
+
+@functools.lru_cache(maxsize=64)
+def _carrying(base: Any) -> type[Any]:
+    """The class of a client whose copies keep the guard, also where they name their middlewares anew."""
+
+    class Carrying(base):  # type: ignore[misc]  # the base is the class of the client at hand
+        def copy(self, **options: Any) -> Any:
+            made = super().copy(**options)
+            if any(isinstance(each, GuardMiddleware) for each in made.middleware):
+                return made
+            return guarded(made, next(each.guard for each in self.middleware if isinstance(each, GuardMiddleware)))
+
+        with_options = copy
+
+    Carrying.__name__, Carrying.__qualname__, Carrying.__module__ = base.__name__, base.__qualname__, base.__module__
+    setattr(Carrying, _CARRIES, True)
+    return Carrying
 
 
 def _apart(request: APIRequest, body: dict[str, Any]) -> APIRequest:

@@ -46,9 +46,9 @@ _INSERT_RUN: Final = (
 )
 _VERDICT: Final = (
     'ts_us, run_id, op_id, guard, action, reason, scope, unit, "limit", settled, held, needed, acted, streak, onset, '
-    "tokens, nusd"
+    "tokens, nusd, pays_after"
 )
-_INSERT_VERDICT: Final = f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES ({', '.join('?' * 17)})"
+_INSERT_VERDICT: Final = f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES ({', '.join('?' * 18)})"
 _verdict_row: Final = attrgetter(*(field.name for field in fields(Verdict)))
 _EXECUTE_TOOL: Final = "execute_tool"
 """OpenTelemetry's name of what a tool call does."""

@@ -31,13 +31,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def default_ledger_path() -> Path:
-    """Where the ledger lies when nobody says: the user's data directory."""
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("bursar")) / "ledger.db"
-
-
 class Ledger:
     """The writer of one ledger file. The file is opened at the first write; safe for threads."""
 
