@@ -132,10 +132,32 @@ class SqliteStore:
         answer = self.write(work, wait=wait)
         if isinstance(answer, Denied) and self.recovery_is_due() and self.recover(wait=wait):
             answer = self.write(work, wait=wait)
-        if next(self._reserves) % SWEEP_EVERY == 0:
-            # A little now and then, so that it is never much. Whoever has no time leaves it to the next one.
-            with contextlib.suppress(Busy, StoreUnavailable):
-                self.sweep(2 * SWEEP_EVERY, wait=False)
+        self._tidy()
+        return answer
+
+    def take(
+        self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, times: int, *, wait: bool = True
+    ) -> Held | None:
+        """Hold `amounts` where every limit has room for many of them, as `Store.take`; None changes nothing."""
+        check_path(path)
+        check_call_id(call_id)
+        check_amounts(call_id, amounts)
+        me = self._me()
+
+        def work(run: Run) -> Held | None:
+            ids = self._numbers(run, path)
+            if rows.hold(run, call_id) is not None:
+                return None
+            found = rows.accounts(run, ids)
+            crowd = postings.crowd_in_plenty(found, amounts, times) if len(found) == len(ids) else None
+            if crowd is None:
+                return None
+            rows.add_hold(run, call_id, ids, amounts, None, me, now_us())
+            rows.move(run, ids, held=amounts, holds=1)
+            return Held(call_id, path, amounts, crowd)
+
+        answer = self.write(work, wait=wait)
+        self._tidy()
         return answer
 
     @property
@@ -257,6 +279,12 @@ class SqliteStore:
             with contextlib.suppress(StoreUnavailable):
                 held = bool(self.read("SELECT 1 FROM hold WHERE owner = ? LIMIT 1", (owner.id,)))
             owner.close(empty=not held)
+
+    def _tidy(self) -> None:
+        if next(self._reserves) % SWEEP_EVERY == 0:
+            # A little now and then, so that it is never much. Whoever has no time leaves it to the next one.
+            with contextlib.suppress(Busy, StoreUnavailable):
+                self.sweep(2 * SWEEP_EVERY, wait=False)
 
     def _me(self) -> str:
         owner = self._owner

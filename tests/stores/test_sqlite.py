@@ -19,7 +19,10 @@ from bursar.db import APPLICATION_ID
 from bursar.schema import MIGRATIONS
 from bursar.stores import owners, sweeping
 from bursar.stores.base import State
+from bursar.stores.manage import freeze
+from bursar.stores.memory import MemoryStore
 from bursar.stores.sqlite import SqliteStore
+from bursar.stores.tiers import Tiers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -265,6 +268,43 @@ def test_accounts_of_long_ago_are_removed(path: Path, monkeypatch: pytest.Monkey
     assert [row.scope for row in store.every_account()] == [total]
     assert store.define(DAY, {"usd": 100})
     assert isinstance(store.reserve("a/0", PATH, usd(1)), Held)
+    store.close()
+
+
+def test_where_there_is_plenty_a_hold_takes_no_look(path: Path) -> None:
+    """Room for so many like it, and for one for each call in flight; else nothing is changed."""
+    store = SqliteStore.at(path)
+    assert store.take("a/0", PATH, usd(10), 10) == Held("a/0", PATH, usd(10), 1)
+    assert store.take("a/0", PATH, usd(1), 1) is None
+    assert store.take("b/0", PATH, usd(10), 10) is None
+    assert store.take("b/0", PATH, usd(10), 9) == Held("b/0", PATH, usd(10), 2)
+    for number in range(10):
+        store.reserve(f"{number}/0", PATH, usd(1))
+    before = store.balance(DAY)
+    assert store.take("c/0", PATH, usd(6), 1) is None
+    freeze(store, DAY, frozen=True)
+    assert store.take("c/0", PATH, usd(1), 1) is None
+    freeze(store, DAY, frozen=False)
+    assert store.balance(DAY) == before
+    assert store.take("c/0", PATH, usd(5), 1) == Held("c/0", PATH, usd(5), 13)
+    assert store.audit() == []
+    store.close()
+
+
+def test_what_the_file_has_no_plenty_of_is_not_held_in_memory(path: Path) -> None:
+    """A hold in both, or in neither, and no record of it is left."""
+    store, local = SqliteStore.at(path), MemoryStore(passing=True)
+    tiers, run = Tiers(local, store), Scope("run", "r")
+    tiers.define(run, {"usd": 1_000})
+    both = (DAY, run)
+    assert tiers.take("a/0", both, usd(60), 2, 1) is None
+    assert local.balance(run).holds == 0
+    assert tiers.take("a/0", both, usd(50), 2, 1) == Held("a/0", both, usd(50), 1)
+    assert (local.balance(run).held, store.balance(DAY).held) == (usd(50), usd(50))
+    broken = Tiers(local, SqliteStore(path, lambda: 1 // 0))  # type: ignore[arg-type, return-value]
+    with pytest.raises(ZeroDivisionError):
+        broken.take("b/0", both, usd(1), 1, 1)
+    assert local.balance(run).holds == 1
     store.close()
 
 
