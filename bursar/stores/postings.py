@@ -149,6 +149,21 @@ def refused(found: list[AccountRow], granted: Amounts) -> Denied | None:
     return None
 
 
+def crowd_in_plenty(found: list[AccountRow], amounts: Amounts, times: int) -> int | None:
+    """How many calls are in flight with this one, where there is room for `times` of it and one for each of them."""
+    crowd = 1 + max([account.holds for account in found])
+    times = max(times, crowd)
+    for account in found:
+        if account.frozen:
+            return None
+        settled, held = account.settled, account.held
+        for unit, limit in () if account.soft else account.limits.items():
+            i = PLACE[unit]
+            if settled[i] + held[i] + times * amounts[i] > limit:
+                return None
+    return crowd
+
+
 def free(found: list[AccountRow]) -> Amounts:
     """What is free in every one of these accounts."""
     least = UNLIMITED

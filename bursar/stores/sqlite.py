@@ -25,6 +25,7 @@ from bursar.stores import postings, rows
 from bursar.stores.base import check_amounts, check_call_id, check_limits, check_path, enough, lesser
 from bursar.stores.owners import Estate, Owner, estate
 from bursar.stores.postings import now_us
+from bursar.stores.sweeping import Broom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -41,10 +42,6 @@ _RECOVER_EVERY_S: Final = 0.25
 """Between two looks for dead owners, where calls are refused."""
 SWEEP_EVERY: Final = 64
 """Reserves after which old holds are looked for."""
-_KEEP_US: Final = 48 * 3_600 * 1_000_000
-"""How long an ended hold answers to its id."""
-_KEEP_ACCOUNTS_US: Final = 62 * 24 * 3_600 * 1_000_000
-"""How long the account of a window is kept."""
 
 
 class SqliteStore:
@@ -58,7 +55,7 @@ class SqliteStore:
         self._ids: dict[Scope, int] = {}
         self._owner: Owner | None = None
         self._recovered_s = float("-inf")
-        self._swept = ""
+        self._broom = Broom()
         self._reserves = itertools.count(1)
 
     @classmethod
@@ -135,10 +132,32 @@ class SqliteStore:
         answer = self.write(work, wait=wait)
         if isinstance(answer, Denied) and self.recovery_is_due() and self.recover(wait=wait):
             answer = self.write(work, wait=wait)
-        if next(self._reserves) % SWEEP_EVERY == 0:
-            # A little now and then, so that it is never much. Whoever has no time leaves it to the next one.
-            with contextlib.suppress(Busy, StoreUnavailable):
-                self.sweep(2 * SWEEP_EVERY, wait=False)
+        self._tidy()
+        return answer
+
+    def take(
+        self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, times: int, *, wait: bool = True
+    ) -> Held | None:
+        """Hold `amounts` where every limit has room for many of them, as `Store.take`; None changes nothing."""
+        check_path(path)
+        check_call_id(call_id)
+        check_amounts(call_id, amounts)
+        me = self._me()
+
+        def work(run: Run) -> Held | None:
+            ids = self._numbers(run, path)
+            if rows.hold(run, call_id) is not None:
+                return None
+            found = rows.accounts(run, ids)
+            crowd = postings.crowd_in_plenty(found, amounts, times) if len(found) == len(ids) else None
+            if crowd is None:
+                return None
+            rows.add_hold(run, call_id, ids, amounts, None, me, now_us())
+            rows.move(run, ids, held=amounts, holds=1)
+            return Held(call_id, path, amounts, crowd)
+
+        answer = self.write(work, wait=wait)
+        self._tidy()
         return answer
 
     @property
@@ -188,7 +207,7 @@ class SqliteStore:
         self._recovered_s = time.monotonic()
         me = None if self._owner is None else self._owner.id
         ended = 0
-        for (owner,) in self._read("SELECT DISTINCT owner FROM hold"):
+        for (owner,) in self.read("SELECT DISTINCT owner FROM hold"):
             if owner == me:
                 continue
             with estate(self.path, owner) as left:
@@ -248,34 +267,9 @@ class SqliteStore:
         return self.write(postings.audit)
 
     def sweep(self, most: int = 1_000_000, *, wait: bool = True) -> None:
-        """Look at so many ended holds, from where the last sweep came to, and forget those of more than 48 hours ago.
-
-        And so many accounts of windows of more than two months ago.
-        """
-        now = now_us()
-        look = "SELECT call_id, ended_us FROM ended WHERE call_id > ? ORDER BY call_id LIMIT ?"
-        seen = self._read(look, (self._swept, most))
-        old = [call_id for call_id, ended_us in seen if ended_us < now - _KEEP_US]
-        unused = (
-            "SELECT id FROM account WHERE made_us < ? AND window <> 'total' AND holds = 0 LIMIT ?",
-            (now - _KEEP_ACCOUNTS_US, most),
-        )
-
-        def work(run: Run) -> None:
-            for call_id in old:
-                # Another process may have swept it, or corrected it, meanwhile.
-                if run("SELECT 1 FROM ended WHERE call_id = ? AND ended_us < ?", (call_id, now - _KEEP_US)):
-                    postings.forget(run, call_id)
-            gone = run(*unused)
-            for number in gone:
-                run("DELETE FROM account WHERE id = ?", number)
-            if gone:
-                self._ids.clear()
-
-        if old or self._read(*unused):
-            self.write(work, wait=wait)
-        # Ids begin with the time, so the oldest come first; those that do not are come round to.
-        self._swept = seen[-1][0] if len(seen) == most else ""
+        """Look at so many ended holds, from where the last sweep came to, and forget what is old; see `sweeping.py`."""
+        if self._broom.sweep(self, most, wait=wait):
+            self._ids.clear()
 
     def close(self) -> None:
         """Let go of what proves that this process is alive."""
@@ -283,8 +277,14 @@ class SqliteStore:
         if owner is not None:
             held = True
             with contextlib.suppress(StoreUnavailable):
-                held = bool(self._read("SELECT 1 FROM hold WHERE owner = ? LIMIT 1", (owner.id,)))
+                held = bool(self.read("SELECT 1 FROM hold WHERE owner = ? LIMIT 1", (owner.id,)))
             owner.close(empty=not held)
+
+    def _tidy(self) -> None:
+        if next(self._reserves) % SWEEP_EVERY == 0:
+            # A little now and then, so that it is never much. Whoever has no time leaves it to the next one.
+            with contextlib.suppress(Busy, StoreUnavailable):
+                self.sweep(2 * SWEEP_EVERY, wait=False)
 
     def _me(self) -> str:
         owner = self._owner
@@ -325,7 +325,8 @@ class SqliteStore:
         except _failures() as error:
             raise self._unavailable(error) from None
 
-    def _read(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+    def read(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """The rows of one statement, outside of any transaction. `StoreUnavailable`."""
         return self._look(lambda run: run(sql, values))
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:

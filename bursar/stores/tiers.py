@@ -65,8 +65,20 @@ class Tiers:
         return answer
 
     def take(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, times: int, owner: int) -> Held | None:
-        """Hold `amounts` at once where there is plenty; not on what all share: there it takes a look to know."""
-        return None if _shared(path) else self._local.take(call_id, path, amounts, times, owner)
+        """Hold `amounts` where there is plenty, in this process and in the file: no look is needed before."""
+        mine = self._local.take(call_id, path, amounts, times, owner)
+        shared = _shared(path)
+        if mine is None or not shared:
+            return mine
+        try:
+            other = self._shared.take(call_id, shared, amounts, times, wait=self._wait)
+        except BaseException:
+            self._local.withdraw(call_id)
+            raise
+        if other is None:
+            self._local.withdraw(call_id)
+            return None
+        return mine._replace(crowd=max(mine.crowd, other.crowd))
 
     def turn(self, scope: Scope, interval_us: int, now_us: int) -> int:
         """Take the turn (0), or say in how many microseconds to ask again."""

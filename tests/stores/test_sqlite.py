@@ -17,9 +17,12 @@ from bursar._events import NOTHING, Amounts
 from bursar._ports import Denied, Held, Scope
 from bursar.db import APPLICATION_ID
 from bursar.schema import MIGRATIONS
-from bursar.stores import owners, sqlite
+from bursar.stores import owners, sweeping
 from bursar.stores.base import State
+from bursar.stores.manage import freeze
+from bursar.stores.memory import MemoryStore
 from bursar.stores.sqlite import SqliteStore
+from bursar.stores.tiers import Tiers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,7 +180,7 @@ def test_old_holds_are_swept_and_the_books_still_agree(path: Path, monkeypatch: 
     before = store.balance(DAY)
     store.sweep()
     assert len(list(store.scan())) == 701
-    monkeypatch.setattr(sqlite, "_KEEP_US", -1_000_000)
+    monkeypatch.setattr(sweeping, "_KEEP_US", -1_000_000)
     store.sweep()
     assert [record.call_id for record in store.scan()] == ["open/0"]
     assert store.balance(DAY) == before
@@ -191,7 +194,7 @@ def test_a_sweep_comes_round_to_every_hold(path: Path, monkeypatch: pytest.Monke
     for number in range(10):
         store.settle(f"{number}/0", PATH, usd(1), measured=True)
     store.sweep(4)
-    monkeypatch.setattr(sqlite, "_KEEP_US", -1_000_000)
+    monkeypatch.setattr(sweeping, "_KEEP_US", -1_000_000)
     left = []
     for _ in range(4):
         store.sweep(4)
@@ -205,7 +208,7 @@ def test_two_may_sweep_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     store, other = SqliteStore.at(path), SqliteStore.at(path)
     for number in range(3):
         store.settle(f"{number}/0", PATH, usd(7), measured=True)
-    monkeypatch.setattr(sqlite, "_KEEP_US", -1_000_000)
+    monkeypatch.setattr(sweeping, "_KEEP_US", -1_000_000)
     write = store.write
 
     def late(work: Callable[[Run], None], *, wait: bool = True) -> None:
@@ -260,11 +263,48 @@ def test_accounts_of_long_ago_are_removed(path: Path, monkeypatch: pytest.Monkey
     store = SqliteStore.at(path)
     total = Scope("env", "production", "total")
     store.define(total, {"usd": 5})
-    monkeypatch.setattr(sqlite, "_KEEP_ACCOUNTS_US", -1_000_000)
+    monkeypatch.setattr(sweeping, "_KEEP_ACCOUNTS_US", -1_000_000)
     store.sweep()
     assert [row.scope for row in store.every_account()] == [total]
     assert store.define(DAY, {"usd": 100})
     assert isinstance(store.reserve("a/0", PATH, usd(1)), Held)
+    store.close()
+
+
+def test_where_there_is_plenty_a_hold_takes_no_look(path: Path) -> None:
+    """Room for so many like it, and for one for each call in flight; else nothing is changed."""
+    store = SqliteStore.at(path)
+    assert store.take("a/0", PATH, usd(10), 10) == Held("a/0", PATH, usd(10), 1)
+    assert store.take("a/0", PATH, usd(1), 1) is None
+    assert store.take("b/0", PATH, usd(10), 10) is None
+    assert store.take("b/0", PATH, usd(10), 9) == Held("b/0", PATH, usd(10), 2)
+    for number in range(10):
+        store.reserve(f"{number}/0", PATH, usd(1))
+    before = store.balance(DAY)
+    assert store.take("c/0", PATH, usd(6), 1) is None
+    freeze(store, DAY, frozen=True)
+    assert store.take("c/0", PATH, usd(1), 1) is None
+    freeze(store, DAY, frozen=False)
+    assert store.balance(DAY) == before
+    assert store.take("c/0", PATH, usd(5), 1) == Held("c/0", PATH, usd(5), 13)
+    assert store.audit() == []
+    store.close()
+
+
+def test_what_the_file_has_no_plenty_of_is_not_held_in_memory(path: Path) -> None:
+    """A hold in both, or in neither, and no record of it is left."""
+    store, local = SqliteStore.at(path), MemoryStore(passing=True)
+    tiers, run = Tiers(local, store), Scope("run", "r")
+    tiers.define(run, {"usd": 1_000})
+    both = (DAY, run)
+    assert tiers.take("a/0", both, usd(60), 2, 1) is None
+    assert local.balance(run).holds == 0
+    assert tiers.take("a/0", both, usd(50), 2, 1) == Held("a/0", both, usd(50), 1)
+    assert (local.balance(run).held, store.balance(DAY).held) == (usd(50), usd(50))
+    broken = Tiers(local, SqliteStore(path, lambda: 1 // 0))  # type: ignore[arg-type, return-value]
+    with pytest.raises(ZeroDivisionError):
+        broken.take("b/0", both, usd(1), 1, 1)
+    assert local.balance(run).holds == 1
     store.close()
 
 
