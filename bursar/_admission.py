@@ -1,7 +1,8 @@
 """Admit one attempt: grant, lower its cap, let it wait its turn, clamp it, or refuse it.
 
-The loop looks at what every limit on the path has left, asks the budget guard what to do about it, and does that.
-Learning helps whoever waits: the estimate is made anew at each turn.
+Where there is plenty the store holds at once what the attempt can cost at most, and that is all. Elsewhere the loop
+looks at what every limit on the path has left, asks the budget guard what to do about it, and does that. Learning helps
+whoever waits: the estimate is made anew at each turn.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from bursar._errors import BudgetExceeded, PriceUnknown
 from bursar._events import UNITS
-from bursar._ports import Count, Held, Join, Peek, Reserve, Wait, Write
+from bursar._ports import Count, Held, Join, Peek, Reserve, Take, Wait, Write
 from bursar._records import Verdict
 from bursar._refusals import refuse_late
 from bursar._terms import RESERVED, shown
 from bursar._verdicts import Deny, Grant, Queue
-from bursar.guards.budget import alone, amounts, decide
+from bursar.guards.budget import PLENTY, alone, amounts, decide
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -63,11 +64,24 @@ class Admission:
 
 def admit(wish: Admission) -> Generator[Effect, Any, Grant]:
     """Hold what the attempt may cost and say how it is sent. Raises `BudgetExceeded` when it is refused."""
+    frame, path = wish.call.frame, wish.call.path
+    if frame.deadline is not None:
+        yield from refuse_late(wish.call, wish.world)
+    demand = wish.estimate.demand
+    most = amounts(demand, demand.input_hard, demand.cap)
+    taken: Held | None = yield Take(wish.call_id, path, most, max(PLENTY, wish.estimate.crowd))
+    if taken is not None:
+        wish.crowd = taken.crowd
+        return Grant(None, most, "as_asked", "hard")
+    return (yield from _contend(wish, path))
+
+
+def _contend(wish: Admission, path: tuple[Scope, ...]) -> Generator[Effect, Any, Grant]:
     frame = wish.call.frame
     while True:
         if frame.deadline is not None:
             yield from refuse_late(wish.call, wish.world)
-        rooms: tuple[Room, ...] = yield Peek(wish.call.path, wish.ticket)
+        rooms: tuple[Room, ...] = yield Peek(path, wish.ticket)
         wish.crowd = max((room.crowd for room in rooms), default=0) + (wish.ticket is None)
         decision = decide(wish.estimate.demand, rooms, wish.estimate.crowd, hard=frame.hard)
         if frame.observe and not (isinstance(decision, Grant) and decision.shape == "as_asked"):
@@ -82,7 +96,7 @@ def admit(wish: Admission) -> Generator[Effect, Any, Grant]:
                 continue
             yield from refuse(wish.call, decision, wish.world)
         assert isinstance(decision, Grant)
-        answer: Held | Denied = yield Reserve(wish.call_id, wish.call.path, decision.amounts)
+        answer: Held | Denied = yield Reserve(wish.call_id, path, decision.amounts)
         if isinstance(answer, Held):
             if decision.shape == "clamped":
                 yield Write(_verdict(wish.call, "clamp", f"output cap {decision.cap}", None, wish.world))

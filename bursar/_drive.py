@@ -25,6 +25,7 @@ from bursar._ports import (
     Sent,
     Settle,
     Sleep,
+    Take,
     Turn,
     Wait,
     Write,
@@ -40,6 +41,8 @@ T = TypeVar("T")
 _line: contextvars.ContextVar[frozenset[int]] = contextvars.ContextVar("bursar_line", default=frozenset())
 """The tasks and threads that this context came from and that held something: nobody waits for those."""
 _VERBS: dict[type[Any], Callable[[Store, Any, int], Any]] = {
+    Take: lambda store, effect, owner: store.take(effect.call_id, effect.path, effect.amounts, effect.times, owner),
+    Peek: lambda store, effect, owner: store.peek(effect.path, _line.get() | {owner}, effect.ticket),
     Reserve: lambda store, effect, owner: store.reserve(effect.call_id, effect.path, effect.amounts, owner),
     Settle: lambda store, effect, _: store.settle(effect.call_id, effect.path, effect.actual, measured=effect.measured),
     Release: lambda store, effect, _: store.release(effect.call_id),
@@ -49,7 +52,7 @@ _VERBS: dict[type[Any], Callable[[Store, Any, int], Any]] = {
     Limit: lambda store, effect, _: store.define(effect.scope, effect.limits),
     Turn: lambda store, effect, _: store.turn(effect.scope, effect.interval_us, effect.now_us),
 }
-_STORE_VERBS = frozenset({Peek, *_VERBS})
+"""What the store does, by effect."""
 
 
 class Desk(NamedTuple):
@@ -72,8 +75,9 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
     try:
         while True:
             effect = flow.send(reply)
-            if effect.__class__ in _STORE_VERBS:
-                reply = _perform(effect, desk.store, owner)
+            verb = _VERBS.get(effect.__class__)
+            if verb is not None:
+                reply = verb(desk.store, effect, owner)
                 if reply.__class__ is Held:
                     held = reply.call_id
                     _note(owner)
@@ -85,7 +89,7 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
                 ticket.wait(effect.seconds)
                 reply = None
             elif isinstance(effect, Join):
-                if _on_event_loop():
+                if asyncio._get_running_loop() is not None:  # noqa: SLF001 - as in `owner_id`
                     reply = None
                 else:
                     reply = ticket = ticket or ThreadTicket()
@@ -100,7 +104,8 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
         value: T = end.value
         return value
     finally:
-        _clear(desk, ticket, held)
+        if held is not None or ticket is not None:
+            _clear(desk, ticket, held)
 
 
 async def adrive(  # noqa: C901, PLR0912 - a branch for each kind of effect
@@ -122,11 +127,14 @@ async def adrive(  # noqa: C901, PLR0912 - a branch for each kind of effect
     try:
         while True:
             effect = flow.send(reply)
-            if effect.__class__ in _STORE_VERBS:
+            verb = _VERBS.get(effect.__class__)
+            if verb is not None:
                 try:
-                    reply = _perform(effect, desk.hurried, owner)
+                    reply = verb(desk.hurried, effect, owner)
                 except Busy:
-                    work = asyncio.get_running_loop().run_in_executor(None, _do, effect, desk.store, owner)
+                    # The line of those who hold something is in this context, and the thread has another one.
+                    here = contextvars.copy_context()
+                    work = asyncio.get_running_loop().run_in_executor(None, here.run, verb, desk.store, effect, owner)
                     if whole:
                         cut = await _done(work) or cut
                         reply = work.result()
@@ -164,7 +172,8 @@ async def adrive(  # noqa: C901, PLR0912 - a branch for each kind of effect
             raise cut from None
         return value
     finally:
-        _clear(desk, ticket, held)
+        if held is not None or ticket is not None:
+            _clear(desk, ticket, held)
 
 
 class ThreadTicket:
@@ -211,18 +220,10 @@ class TaskTicket:
 
 def owner_id() -> int:
     """Name the task, or where there is none the thread, that would have to settle what it holds."""
-    task = _current_task()
+    if asyncio._get_running_loop() is None:  # noqa: SLF001 - the public one raises, at twenty times the price
+        return threading.get_ident()
+    task = asyncio.current_task()
     return threading.get_ident() if task is None else id(task)
-
-
-def _perform(effect: Effect, store: Store, owner: int) -> Any:
-    if isinstance(effect, Peek):
-        return store.peek(effect.path, _line.get() | {owner}, effect.ticket)
-    return _do(effect, store, owner)
-
-
-def _do(effect: Effect, store: Store, owner: int) -> Any:
-    return _VERBS[effect.__class__](store, effect, owner)
 
 
 async def _done(work: asyncio.Future[Any]) -> asyncio.CancelledError | None:
@@ -240,7 +241,7 @@ async def _patiently(effect: Effect, store: Store, work: asyncio.Future[Any]) ->
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        if isinstance(effect, Reserve):
+        if isinstance(effect, Take | Reserve):
             # The thread goes on without us: what it gets is given back.
             work.add_done_callback(lambda _: store.release(effect.call_id))
         raise
@@ -257,13 +258,3 @@ def _clear(desk: Desk, ticket: ThreadTicket | TaskTicket | None, held: str | Non
         desk.store.release(held)
     if ticket is not None:
         desk.store.leave(ticket)
-
-
-def _on_event_loop() -> bool:
-    return asyncio._get_running_loop() is not None  # noqa: SLF001 - the public one raises, at twenty times the price
-
-
-def _current_task() -> asyncio.Task[Any] | None:
-    if asyncio._get_running_loop() is None:  # noqa: SLF001
-        return None
-    return asyncio.current_task()

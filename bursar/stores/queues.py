@@ -61,6 +61,10 @@ class Queues:
                     woken.append(behind)
         return woken
 
+    def has_line(self, scopes: Iterable[Scope]) -> bool:
+        """Whether anybody waits for one of them."""
+        return bool(self._lines) and any([scope in self._lines for scope in scopes])
+
     def length(self, scope: Scope) -> int:
         """How many wait for a scope."""
         line = self._lines.get(scope)
