@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bursar.guards.retries import RetryLimits
     from bursar.guards.window_state import WindowState
     from bursar.pricing.estimate import Estimate, Estimator
-    from bursar.pricing.rates import PriceList, RateCard
+    from bursar.pricing.rates import PriceContext, PriceList, RateCard
 
 
 class World(NamedTuple):
@@ -177,7 +177,8 @@ class Attempt:
     `hold` is what it may cost at most, reserved where `reserved` says so; `estimate` what the bound was made of.
     `last`: the answer that ends a run; it must not ask for tools. `grown`: ids of the holds that a stream took later;
     `hold` includes them. `outgrown`: the provider wrote more than its cap, so the cap bounds nothing. `source` says who
-    sent it again, `backoff_us` how long after the end of what it follows.
+    sent it again, `backoff_us` how long after the end of what it follows. `card` is the price of `context`, which is
+    what the request asks for.
     """
 
     call_id: str
@@ -199,6 +200,7 @@ class Attempt:
     outgrown: bool = False
     source: AttemptSource | None = None
     backoff_us: int | None = None
+    context: PriceContext | None = None
 
 
 class Result(NamedTuple):

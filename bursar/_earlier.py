@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from bursar.guards.lineage import NEW, Failure, lineage
+from bursar.guards.lineage import NEW, Failure, lineage, told
 
 if TYPE_CHECKING:
     from bursar._call import Call
@@ -24,22 +23,32 @@ _MOST_BEGUN: Final = 1_024
 _Key = tuple[str, str, int]
 
 
-@dataclass(slots=True)
 class _Past:
-    failures: list[Failure] = field(default_factory=list)
-    begun: dict[str, tuple[int, int]] = field(default_factory=dict)
-    answers: dict[tuple[str, int], int] = field(default_factory=dict)
+    """What one caller asked with one last message: what failed, what is in flight, what was answered.
+
+    begun: by operation, what it says and when it began. answers: by model and what was said, when.
+    """
+
+    __slots__ = ("answers", "begun", "failures")
+
+    def __init__(self) -> None:
+        self.failures: list[Failure] = []
+        self.begun: dict[str, tuple[int, int]] = {}
+        self.answers: dict[tuple[str, int], int] = {}
 
     def begin(self, call: Call, asked: Asked, now_us: int) -> None:
         self.begun[call.op_id] = (asked.same, now_us)
         if len(self.begun) > _MOST_BEGUN:
             del self.begun[next(iter(self.begun))]
 
-    def withdraw(self, op_ids: set[str]) -> None:
-        for op_id in op_ids:
-            self.begun.pop(op_id, None)
+    def withdraw(self, call: Call, behind: tuple[Failure, ...]) -> None:
+        """An operation, and what it follows, are no failures and not in flight."""
+        self.begun.pop(call.op_id, None)
+        for failure in behind:
+            self.begun.pop(failure.op_id, None)
         if self.failures:
-            self.failures = [failure for failure in self.failures if failure.op_id not in op_ids]
+            gone = {call.op_id, *(failure.op_id for failure in behind)}
+            self.failures = [failure for failure in self.failures if failure.op_id not in gone]
 
 
 class Earlier:
@@ -84,7 +93,7 @@ class Earlier:
         with self._lock:
             past = self._pasts.get(key) if key is not None else None
             if past is not None and asked is not None:
-                past.withdraw({call.op_id})
+                past.withdraw(call, ())
                 if call.lineage.after is None:
                     past.begin(call, asked, now_us)
 
@@ -96,13 +105,14 @@ class Earlier:
             past = self._pasts.get(key) if key is not None else None
             if past is not None and asked is not None:
                 behind = _behind(call)
-                past.withdraw({call.op_id, *(failure.op_id for failure in behind)})
+                past.withdraw(call, behind)
                 # What a fallback follows is there again for whoever goes back to it.
                 known = {failure.asked for failure in past.failures}
                 past.failures.extend(failure for failure in behind if failure.asked not in known)
                 sent, nusd = call.sent_before, call.failed_before_nusd
+                kept, said = asked._replace(marks=()), told(asked.marks)
                 past.failures.append(
-                    Failure(call.op_id, asked, run_id, sent, nusd, call.last_reason, now_us, ready_us, behind)
+                    Failure(call.op_id, kept, said, run_id, sent, nusd, call.last_reason, now_us, ready_us, behind)
                 )
                 del past.failures[:-_MOST_FAILURES]
 
@@ -122,7 +132,7 @@ class Earlier:
         with self._lock:
             past = self._pasts.get(key) if key is not None else None
             if past is not None and asked is not None:
-                past.withdraw({call.op_id, *(failure.op_id for failure in _behind(call))})
+                past.withdraw(call, _behind(call))
                 past.answers[asked.model, asked.same] = now_us
                 if len(past.answers) > _MOST_ANSWERS:
                     del past.answers[next(iter(past.answers))]
@@ -131,10 +141,10 @@ class Earlier:
 def _lineage(call: Call, asked: Asked, past: _Past, now_us: int) -> Lineage:
     if not past.failures and not past.answers:
         return NEW
-    run_id = call.frame.run.id if call.frame.run is not None else None
-    begun = [at_us for same, at_us in past.begun.values() if same == asked.same]
     # A conversation that is stored at the provider may say the same and mean the next step of it.
     answered_us = None if call.request.transcript.unbounded else past.answers.get((asked.model, asked.same))
+    run_id = call.frame.run.id if call.frame.run is not None else None
+    begun = [at_us for same, at_us in past.begun.values() if same == asked.same] if past.failures else ()
     return lineage(asked, run_id, now_us, past.failures, begun, answered_us)
 
 

@@ -108,6 +108,7 @@ def _open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
         last=bool(frame.final) and not frame.observe,
         source=source,
         backoff_us=backoff_us,
+        context=context,
     )
 
 

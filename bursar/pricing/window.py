@@ -17,7 +17,7 @@ FEW: Final = 3
 class Window:
     """The last 200 observations of one quantity (0 or more).
 
-    For independent observations the next one exceeds the largest of n with probability 1 / (n + 1). What the next will hardly exceed adds
+    For independent observations the next one exceeds the largest of n with probability 1 / (n + 1). `outlook` adds
     the spread over the square root of n to that largest, nothing where all were equal, and doubles it while there
     are fewer than three.
     """
