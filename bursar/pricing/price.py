@@ -7,13 +7,15 @@ of that rounding lies in the largest part, so that the parts add up to the price
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import mul
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar._events import CostStatus, Usage
 from bursar._money import PICO_PER_NANO
+from bursar.pricing.rates import Rates
 
 if TYPE_CHECKING:
-    from bursar.pricing.rates import RateCard, Rates
+    from bursar.pricing.rates import RateCard
 
 
 class Cost(NamedTuple):
@@ -30,7 +32,9 @@ class Cost(NamedTuple):
 
 UNKNOWN: Final = Cost(None, CostStatus.UNKNOWN)
 _FIRST_EXTRA: Final = Usage._fields.index("web_searches")
-_WRITES: Final = slice(Usage._fields.index("cache_write_5m_tokens"), Usage._fields.index("reasoning_tokens"))
+_SUBSETS: Final = Usage._fields.index("reasoning_tokens")
+"""Before it: input, output, cache reads, and cache writes by how long they live, in the order of `Rates`."""
+_WRITES: Final = slice(Rates._fields.index("cache_write_5m"), Rates._fields.index("audio_input"))
 _WEAKNESS: Final = (
     CostStatus.LIST_PRICE, CostStatus.PROVIDER, CostStatus.UPPER_BOUND, CostStatus.ESTIMATED, CostStatus.LOWER_BOUND,
     CostStatus.UNKNOWN,
@@ -41,24 +45,20 @@ def price(usage: Usage, card: RateCard | None, *, measured: bool = True) -> Cost
     """Price the usage of one attempt at the tier that its input reaches; `measured` False marks an estimate."""
     if card is None:
         return UNKNOWN
-    rates = card.at(usage.input_tokens) if card.tiers else card.base
+    input_tokens, output_tokens, cached, *writes = usage[:_SUBSETS]
+    rates = card.at(input_tokens) if card.tiers else card.base
     status = card.status if measured else CostStatus.ESTIMATED
-    uncached = usage.input_tokens - usage.cache_read_tokens
+    uncached = input_tokens - cached
     written = 0
-    if any(usage[_WRITES]):
-        uncached -= usage.cache_write_tokens
-        written = (
-            usage.cache_write_5m_tokens * rates.cache_write_5m
-            + usage.cache_write_30m_tokens * rates.cache_write_30m
-            + usage.cache_write_1h_tokens * rates.cache_write_1h
-            + usage.cache_write_12h_tokens * rates.cache_write_12h
-        )
+    if any(writes):
+        uncached -= sum(writes)
+        written = sum(map(mul, writes, rates[_WRITES]))
     if uncached < 0:
         # Parts that exceed their whole: every part is priced, nothing is subtracted.
         uncached, status = 0, weaker(status, CostStatus.UPPER_BOUND)
     into = uncached * rates.input
-    out = usage.output_tokens * rates.output
-    read = usage.cache_read_tokens * rates.cache_read
+    out = output_tokens * rates.output
+    read = cached * rates.cache_read
     fees = 0
     if any(usage[_FIRST_EXTRA:]):
         into, out, read, fees, status = _extras(usage, card, rates, (into, out, read, status))
@@ -73,7 +73,7 @@ def price(usage: Usage, card: RateCard | None, *, measured: bool = True) -> Cost
         fees // PICO_PER_NANO,
     )
     residue = total - sum(parts)
-    return Cost(total, status, *(parts if not residue else _with_residue(parts, residue)))
+    return Cost(total, status, *(_with_residue(parts, residue) if residue else parts))
 
 
 def add(first: Cost, second: Cost) -> Cost:
@@ -125,7 +125,7 @@ def _with_residue(parts: tuple[int, ...], residue: int) -> list[int]:
 
 
 def _uses(usage: Usage, kinds: tuple[str, ...]) -> bool:
-    return any([usage[i] for i in _columns(kinds)])
+    return any(map(usage.__getitem__, _columns(kinds)))
 
 
 @lru_cache(maxsize=256)

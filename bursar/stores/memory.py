@@ -81,7 +81,7 @@ class MemoryStore:
         check_call_id(call_id)
         check_amounts(call_id, amounts)
         with self._lock:
-            if self._queues.has_line(path):
+            if self._queues.lines and any([scope in self._queues.lines for scope in path]):
                 return None
             return self._books.take(call_id, path, amounts, times, owner)
 
@@ -96,10 +96,12 @@ class MemoryStore:
         check_path(path)
         check_amounts(call_id, actual)
         with self._lock:
-            self._reap()
+            if self._dropped:
+                self._reap()
             outcome, touched = self._books.settle(call_id, path, actual, measured=measured)
-            woken = self._queues.heads(touched)
-        wake(woken)
+            woken = self._queues.heads(touched) if self._queues.lines else None
+        if woken:
+            wake(woken)
         return outcome
 
     def correct(self, call_id: str, path: tuple[Scope, ...], delta: Amounts, doubt: Amounts) -> None:
