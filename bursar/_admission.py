@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from bursar._errors import BudgetExceeded, PriceUnknown
 from bursar._events import UNITS
-from bursar._ports import Count, Held, Join, Peek, Reserve, Take, Wait, Write
+from bursar._ports import Count, Held, Join, Limit, Peek, Reserve, Take, Wait, Write
 from bursar._records import Verdict
 from bursar._refusals import refuse_late
 from bursar._terms import RESERVED, shown
@@ -22,7 +22,8 @@ from bursar.guards.budget import PLENTY, alone, amounts, decide
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from bursar._call import Call, Operation, World
+    from bursar._call import Call, Frame, Operation, World
+    from bursar._demand import Demand
     from bursar._events import Amounts
     from bursar._ports import Denied, Effect, Room, Scope, Ticket
     from bursar.pricing.estimate import Estimate
@@ -62,24 +63,36 @@ class Admission:
         return self.call.frame.left_s(self.began_us, self.world.clock.monotonic_us())
 
 
-def admit(wish: Admission) -> Generator[Effect, Any, Grant]:
-    """Hold what the attempt may cost and say how it is sent. Raises `BudgetExceeded` when it is refused."""
-    frame, path = wish.call.frame, wish.call.path
-    if frame.deadline is not None:
-        yield from refuse_late(wish.call, wish.world)
+def set_aside(frame: Frame, demand: Demand) -> Generator[Effect, Any, None]:
+    """Keep what the last call may need, on the context of this one, out of the reach of ordinary calls."""
+    for reserve in frame.reserves:
+        limits = reserve.resize(demand, hard=frame.hard)
+        if limits is not None:
+            yield Limit(reserve.inner, limits)
+
+
+def unheld(demand: Demand) -> Grant:
+    """For a call that no limit applies to."""
+    return Grant(None, amounts(demand, demand.input_practical, demand.cap, hard=False), "unheld", "practical")
+
+
+def ask_much(wish: Admission, path: tuple[Scope, ...]) -> Take:
+    """All that the attempt can cost, for where there is plenty of everything: the usual case."""
     demand = wish.estimate.demand
-    most = amounts(demand, demand.input_hard, demand.cap)
-    taken: Held | None = yield Take(wish.call_id, path, most, max(PLENTY, wish.estimate.crowd))
-    if taken is not None:
-        wish.crowd = taken.crowd
-        return Grant(None, most, "as_asked", "hard")
-    return (yield from _contend(wish, path))
+    return Take(wish.call_id, path, amounts(demand, demand.input_hard, demand.cap), max(PLENTY, wish.estimate.crowd))
 
 
-def _contend(wish: Admission, path: tuple[Scope, ...]) -> Generator[Effect, Any, Grant]:
+def as_asked(wish: Admission, held: Held) -> Grant:
+    """There was plenty: the call goes as it is."""
+    wish.crowd = held.crowd
+    return Grant(None, held.amounts, "as_asked", "hard")
+
+
+def admit(wish: Admission, path: tuple[Scope, ...]) -> Generator[Effect, Any, Grant]:
+    """Hold what the attempt may cost and say how it is sent. Raises `BudgetExceeded` when it is refused."""
     frame = wish.call.frame
     while True:
-        if frame.deadline is not None:
+        if frame.deadline is not None and wish.ticket is not None:
             yield from refuse_late(wish.call, wish.world)
         rooms: tuple[Room, ...] = yield Peek(path, wish.ticket)
         wish.crowd = max((room.crowd for room in rooms), default=0) + (wish.ticket is None)

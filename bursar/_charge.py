@@ -116,7 +116,7 @@ def with_side(
 
 def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, world: World) -> ModelCall:
     """Write down one attempt."""
-    request, frame, cost = call.request, call.frame, charged.cost
+    request, frame = call.request, call.frame
     row = ModelCall(
         attempt.call_id,
         call.op_id,
@@ -159,8 +159,8 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
     row.held_tokens = attempt.hold.tokens
     row.bound = attempt.bound
     row.flags = charged.flags + _shape(call, attempt) + call.flags
-    row.cost_nusd, row.cost_status, *parts = charged.cost
-    row.cost_input_nusd, row.cost_output_nusd, row.cost_cache_read_nusd, row.cost_cache_write_nusd, fees = parts
+    row.cost_nusd, row.cost_status, row.cost_input_nusd, row.cost_output_nusd, *more = charged.cost
+    row.cost_cache_read_nusd, row.cost_cache_write_nusd, row.cost_fees_nusd = more
     row.price_version = charged.card.version if charged.card is not None else None
     row.region = _region(request, answer)
     row.side_usage = charged.side

@@ -66,7 +66,9 @@ class Desk(NamedTuple):
     hurried: Store
 
 
-def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int | None] | None = None) -> T:
+def drive(  # noqa: C901, PLR0912 - a branch for each kind of effect
+    flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int | None] | None = None
+) -> T:
     """Run a flow, blocking where it waits. On an event loop's own thread it never waits: that could deadlock."""
     owner = owner_id()
     ticket: ThreadTicket | None = None
@@ -108,7 +110,7 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
             _clear(desk, ticket, held)
 
 
-async def adrive(  # noqa: C901, PLR0912 - a branch for each kind of effect
+async def adrive(  # noqa: C901, PLR0912, PLR0915 - a branch for each kind of effect
     flow: Generator[Effect, Any, T],
     desk: Desk,
     count: Callable[[], Awaitable[int | None]] | None = None,
@@ -132,9 +134,7 @@ async def adrive(  # noqa: C901, PLR0912 - a branch for each kind of effect
                 try:
                     reply = verb(desk.hurried, effect, owner)
                 except Busy:
-                    # The line of those who hold something is in this context, and the thread has another one.
-                    here = contextvars.copy_context()
-                    work = asyncio.get_running_loop().run_in_executor(None, here.run, verb, desk.store, effect, owner)
+                    work = _in_a_thread(verb, desk.store, effect, owner)
                     if whole:
                         cut = await _done(work) or cut
                         reply = work.result()
@@ -145,9 +145,7 @@ async def adrive(  # noqa: C901, PLR0912 - a branch for each kind of effect
                     _note(owner)
             elif isinstance(effect, Write):
                 if not desk.sink.try_write(effect.record, effect.posting):
-                    work = asyncio.get_running_loop().run_in_executor(
-                        None, desk.sink.write, effect.record, effect.posting
-                    )
+                    work = _in_a_thread(desk.sink.write, effect.record, effect.posting)
                     cut = await _done(work) or cut
                     work.result()
                     if cut is not None and not whole:
@@ -224,6 +222,11 @@ def owner_id() -> int:
         return threading.get_ident()
     task = asyncio.current_task()
     return threading.get_ident() if task is None else id(task)
+
+
+def _in_a_thread(work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+    # In this context: it knows the line of those who hold something.
+    return asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, work, *args)
 
 
 async def _done(work: asyncio.Future[Any]) -> asyncio.CancelledError | None:

@@ -75,12 +75,13 @@ class Earlier:
         with self._lock:
             past = self._pasts.get(key)
             if past is None:
-                past = self._pasts[key] = _Past()
+                found, past = NEW, _Past()
+                self._pasts[key] = past
                 if len(self._pasts) > _MOST_KEPT:
                     self._pasts.popitem(last=False)
             else:
                 self._pasts.move_to_end(key)
-            found = _lineage(call, asked, past, now_us)
+                found = _lineage(call, asked, past, now_us)
             if found.after is None:
                 past.begin(call, asked, now_us)
             else:
@@ -132,17 +133,17 @@ class Earlier:
         with self._lock:
             past = self._pasts.get(key) if key is not None else None
             if past is not None and asked is not None:
-                past.withdraw(call, _behind(call))
+                past.withdraw(call, () if call.lineage.after is None else _behind(call))
                 past.answers[asked.model, asked.same] = now_us
                 if len(past.answers) > _MOST_ANSWERS:
                     del past.answers[next(iter(past.answers))]
 
 
 def _lineage(call: Call, asked: Asked, past: _Past, now_us: int) -> Lineage:
-    if not past.failures and not past.answers:
-        return NEW
     # A conversation that is stored at the provider may say the same and mean the next step of it.
     answered_us = None if call.request.transcript.unbounded else past.answers.get((asked.model, asked.same))
+    if not past.failures and answered_us is None:
+        return NEW
     run_id = call.frame.run.id if call.frame.run is not None else None
     begun = [at_us for same, at_us in past.begun.values() if same == asked.same] if past.failures else ()
     return lineage(asked, run_id, now_us, past.failures, begun, answered_us)
@@ -156,12 +157,13 @@ def _behind(call: Call) -> tuple[Failure, ...]:
 
 
 def _key(call: Call) -> tuple[Asked | None, _Key | None]:
-    frame = call.frame
     asked = call.asked
     if asked is None:
         return None, None
-    if frame.who.user is not None:
-        return asked, ("user", frame.who.user, asked.last)
-    if frame.who.session is not None:
-        return asked, ("session", frame.who.session, asked.last)
+    frame = call.frame
+    _, user, session = frame.who
+    if user is not None:
+        return asked, ("user", user, asked.last)
+    if session is not None:
+        return asked, ("session", session, asked.last)
     return asked, None if frame.run is None else ("run", frame.run.id, asked.last)

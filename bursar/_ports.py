@@ -271,4 +271,6 @@ class Write(NamedTuple):
     posting: Posting | None = None
 
 
-Effect = Peek | Look | Limit | Turn | Take | Reserve | Join | Wait | Sleep | Count | Sent | Settle | Release | Write | Posted
+Effect = (
+    Peek | Look | Limit | Turn | Take | Reserve | Join | Wait | Sleep | Count | Sent | Settle | Release | Write | Posted
+)

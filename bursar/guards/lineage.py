@@ -47,8 +47,8 @@ class Told(NamedTuple):
 class Failure(NamedTuple):
     """An operation that failed: how often it and what it repeats were sent, and what that was charged.
 
-    `asked` is without its marks, which are long; `told` is what they say. `ready_us`: from when on its SDK can no longer
-    be waiting to send it again. `behind`: the failures of other models that it is a fallback from.
+    `asked` is without its marks, which are long; `told` is what they say. `ready_us`: from when on its SDK can no
+    longer be waiting to send it again. `behind`: the failures of other models that it is a fallback from.
     """
 
     op_id: str

@@ -7,15 +7,13 @@ of that rounding lies in the largest part, so that the parts add up to the price
 from __future__ import annotations
 
 from functools import lru_cache
-from operator import mul
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar._events import CostStatus, Usage
 from bursar._money import PICO_PER_NANO
-from bursar.pricing.rates import Rates
 
 if TYPE_CHECKING:
-    from bursar.pricing.rates import RateCard
+    from bursar.pricing.rates import RateCard, Rates
 
 
 class Cost(NamedTuple):
@@ -33,8 +31,7 @@ class Cost(NamedTuple):
 UNKNOWN: Final = Cost(None, CostStatus.UNKNOWN)
 _FIRST_EXTRA: Final = Usage._fields.index("web_searches")
 _SUBSETS: Final = Usage._fields.index("reasoning_tokens")
-"""Before it: input, output, cache reads, and cache writes by how long they live, in the order of `Rates`."""
-_WRITES: Final = slice(Rates._fields.index("cache_write_5m"), Rates._fields.index("audio_input"))
+"""Before it: input, output, cache reads, and the four kinds of cache write."""
 _WEAKNESS: Final = (
     CostStatus.LIST_PRICE, CostStatus.PROVIDER, CostStatus.UPPER_BOUND, CostStatus.ESTIMATED, CostStatus.LOWER_BOUND,
     CostStatus.UNKNOWN,
@@ -52,7 +49,12 @@ def price(usage: Usage, card: RateCard | None, *, measured: bool = True) -> Cost
     written = 0
     if any(writes):
         uncached -= sum(writes)
-        written = sum(map(mul, writes, rates[_WRITES]))
+        written = (
+            usage.cache_write_5m_tokens * rates.cache_write_5m
+            + usage.cache_write_30m_tokens * rates.cache_write_30m
+            + usage.cache_write_1h_tokens * rates.cache_write_1h
+            + usage.cache_write_12h_tokens * rates.cache_write_12h
+        )
     if uncached < 0:
         # Parts that exceed their whole: every part is priced, nothing is subtracted.
         uncached, status = 0, weaker(status, CostStatus.UPPER_BOUND)

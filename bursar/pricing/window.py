@@ -43,7 +43,7 @@ class Window:
             if self.count == 1:
                 self._bounds()
                 return
-        elif leaving == self._highest or leaving == self._lowest:
+        elif leaving in (self._highest, self._lowest):
             # One of the extremes has left: look for the next.
             self._bounds()
             return

@@ -32,7 +32,7 @@ soon stops looking at such tuples, and a long run has many."""
 
 
 class Account:
-    """One scope: its limits and three integers for each unit. What is in flight there is counted, in all and by owner."""
+    """One scope: its limits, three integers for each unit, and what is in flight: how many calls, and whose."""
 
     __slots__ = (
         "calls",

@@ -81,7 +81,7 @@ class MemoryStore:
         check_call_id(call_id)
         check_amounts(call_id, amounts)
         with self._lock:
-            if self._queues.lines and any([scope in self._queues.lines for scope in path]):
+            if self._queues.lines and not self._queues.lines.keys().isdisjoint(path):
                 return None
             return self._books.take(call_id, path, amounts, times, owner)
 
