@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bursar._asks import Asks
     from bursar._context import ContextMemory
-    from bursar._earlier import Earlier
+    from bursar._earlier import Earlier, Past
     from bursar._events import Amounts, AttemptSource, ModelRequest, RetryReason
     from bursar._loops import Look
     from bursar._ports import Clock, Scope
@@ -112,9 +112,9 @@ class Call:
     no longer sees the results. `notes` are verdicts to be written when it is opened, `plan` is what the window has yet
     to do with it.
 
-    `asked` tells it apart from others, `lineage` says what it follows. Of its attempts so far: what those that failed
-    were charged, when the last one ended (monotonic) and why it failed. `retries` is how often its SDK sends it again
-    at most.
+    `asked` tells it apart from others, `past` is what is remembered of those like it, `lineage` says what it follows.
+    Of its attempts so far: what those that failed were charged, when the last one ended (monotonic) and why it failed.
+    `retries` is how often its SDK sends it again at most.
     """
 
     op_id: str
@@ -143,6 +143,7 @@ class Call:
     notes: tuple[Verdict, ...] = ()
     plan: object = None
     asked: Asked | None = None
+    past: Past | None = None
     lineage: Lineage = NEW
     failed_nusd: int = 0
     ended_us: int | None = None

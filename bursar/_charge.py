@@ -70,21 +70,21 @@ def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charge
             attempt.card,
         )
     usage, source = _usage(call, attempt, answer)
-    cost, card, flags = _cost(call, attempt, answer, usage, source, world)
+    cost, card, flags = _cost(call, attempt, answer, usage, world, measured=source is UsageSource.PROVIDER)
     side: tuple[Beside, ...] = ()
     if answer.side or answer.flags:
-        cost, side = with_side(cost, answer, call.request.model, card, lambda model: _card(call, answer, model, world))
+        context = _context(call.request, answer)
+        cost, side = with_side(
+            cost, answer, call.request.model, card, lambda model: _card(call.request, model, context, world)
+        )
         usage = sum_usage((usage, *(beside.usage for beside in side)))
-    total = min(MAX_AMOUNT, usage.input_tokens + usage.output_tokens)
-    amounts = Amounts(
-        min(MAX_AMOUNT, cost.nusd or 0),
-        total,
-        total - usage.cache_read_tokens,
-        usage.input_tokens,
-        usage.output_tokens,
-        0 if call.counted else attempt.estimate.demand.calls,
-    )
-    if amounts.nusd > attempt.hold.nusd > 0 or amounts.tokens > attempt.hold.tokens:
+    input_tokens, output_tokens, cached, *_ = usage
+    total = min(MAX_AMOUNT, input_tokens + output_tokens)
+    nusd = min(MAX_AMOUNT, cost.nusd or 0)
+    calls = 0 if call.counted else attempt.estimate.demand.calls
+    amounts = Amounts(nusd, total, total - cached, input_tokens, output_tokens, calls)
+    held_nusd, held_tokens, *_ = attempt.hold
+    if nusd > held_nusd > 0 or total > held_tokens:
         flags += ("overrun",)
     if answer.tool_calls or answer.asked:
         amounts = _with_tools(amounts, answer)
@@ -202,18 +202,22 @@ def _usage(call: Call, attempt: Attempt, answer: Answer) -> tuple[Usage, UsageSo
 
 
 def _cost(
-    call: Call, attempt: Attempt, answer: Answer, usage: Usage, source: UsageSource, world: World
+    call: Call, attempt: Attempt, answer: Answer, usage: Usage, world: World, *, measured: bool
 ) -> tuple[Cost, RateCard | None, tuple[str, ...]]:
-    measured = source is UsageSource.PROVIDER
+    request = call.request
+    context = _context(request, answer)
     if answer.billed_model is not None:
-        card = _card(call, answer, answer.billed_model, world)
+        card = _card(request, answer.billed_model, context, world)
         return price(usage, card, measured=measured), card, ()
-    card = _served(call, attempt, answer, world)
+    if context == attempt.context and request.service_tier != "flex":
+        card = attempt.card
+    else:
+        card = _card(request, request.model, context, world)
     cost = price(usage, card, measured=measured)
     flags: tuple[str, ...] = ()
     other = answer.response_model
-    if other is not None and other != call.request.model:
-        second = _card(call, answer, other, world)
+    if other is not None and other != request.model:
+        second = _card(request, other, context, world)
         if second is not None and (card is None or second.model != card.model):
             # What answered is not what was asked for, and only the invoice will say which was billed.
             flags = ("model_drift",)
@@ -227,16 +231,8 @@ def _cost(
     return cost, card, flags
 
 
-def _served(call: Call, attempt: Attempt, answer: Answer, world: World) -> RateCard | None:
-    request = call.request
-    if request.service_tier != "flex" and _context(request, answer) == attempt.context:
-        return attempt.card
-    return _card(call, answer, request.model, world)
-
-
-def _card(call: Call, answer: Answer, model: str, world: World) -> RateCard | None:
-    context = _context(call.request, answer)
-    return world.prices.card(call.request.provider, model, context=context, day=world.clock.today())
+def _card(request: ModelRequest, model: str, context: PriceContext, world: World) -> RateCard | None:
+    return world.prices.card(request.provider, model, context=context, day=world.clock.today())
 
 
 def _context(request: ModelRequest, answer: Answer) -> PriceContext:

@@ -23,7 +23,7 @@ _MOST_BEGUN: Final = 1_024
 _Key = tuple[str, str, int]
 
 
-class _Past:
+class Past:
     """What one caller asked with one last message: what failed, what is in flight, what was answered.
 
     begun: by operation, what it says and when it began. answers: by model and what was said, when.
@@ -56,7 +56,7 @@ class Earlier:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pasts: OrderedDict[_Key, _Past] = OrderedDict()
+        self._pasts: OrderedDict[_Key, Past] = OrderedDict()
 
     def find(self, call: Call, now_us: int) -> Lineage:
         """What an operation would follow if it began now."""
@@ -75,7 +75,7 @@ class Earlier:
         with self._lock:
             past = self._pasts.get(key)
             if past is None:
-                found, past = NEW, _Past()
+                found, past = NEW, Past()
                 self._pasts[key] = past
                 if len(self._pasts) > _MOST_KEPT:
                     self._pasts.popitem(last=False)
@@ -86,7 +86,8 @@ class Earlier:
                 past.begin(call, asked, now_us)
             else:
                 past.failures.remove(found.after)
-            return found
+        call.past = past
+        return found
 
     def again(self, call: Call, now_us: int) -> None:
         """The SDK sends an operation again that had failed."""
@@ -129,17 +130,20 @@ class Earlier:
 
     def answered(self, call: Call, now_us: int) -> None:
         """An operation was answered: it, and what led to it, are no failures any more."""
-        asked, key = _key(call)
+        asked, past = call.asked, call.past
+        if asked is None or past is None:
+            return
         with self._lock:
-            past = self._pasts.get(key) if key is not None else None
-            if past is not None and asked is not None:
-                past.withdraw(call, () if call.lineage.after is None else _behind(call))
-                past.answers[asked.model, asked.same] = now_us
-                if len(past.answers) > _MOST_ANSWERS:
-                    del past.answers[next(iter(past.answers))]
+            if past.failures or call.lineage.after is not None:
+                past.withdraw(call, _behind(call))
+            else:
+                past.begun.pop(call.op_id, None)
+            past.answers[asked.model, asked.same] = now_us
+            if len(past.answers) > _MOST_ANSWERS:
+                del past.answers[next(iter(past.answers))]
 
 
-def _lineage(call: Call, asked: Asked, past: _Past, now_us: int) -> Lineage:
+def _lineage(call: Call, asked: Asked, past: Past, now_us: int) -> Lineage:
     # A conversation that is stored at the provider may say the same and mean the next step of it.
     answered_us = None if call.request.transcript.unbounded else past.answers.get((asked.model, asked.same))
     if not past.failures and answered_us is None:

@@ -63,9 +63,10 @@ class Account:
 
 
 class _Hold(NamedTuple):
-    """A hold in flight: what was asked, what is held, by whom."""
+    """A hold in flight: where, what is held, what was asked, by whom."""
 
-    held: Held
+    path: tuple[Scope, ...]
+    amounts: Amounts
     asked: Amounts
     owner: int
 
@@ -107,21 +108,26 @@ class Books:
             for i, limit in account.limits:
                 if settled[i] + held[i] + granted[i] > limit:
                     return Denied(scope, UNITS[i], limit, settled[i], held[i], granted[i])
-        return self._hold(Held(call_id, path, granted), accounts, amounts, owner)
+        self._hold(call_id, _Hold(path, granted, amounts, owner), accounts)
+        return Held(call_id, path, granted)
 
     def take(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, times: int, owner: int) -> Held | None:
         """Hold `amounts` where every limit has room for `times` of them, and for one for each call that is there."""
         accounts = self.path(path)
         if call_id in self._held or call_id in self._ended:
             return None
-        crowd = max([account.holds for account in accounts if account.limits], default=0) + 1
+        crowd = 1
+        for account in accounts:
+            if account.holds >= crowd and account.limits:
+                crowd = account.holds + 1
         times = max(times, crowd)
         for account in accounts:
             settled, held = account.settled, account.held
             for i, limit in account.limits:
                 if settled[i] + held[i] + times * amounts[i] > limit:
                     return None
-        return self._hold(Held(call_id, path, amounts, crowd), accounts, amounts, owner)
+        self._hold(call_id, _Hold(path, amounts, amounts, owner), accounts)
+        return Held(call_id, path, amounts, crowd)
 
     def withdraw(self, call_id: str) -> tuple[Scope, ...]:
         """Undo a hold as if it had not been asked; the scopes that it was on."""
@@ -131,8 +137,10 @@ class Books:
         self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool
     ) -> tuple[Settled, tuple[Scope, ...]]:
         """See `HoldStore`; also the scopes that it touched."""
-        ended, outcome = self._ended.get(call_id), Settled.UNRESERVED
-        if ended is not None:
+        ended, outcome = self._ended.get(call_id), Settled.SETTLED
+        if call_id in self._held:
+            path = self._lift(call_id, actual, measured=measured).path
+        elif ended is not None:
             path = self._path_of[ended[1]]
             if ended[0] == _COMMITTED:
                 if ended[3:] != actual:
@@ -141,9 +149,8 @@ class Books:
             outcome = Settled.LATE
             self._charge(path, _negative(ended[3:]), measured=False)
             self._charge(path, actual, measured=measured)
-        elif call_id in self._held:
-            outcome, path = Settled.SETTLED, self._lift(call_id, actual, measured=measured).path
         else:
+            outcome = Settled.UNRESERVED
             self._charge(path, actual, measured=measured)
         self._end(call_id, path, _COMMITTED, actual, measured=measured)
         return outcome, path
@@ -180,7 +187,7 @@ class Books:
         """See `HoldStore`; also the scopes that it touched."""
         if call_id not in self._held:
             return Expired.AGAIN if call_id in self._ended else Expired.UNKNOWN, ()
-        amounts = self._held[call_id].held.amounts
+        amounts = self._held[call_id].amounts
         path = self._lift(call_id, amounts, measured=False).path
         self._end(call_id, path, _PRESUMED, amounts, measured=False)
         return Expired.PRESUMED, path
@@ -230,8 +237,8 @@ class Books:
 
     def records(self) -> Iterator[HoldRecord]:
         """Every hold in flight and every call that ended."""
-        for held, _, _ in self._held.values():
-            yield HoldRecord(held.call_id, held.path, State.HELD, held.amounts, NOTHING, measured=False)
+        for call_id, hold in self._held.items():
+            yield HoldRecord(call_id, hold.path, State.HELD, hold.amounts, NOTHING, measured=False)
         for call_id, end in self._ended.items():
             charged = Amounts(*end[3:])
             yield HoldRecord(call_id, self._path_of[end[1]], _STATES[end[0]], NOTHING, charged, measured=bool(end[2]))
@@ -275,14 +282,13 @@ class Books:
                 if not measured:
                     account.unmeasured = tuple(map(add, account.unmeasured, amounts))
 
-    def _hold(self, held: Held, accounts: list[Account], asked: Amounts, owner: int) -> Held:
-        self._held[held.call_id] = _Hold(held, asked, owner)
+    def _hold(self, call_id: str, hold: _Hold, accounts: list[Account]) -> None:
+        _, amounts, _, owner = self._held[call_id] = hold
         self.holding[owner] = self.holding.get(owner, 0) + 1
         for account in accounts:
-            account.held = tuple(map(add, account.held, held.amounts))
+            account.held = (*map(add, account.held, amounts),)
             account.holds += 1
             account.owners[owner] = account.owners.get(owner, 0) + 1
-        return held
 
     def _end(self, call_id: str, path: tuple[Scope, ...], state: int, charged: Amounts, *, measured: bool) -> None:
         keeper = self.accounts.get(path[-1])
@@ -302,22 +308,22 @@ class Books:
                 self._drop_call(keeper.calls.popleft())
         self._ended[call_id] = (state, number, int(measured), *charged)
 
-    def _lift(self, call_id: str, charged: Amounts = NOTHING, *, measured: bool = True) -> Held:
+    def _lift(self, call_id: str, charged: Amounts = NOTHING, *, measured: bool = True) -> _Hold:
         """Take a hold away, and charge so much in its place."""
-        held, _, owner = self._held.pop(call_id)
+        path, amounts, _, owner = hold = self._held.pop(call_id)
         _take_one(self.holding, owner)
-        for scope in held.path:
+        for scope in path:
             account = self.accounts.get(scope)
             if account is not None:
-                account.held = tuple(map(sub, account.held, held.amounts))
-                account.settled = tuple(map(add, account.settled, charged))
+                account.held = (*map(sub, account.held, amounts),)
+                account.settled = (*map(add, account.settled, charged),)
                 if not measured:
-                    account.unmeasured = tuple(map(add, account.unmeasured, charged))
+                    account.unmeasured = (*map(add, account.unmeasured, charged),)
                 account.holds -= 1
                 _take_one(account.owners, owner)
                 if account.passing and not account.holds:
                     del self.accounts[scope]
-        return held
+        return hold
 
     def _drop_call(self, call_id: str) -> None:
         ended = self._ended.pop(call_id, None)
@@ -336,9 +342,9 @@ class Books:
 def _again(call_id: str, path: tuple[Scope, ...], amounts: Amounts, known: _Hold | None) -> Held:
     if known is None:
         raise Conflict(f"call {call_id} has already ended; a new attempt needs an id of its own")
-    if known.asked != amounts or known.held.path != path:
-        raise Conflict(f"call {call_id} holds {known.asked} on {known.held.path}, now {amounts} on {path} was asked")
-    return known.held
+    if known.asked != amounts or known.path != path:
+        raise Conflict(f"call {call_id} holds {known.asked} on {known.path}, now {amounts} on {path} was asked")
+    return Held(call_id, path, known.amounts)
 
 
 def _free(accounts: Iterable[Account]) -> Amounts:
@@ -360,6 +366,8 @@ def _negative(amounts: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _take_one(counts: dict[int, int], owner: int) -> None:
-    counts[owner] -= 1
-    if not counts[owner]:
+    left = counts[owner] - 1
+    if left:
+        counts[owner] = left
+    else:
         del counts[owner]
