@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bursar._events import Amounts
     from bursar._ports import Denied, Effect, Room, Scope, Ticket
     from bursar.pricing.estimate import Estimate
-    from bursar.pricing.rates import RateCard
+    from bursar.pricing.rates import PriceContext, RateCard
 
 LOOK_AGAIN_S: Final = 0.05
 """Between two looks at a limit that other processes share."""
@@ -45,6 +45,7 @@ class Admission:
 
     call: Call
     call_id: str
+    context: PriceContext
     card: RateCard | None
     world: World
     began_us: int

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bursar._context import ContextMemory
     from bursar._earlier import Earlier, Past
     from bursar._events import Amounts, AttemptSource, ModelRequest, RetryReason
+    from bursar._gates import Gated, Gates
     from bursar._loops import Look
     from bursar._ports import Clock, Scope
     from bursar._records import Item, Verdict, Who
@@ -41,7 +42,7 @@ class Frame:
 
     `reserves` are set aside from the calls of this frame; `final` are those that the last call may draw on. `retries`
     is where the retries of its calls end, `context` the context window of its requests. `asks`: the tool calls that
-    answers have asked for here.
+    answers have asked for here. `gates`: whom its calls have to ask.
     """
 
     who: Who
@@ -60,6 +61,7 @@ class Frame:
     retries: RetryLimits | None = None
     context: ContextMemory | None = None
     asks: Asks | None = None
+    gates: Gates | None = None
 
     def left_s(self, began_us: int, now_us: int) -> float:
         """Seconds that something that began to wait then may still wait."""
@@ -114,7 +116,7 @@ class Call:
 
     `asked` tells it apart from others, `past` is what is remembered of those like it, `lineage` says what it follows.
     Of its attempts so far: what those that failed were charged, when the last one ended (monotonic) and why it failed.
-    `retries` is how often its SDK sends it again at most.
+    `retries` is how often its SDK sends it again at most. `gate` is how it stands before its gates.
     """
 
     op_id: str
@@ -149,6 +151,7 @@ class Call:
     ended_us: int | None = None
     last_reason: RetryReason | None = None
     retries: int = 0
+    gate: Gated | None = None
 
     @property
     def sent_before(self) -> int:
@@ -242,6 +245,7 @@ class ToolStep:
     required: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    gate: Gated | None = None
 
     @property
     def path(self) -> tuple[Scope, ...]:

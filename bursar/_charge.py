@@ -6,6 +6,7 @@
     500, 502, 504                                         the input, unmeasured (bound="hard": the whole hold)
     time-out, reset, cancel after sending, no usage       the bound, unmeasured
     stream cut                                            input, output seen and one chunk, unmeasured
+                                                          (bound="hard": input and the output held, all of it)
 
 Whatever is not measured is flagged, and never free.
 """
@@ -194,7 +195,10 @@ def _usage(call: Call, attempt: Attempt, answer: Answer) -> tuple[Usage, UsageSo
         return Usage(input_tokens=attempt.estimate.demand.input_practical), UsageSource.ESTIMATED
     if answer.charge == "seen":
         seen = answer.output_seen + CHUNK_TOKENS
-        if not attempt.outgrown:
+        if call.frame.hard:
+            # Nobody can say how far the provider was ahead of its reader: only the cap is sure to cover that.
+            seen = max(seen if attempt.outgrown else 0, hold.output_tokens)
+        elif not attempt.outgrown:
             seen = min(hold.output_tokens, seen)
         known = answer.usage or Usage(input_tokens=hold.input_tokens)
         return known._replace(output_tokens=max(seen, known.output_tokens)), UsageSource.STREAM_PARTIAL
@@ -224,7 +228,8 @@ def _cost(
             dearer = price(usage, second, measured=measured)
             if (dearer.nusd or 0) > (cost.nusd or 0):
                 cost, card = dearer, second
-    if not measured and cost.nusd is not None and answer.charge not in {"seen", "input"}:
+    told = answer.charge == "seen" and (answer.usage is not None or not call.frame.hard)
+    if not measured and cost.nusd is not None and not told and (answer.charge != "input" or call.frame.hard):
         # The hold is the stated bound: an unknown end is charged at it, in its dearest bucket.
         held = attempt.hold.nusd
         cost = Cost(held, CostStatus.ESTIMATED, held, 0, 0, 0, 0) if held > cost.nusd else cost

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from bursar._ports import (
+    Ask,
     Busy,
     Held,
     Join,
@@ -91,7 +92,7 @@ def drive(  # noqa: C901, PLR0912 - a branch for each kind of effect
                 ticket.wait(effect.seconds)
                 reply = None
             elif isinstance(effect, Join):
-                if asyncio._get_running_loop() is not None:  # noqa: SLF001 - as in `owner_id`
+                if _on_event_loop():
                     reply = None
                 else:
                     reply = ticket = ticket or ThreadTicket()
@@ -99,6 +100,8 @@ def drive(  # noqa: C901, PLR0912 - a branch for each kind of effect
             elif isinstance(effect, Sleep):
                 time.sleep(effect.seconds)
                 reply = None
+            elif isinstance(effect, Ask):
+                reply = effect.asker.ask(effect.question, may_wait=not _on_event_loop())
             else:
                 reply = count() if count else None
     except StopIteration as end:
@@ -161,6 +164,8 @@ async def adrive(  # noqa: C901, PLR0912, PLR0915 - a branch for each kind of ef
             elif isinstance(effect, Sleep):
                 await asyncio.sleep(effect.seconds)
                 reply = None
+            elif isinstance(effect, Ask):
+                reply = await effect.asker.aask(effect.question)
             else:
                 reply = await count() if count else None
     except StopIteration as end:
@@ -218,7 +223,7 @@ class TaskTicket:
 
 def owner_id() -> int:
     """Name the task, or where there is none the thread, that would have to settle what it holds."""
-    if asyncio._get_running_loop() is None:  # noqa: SLF001 - the public one raises, at twenty times the price
+    if not _on_event_loop():
         return threading.get_ident()
     task = asyncio.current_task()
     return threading.get_ident() if task is None else id(task)
@@ -261,3 +266,7 @@ def _clear(desk: Desk, ticket: ThreadTicket | TaskTicket | None, held: str | Non
         desk.store.release(held)
     if ticket is not None:
         desk.store.leave(ticket)
+
+
+def _on_event_loop() -> bool:
+    return asyncio._get_running_loop() is not None  # noqa: SLF001 - the public one raises, at twenty times the price

@@ -16,6 +16,7 @@ from bursar._admission import Admission, admit, as_asked, ask_much, estimate_of,
 from bursar._call import Attempt
 from bursar._charge import charge, context_of, place_of, record_of
 from bursar._events import NOTHING, Amounts, UsageSource
+from bursar._gating import pass_gates
 from bursar._growth import beyond
 from bursar._notices import pass_soft_limits, speak
 from bursar._ports import Denied, Posted, Posting, Release, Reserve, Sent, Settle, Write
@@ -47,26 +48,19 @@ def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     try:
         if frame.final:
             yield from claim_last(call, world)
-        began_us = world.clock.monotonic_us()
-        context, card = _price(call, world)
-        if card is None and _needs_price(call):
-            yield from refuse_unpriced(call, world)
-        call_id, estimate = f"{call.op_id}/{call.attempts}", estimate_of(call, card, world)
-        wish = Admission(call, call_id, card, world, began_us, estimate)
-        if frame.retries is not None or frame.reserves or frame.deadline is not None:
-            yield from _prepare(wish)
+        wish = yield from _wish(call, world)
         if path:
             held: Held | None = yield ask_much(wish, path)
             grant = as_asked(wish, held) if held is not None else (yield from admit(wish, path))
         else:
-            grant = unheld(estimate.demand)
+            grant = unheld(wish.estimate.demand)
         if frame.terms or call.terms:
             own = NOTHING if grant.shape == "observed" else grant.amounts
             yield from pass_soft_limits(call, smallest(wish.estimate.demand, hard=frame.hard), own, world)
         reserved = grant.shape not in ("unheld", "observed")
         if reserved and call.shared and call.reached:
-            yield Sent(call_id)
-        return _sent(wish, grant, context, world, reserved=reserved)
+            yield Sent(wish.call_id)
+        return _sent(wish, grant, world, reserved=reserved)
     except BaseException:
         _give_up(call, world)
         raise
@@ -83,15 +77,37 @@ def _judge(call: Call, world: World) -> Generator[Effect, Any, None]:
         yield from refuse_loop(call, call.loops, world)
 
 
-def _prepare(wish: Admission) -> Generator[Effect, Any, None]:
-    """Refuse what comes too often or too late, and set aside what a last call may need."""
+def _wish(call: Call, world: World) -> Generator[Effect, Any, Admission]:
+    """What the call asks for, at its price and at its size, where nothing but the budget stands against it."""
+    frame = call.frame
+    while True:
+        began_us = world.clock.monotonic_us()
+        context, card = _price(call, world)
+        if card is None and _needs_price(call):
+            yield from refuse_unpriced(call, world)
+        call_id, estimate = f"{call.op_id}/{call.attempts}", estimate_of(call, card, world)
+        wish = Admission(call, call_id, context, card, world, began_us, estimate)
+        if frame.retries is None and frame.gates is None and frame.deadline is None and not frame.reserves:
+            return wish
+        if not (yield from _prepare(wish)):
+            return wish
+
+
+def _prepare(wish: Admission) -> Generator[Effect, Any, bool]:
+    """Refuse what comes too often or too late, ask who has to be asked, set aside what a last call may need.
+
+    True where somebody was asked: by now the call may cost something else.
+    """
     call, frame, world = wish.call, wish.call.frame, wish.world
     if frame.retries is not None:
         yield from refuse_retry(call, wish.estimate, frame.retries, world)
+    if frame.gates is not None and (yield from pass_gates(call, wish.estimate, world)):
+        return True
     if not frame.observe:
         yield from set_aside(frame, wish.estimate.demand)
     if call.path:
         yield from refuse_late(call, world)
+    return False
 
 
 def _give_up(call: Call, world: World) -> None:
@@ -124,7 +140,7 @@ def _price(call: Call, world: World) -> tuple[PriceContext, RateCard | None]:
     return context, card
 
 
-def _sent(wish: Admission, grant: Grant, context: PriceContext, world: World, *, reserved: bool) -> Attempt:
+def _sent(wish: Admission, grant: Grant, world: World, *, reserved: bool) -> Attempt:
     """The attempt as it leaves."""
     call, frame = wish.call, wish.call.frame
     started_us = world.clock.monotonic_us()
@@ -149,7 +165,7 @@ def _sent(wish: Admission, grant: Grant, context: PriceContext, world: World, *,
         last=bool(frame.final) and not frame.observe,
         source=source,
         backoff_us=backoff_us,
-        context=context,
+        context=wish.context,
     )
 
 

@@ -10,6 +10,7 @@ from bursar._accounts import Account
 from bursar._clock import new_id
 from bursar._context import ContextMemory
 from bursar._errors import BursarWarning, ConfigError
+from bursar._gates import Gates
 from bursar._loops import Loops
 from bursar._ports import Scope
 from bursar._process import process
@@ -19,6 +20,7 @@ from bursar._scoped import ScopedFrame
 from bursar._shares import Shares
 from bursar._terms import Reserve, Term
 from bursar.guards.budget import Budget, Unlimited
+from bursar.guards.gate import CostGate
 from bursar.guards.loops import LoopGuard
 from bursar.guards.retries import RetryCap
 from bursar.guards.window import ContextWindow
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from bursar._process import Process
     from bursar.guards.retries import RetryLimits
 
-Spec = Budget | Unlimited | RetryCap | LoopGuard | ContextWindow
+Spec = Budget | Unlimited | RetryCap | LoopGuard | ContextWindow | CostGate
 """What a run and a wrapped client can be given."""
 _NAMED_TAGS = frozenset(Tags._fields) - {"workflow", "extra"}
 _said: set[str] = set()
@@ -59,7 +61,7 @@ def check_guards(guards: Sequence[Spec]) -> list[Spec]:
     """Refuse what is no guard, and two for loops or windows; the same object given twice counts once."""
     kept: list[Spec] = []
     for guard in guards:
-        if not isinstance(guard, Budget | Unlimited | RetryCap | LoopGuard | ContextWindow):
+        if not isinstance(guard, Spec):
             raise TypeError(f"{guard!r} is not a guard; a limit is written Budget(usd='0.50')")
         if not any(guard is other for other in kept):
             kept.append(guard)
@@ -84,6 +86,7 @@ def client_frame(who: Who, guards: Sequence[Spec]) -> ScopedFrame:
         who, observe=observe, owner=owner, shares=_shares(who, owner), loops=_loops(guards), asks=owner.asks
     )
     frame.retries, frame.context = _retries(guards, who, owner, None), _context(guards)
+    frame.gates = _gates(guards, owner, None)
     added = [(spec, Account(Scope("client", new_id()), spec, owner)) for spec in guards if isinstance(spec, Budget)]
     return narrow(frame, added) if added else frame
 
@@ -101,6 +104,8 @@ def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
     frame = inner if who == inner.who else replace(inner, who=who, shares=_shares(who, inner.owner))
     if client.retries is not None:
         frame = replace(frame, retries=client.retries.strictest(inner.retries))
+    if client.gates is not None and client.gates is not frame.gates:
+        frame = replace(frame, gates=client.gates.with_rules(frame.gates.rules if frame.gates else ()))
     if frame.loops is None and client.loops is not None:
         frame = replace(frame, loops=client.loops)
     if frame.context is None and client.context is not None:
@@ -145,8 +150,10 @@ def run_frame(
         base, who=who, run=opened, asks=opened.asks, shares=_shares(who, owner), observe=judged or base.observe
     )
     base.retries = _retries(guards, who, owner, base.retries)
+    base.gates = _gates(guards, owner, base.gates)
     # Budgets add up; of loop guards and windows the innermost holds.
     base.loops, base.context = _loops(guards) or base.loops, _context(guards) or base.context
+    base.judged = None
     frame = narrow(base, added, lenient=default)
     # The run's own `final` draws on whatever any of its budgets has set aside.
     first.reserves = tuple(reserve for _, account in added for reserve in account.reserves)
@@ -190,14 +197,15 @@ def narrow(frame: ScopedFrame, added: Sequence[tuple[Budget | None, Account]], *
 def joined(frame: ScopedFrame, guards: Sequence[Spec], added: Sequence[tuple[Budget | None, Account]]) -> ScopedFrame:
     """The frame under the guards of somebody who joins its run; `added` are the accounts of his budgets.
 
-    Budgets add up, of loop guards the innermost holds, of retry caps the strictest.
+    Budgets add up, of loop guards the innermost holds, of retry caps the strictest, and every gate.
     """
     inner = narrow(frame, added) if added else frame
     retries = inner.retries
     for guard in guards:
         if isinstance(guard, RetryCap):
             retries = guard.limits().strictest(retries)
-    return replace(inner, loops=_loops(guards) or inner.loops, retries=retries)
+    gates = _gates(guards, frame.owner, inner.gates)
+    return replace(inner, loops=_loops(guards) or inner.loops, retries=retries, gates=gates)
 
 
 def _loops(guards: Sequence[Spec]) -> Loops | None:
@@ -206,6 +214,16 @@ def _loops(guards: Sequence[Spec]) -> Loops | None:
 
 def _context(guards: Sequence[Spec]) -> ContextMemory | None:
     return next((ContextMemory(guard) for guard in guards if isinstance(guard, ContextWindow)), None)
+
+
+def _gates(guards: Sequence[Spec], owner: Process, outer: Gates | None) -> Gates | None:
+    own = [guard.rule() for guard in guards if isinstance(guard, CostGate)]
+    if outer is not None:
+        return outer.with_rules(own) if own else outer
+    if not own and not owner.rules:
+        return None
+    declared = {name: said["models"] for name, said in owner.settings.workflows.items() if "models" in said}
+    return Gates(owner.rules, declared, lambda: owner.approvals).with_rules(own)
 
 
 def _shares(who: Who, owner: Process) -> Shares | None:

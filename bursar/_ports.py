@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
 
+    from bursar._questions import Decision, Question
     from bursar._records import Record
 
 
@@ -165,6 +166,19 @@ class Clock(Protocol):
     def monotonic_us(self) -> int: ...
 
 
+class Asker(Protocol):
+    """Puts questions to whoever is to answer them, and keeps both. A yes that cannot be kept is a no."""
+
+    def bind(self, kind: str, name: str, told: bytes) -> str:
+        """A keyed hash of what a call is and says: a yes is bound to it."""
+
+    def ask(self, question: Question, *, may_wait: bool) -> Decision:
+        """Ask, and wait for the answer in this thread; where it may not wait, that is a no which says so."""
+
+    async def aask(self, question: Question) -> Decision:
+        """Ask, and await the answer; cancelled, the question is withdrawn."""
+
+
 class Peek(NamedTuple):
     """Ask for the `Room` of each limited scope of a path."""
 
@@ -271,6 +285,28 @@ class Write(NamedTuple):
     posting: Posting | None = None
 
 
+class Ask(NamedTuple):
+    """Put a question. Answer: a `Decision`."""
+
+    question: Question
+    asker: Asker
+
+
 Effect = (
-    Peek | Look | Limit | Turn | Take | Reserve | Join | Wait | Sleep | Count | Sent | Settle | Release | Write | Posted
+    Ask
+    | Peek
+    | Look
+    | Limit
+    | Turn
+    | Take
+    | Reserve
+    | Join
+    | Wait
+    | Sleep
+    | Count
+    | Sent
+    | Settle
+    | Release
+    | Write
+    | Posted
 )

@@ -21,8 +21,15 @@ _CUT: Final = frozenset({"max_tokens", "length"})
 def of_result(result: Any, *, words: bool = False) -> Answer:
     """An `LLMResult` that arrived whole. With several generations the usage stands on each: the first is read.
 
-    `words`: with what it says, for kept content.
+    `words`: with what it says, for kept content. Never raises: it is paid for, whatever its shape.
     """
+    try:
+        return _of_result(result, words=words)
+    except Exception:  # noqa: BLE001 - models of others write what they like: the bound, and the caller has his answer
+        return Answer(Status.OK, http_status=200, flags=("unreadable",), charge="bound")
+
+
+def _of_result(result: Any, *, words: bool) -> Answer:
     batch = result.generations[0] if result.generations else []
     messages = [found for each in batch if (found := getattr(each, "message", None)) is not None]
     if not messages:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import weakref
 from dataclasses import replace
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from bursar._drive import drive
@@ -20,9 +19,9 @@ from bursar._lent import Loan
 from bursar._ports import Release
 from bursar._scoped import ScopedFrame, opened_frame
 from bursar.callbacks.answers import CACHED, abandoned, of_failure
+from bursar.callbacks.handler_guards import watched
+from bursar.callbacks.pieces import Pieces
 from bursar.clients.guard import Guard
-from bursar.pricing.estimate import COLD_FACTOR
-from bursar.pricing.tokens import COUNTER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from bursar._call import Attempt, Call
     from bursar._events import Answer, ModelRequest
     from bursar.callbacks.roots import Root
+    from bursar.clients.echoes import Echo
     from bursar.guards.budget import Budget
 
 UNGATED = "ungated"
@@ -53,7 +53,7 @@ class ModelCalling:
     """A model call that LangChain has begun. `attempt` is None where somebody nearer the wire is to admit it."""
 
     __slots__ = (
-        "_growth", "_guard", "_pieces", "_read", "attempt", "call", "frame", "loan", "parent", "root",
+        "_echo", "_growth", "_guard", "_pieces", "_read", "_said", "attempt", "call", "frame", "loan", "parent", "root",
     )  # fmt: skip
 
     def __init__(
@@ -62,14 +62,16 @@ class ModelCalling:
         frame: ScopedFrame,
         root: Root | None,
         parent: int | None,
+        said: Sequence[Any] = (),
     ) -> None:
-        self._read, self.frame, self.root, self.parent = read, frame, root, parent
+        self._read, self.frame, self.root, self.parent, self._said = read, frame, root, parent, said
         self._guard = guard()
         self.call: Call | None = None
         self.attempt: Attempt | None = None
         self.loan: Loan | None = None
         self._growth: Any = None
-        self._pieces: list[str] = []
+        self._echo: Echo | None = None
+        self._pieces = Pieces(frame.owner.world.clock.monotonic_us)
 
     def open(self) -> None:
         """Admit it here. Raises `Stopped`."""
@@ -79,7 +81,7 @@ class ModelCalling:
     def take(self, admitted: Guard, call: Call, attempt: Attempt) -> None:
         """Go on with what a middleware has admitted."""
         self._guard, self.call, self.attempt = admitted, call, attempt
-        self._growth = admitted.growth(call, attempt)
+        self._growth, self._echo = admitted.growth(call, attempt), admitted.echo(call)
 
     def tighten(self, added: Sequence[tuple[Budget | None, Account]]) -> None:
         """Admit it anew under further limits. Raises `Stopped`; then it is over."""
@@ -95,8 +97,11 @@ class ModelCalling:
         """Let a client that is nearer the wire take it over."""
         self.loan = Loan(self.frame, opened_frame(), model, self._give_way).lend()
 
-    def said(self, text: str) -> None:
-        """Take in what a stream has said. Raises `BudgetExceeded` where it outgrows its hold and there is no room."""
+    def said(self, text: str, *, words: bool = True) -> None:
+        """Take in what a stream has said; without `words` it is arguments of a tool.
+
+        Raises `BudgetExceeded` where it outgrows its hold and there is no room, `LoopDetected` where it repeats itself.
+        """
         if self.loan is not None:
             # Words have come: whoever sends a request from here on sends another.
             self.loan.claimed = True
@@ -105,6 +110,10 @@ class ModelCalling:
         if not self._pieces:
             self.call.request = self.call.request._replace(stream=True)
         self._pieces.append(text)
+        if self._echo is not None and words:
+            self._echo.said(text)
+            if self._echo.loud:
+                self._echo.cut()
         if self._growth is not None:
             self._growth.said(self._pieces)
             if self._growth.short:
@@ -112,7 +121,7 @@ class ModelCalling:
 
     def failed(self, error: BaseException) -> None:
         """Close it after an exception."""
-        self.end(of_failure(error, output_seen=self._seen() if self._pieces else None))
+        self.end(of_failure(error, output_seen=self._seen()))
 
     def abandoned(self) -> None:
         """Close it though nobody has said how it ended."""
@@ -134,6 +143,8 @@ class ModelCalling:
 
     def _begin(self, frame: ScopedFrame) -> None:
         request, body = self._read()
+        if self._said:
+            frame = watched(frame, request, self._said)
         self.call = self._guard.begin(request, body=body, inside=frame)
         if request.open_ended and request.cap is not None:
             self.call.flags += ("uncapped",)
@@ -141,10 +152,11 @@ class ModelCalling:
     def _admit(self) -> None:
         assert self.call is not None
         self.attempt = self._guard.open(self.call)
-        self._growth = self._guard.growth(self.call, self.attempt)
+        self._growth, self._echo = self._guard.growth(self.call, self.attempt), self._guard.echo(self.call)
 
     def _admit_late(self) -> None:
         with contextlib.suppress(Exception):
+            self._said = ()
             self._begin(replace(self.frame, observe=True))
             assert self.call is not None
             self.call.flags += (UNGATED,)
@@ -162,10 +174,11 @@ class ModelCalling:
         assert isinstance(frame, ScopedFrame)
         return frame
 
-    def _seen(self) -> int:
-        provider = "" if self.call is None else self.call.request.provider
-        seen = COUNTER.measure("".join(self._pieces)).tokens
-        return ceil(seen * COLD_FACTOR.get(provider, 2.0))
+    def _seen(self) -> int | None:
+        # Hidden thinking is billed and never seen: only the bound is sure to cover it.
+        if not self._pieces or self.call is None or self.call.request.reasoning:
+            return None
+        return self._pieces.tokens(self.call.request.provider)
 
 
 def give_up(call: Call, attempt: Attempt) -> None:

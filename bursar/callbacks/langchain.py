@@ -27,6 +27,7 @@ from bursar.callbacks.offers import take
 from bursar.callbacks.requests import model_of, prompt_request, request_of
 from bursar.callbacks.roots import Root, roots
 from bursar.callbacks.tags import tagged, tags_of
+from bursar.callbacks.tool_starts import gate_end, gate_start
 from bursar.guards.budget import Budget
 
 if TYPE_CHECKING:
@@ -54,10 +55,12 @@ class BursarCallbackHandler(BaseCallbackHandler):
     that. Takes the tags that `bursar.run` takes; without a workflow the name of what was invoked is one. Inside of
     `with bursar.run(...)` no handler need be passed at all.
 
-    It raises `Stopped` before a call is sent that does not fit, and cuts a stream that outgrows what was held for it;
-    it never raises after a call was paid for. `last_run` is the run of the last invocation. Sync, and for async calls
-    too: an async handler could not refuse a sync call. Raises `ConfigError` for another `per` or a tag that is empty,
-    `TypeError` for what is no guard.
+    It raises `Stopped` before a call is sent that does not fit, and cuts a stream that outgrows what was held for it or
+    says one thing again and again; it never raises after a call was paid for. Of a `LoopGuard` it writes down what
+    would have been said and refused, and raises `LoopDetected` at the last rung; a `ContextWindow` it cannot use.
+
+    `last_run` is the run of the last invocation. Sync, and for async calls too: an async handler could not refuse a
+    sync call. Raises `ConfigError` for another `per` or a tag that is empty, `TypeError` for what is no guard.
     """
 
     raise_error = True
@@ -121,8 +124,13 @@ class BursarCallbackHandler(BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Note a tool: an agent inside of it belongs to the same invocation."""
-        self._part(run_id, parent_run_id, metadata, kwargs.get("name"))
+        """Note a tool: an agent inside of it belongs to the same invocation. Raises `ApprovalDenied`."""
+        root = self._part(run_id, parent_run_id, metadata, kwargs.get("name"))
+        frame = scoped_frame() or (root.frame if root is not None else None)
+        if frame is not None and frame.gates is not None:
+            given = kwargs.get("inputs")
+            name = kwargs.get("name") or (serialized or {}).get("name") or "tool"
+            gate_start(str(name), given if isinstance(given, dict) else {"input": input_str}, run_id.int, frame)
 
     def on_retriever_start(
         self,
@@ -159,10 +167,12 @@ class BursarCallbackHandler(BaseCallbackHandler):
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget a tool."""
+        gate_end(run_id.int)
         self._part_end(run_id, None)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget a tool."""
+        gate_end(run_id.int)
         self._part_end(run_id, error)
 
     def on_retriever_end(self, documents: Sequence[Any], *, run_id: UUID, **kwargs: Any) -> None:
@@ -187,7 +197,7 @@ class BursarCallbackHandler(BaseCallbackHandler):
         said, params = messages[0] if messages else [], kwargs.get("invocation_params") or {}
         known = metadata or {}
         self._model_start(
-            lambda ended: request_of(said, params, known, open_ended=ended), run_id, parent_run_id, params, known
+            lambda ended: request_of(said, params, known, open_ended=ended), run_id, parent_run_id, params, known, said
         )
 
     def on_llm_start(
@@ -208,10 +218,14 @@ class BursarCallbackHandler(BaseCallbackHandler):
         )
 
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
-        """Watch a stream. Raises `BudgetExceeded`, which ends it, where it outgrows its hold and there is no room."""
+        """Watch a stream. Raises `BudgetExceeded`, which ends it, where it outgrows its hold and there is no room.
+
+        And `LoopDetected` where it says the same again and again.
+        """
         calling = calls.get(run_id.int)
         if calling is not None:
-            calling.said(_text(token, chunk))
+            words = _words(token)
+            calling.said(words or _arguments(chunk), words=bool(words))
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Charge a call what its answer says."""
@@ -321,6 +335,7 @@ class BursarCallbackHandler(BaseCallbackHandler):
         parent_run_id: UUID | None,
         params: Mapping[str, Any],
         metadata: Mapping[str, Any],
+        said: Sequence[Any] = (),
     ) -> None:
         begun = calls.get(run_id.int)
         if begun is not None:
@@ -337,7 +352,7 @@ class BursarCallbackHandler(BaseCallbackHandler):
         # Where it can neither cap the request nor wait for others, it holds what such calls are seen to use.
         on_loop = asyncio._get_running_loop() is not None  # noqa: SLF001 - as in _drive
         open_ended = False if frame.hard else on_loop or None
-        calling = ModelCalling(lambda: read(open_ended), frame, root, parent)
+        calling = ModelCalling(lambda: read(open_ended), frame, root, parent, said)
         offer = take(model)
         try:
             if offer is not None:
@@ -376,8 +391,14 @@ class BursarCallbackHandler(BaseCallbackHandler):
         )
 
 
-def _text(token: Any, chunk: Any) -> str:
-    if isinstance(token, str) and token:
-        return token
+def _words(token: Any) -> str:
+    if not isinstance(token, list):
+        return token if isinstance(token, str) else ""
+    # Of a model with tools a piece is a list of blocks.
+    blocks = [block for block in token if isinstance(block, dict)]
+    return "".join(block.get("text") or block.get("thinking") or "" for block in blocks)
+
+
+def _arguments(chunk: Any) -> str:
     pieces = getattr(getattr(chunk, "message", None), "tool_call_chunks", None) or ()
     return "".join(piece.get("args") or "" for piece in pieces)

@@ -7,7 +7,9 @@ nearer the wire admits its calls.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from bursar._errors import ConfigError
 
 if TYPE_CHECKING:
     from bursar.clients.guard import Guard
@@ -46,7 +48,17 @@ def _with_anthropic(model: Any, guard: Guard) -> Any:
     # Both are cached properties: what is in the instance's own dictionary is what they answer.
     model.__dict__["_client"] = anthropic.guarded(model._client, guard)  # noqa: SLF001 - there is no other way in
     model.__dict__["_async_client"] = anthropic.guarded(model._async_client, guard)  # noqa: SLF001
+    # What it makes are new models with clients of their own, and the mark: nobody would admit their calls.
+    model.__dict__["configurable_fields"] = _refused
     return model
+
+
+def _refused(**fields: Any) -> NoReturn:
+    raise ConfigError(
+        f"configurable_fields({', '.join(fields)}) of a wrapped ChatAnthropic makes models whose clients are not "
+        "wrapped. Leave the model unwrapped and open bursar.run(...) round its calls, where they are gated all the "
+        "same; or change it by model.model_copy(update={...}), which keeps the wrapped clients."
+    )
 
 
 def _with_openai(model: Any, guard: Guard) -> Any:

@@ -13,9 +13,9 @@ import anthropic
 
 from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status
 from bursar.clients.fetches import ahear, hear, of_anthropic
-from bursar.clients.requests import api_of, read, region_of, seller_of, with_cap, without_tool_use
+from bursar.clients.requests import api_of, host_of, read, region_of, seller_of, with_cap, without_tool_use
 from bursar.clients.streams import attach, tapped
-from bursar.clients.unmetered import LATER, kind_of, notice
+from bursar.clients.unmetered import LATER, METERED, kind_of, notice
 from bursar.clients.usage import believable, get
 from bursar.clients.wire import Ear, listen
 
@@ -112,13 +112,15 @@ class GuardMiddleware(anthropic.Middleware):
 
     def _pass(self, request: APIRequest) -> str | None:
         api = api_of(request.method, request.url)
+        if api in METERED:
+            return api
         kind = kind_of(request.method, request.url, request.json)
         if kind is not None and (api is None or kind in LATER):
             notice(kind, strict=self.guard.strict)
         return api
 
     def _fetch(self, request: APIRequest) -> Fetch | None:
-        host = self._client.base_url.host
+        host = host_of(self._client)
         return of_anthropic(self.guard, request.method, request.url, self._seller or "anthropic", host)
 
     def _call(self, request: APIRequest, api: str) -> Call:
@@ -150,7 +152,7 @@ class GuardMiddleware(anthropic.Middleware):
             _operation.set(operation)
 
     def _asked(self, api: str, body: Any) -> ModelRequest:
-        return read(api, body, self._client.base_url.host, self._seller, self._region)
+        return read(api, body, host_of(self._client), self._seller, self._region)
 
     def _watches(self, call: Call, attempt: Attempt, request: APIRequest, response: Any) -> bool:
         mode, http = request.headers.get(_RAW_HEADER), response.http_response
@@ -165,10 +167,25 @@ class GuardMiddleware(anthropic.Middleware):
 
 def guarded(client: Any, guard: Guard) -> Any:
     """A copy of the client that carries the guard, innermost so that it sees what is really sent."""
-    bare = client.with_options(middleware=[m for m in client.middleware if not isinstance(m, GuardMiddleware)])
+    others = [m for m in client.middleware if not isinstance(m, GuardMiddleware)]
+    # The class's own way: that of a client which carries a guard puts it back.
+    bare = type(client).with_options(client, middleware=others)
     for carried in client.middleware:
         guard = guard.over(carried.guard) if isinstance(carried, GuardMiddleware) else guard
-    return bare.with_options(middleware=[*bare.middleware, GuardMiddleware(guard, bare)])
+    return _carry(bare.with_options(middleware=[*bare.middleware, GuardMiddleware(guard, bare)]), guard)
+
+
+def _carry(client: Any, guard: Guard) -> Any:
+    # A copy that is given other middlewares loses ours: it is put back.
+    copy = client.copy
+
+    def again(**options: Any) -> Any:
+        made = copy(**options)
+        kept = any(isinstance(each, GuardMiddleware) for each in made.middleware)
+        return _carry(made, guard) if kept else guarded(made, guard)
+
+    client.copy = client.with_options = again
+    return client
 
 
 def _apart(request: APIRequest, body: dict[str, Any]) -> APIRequest:

@@ -58,24 +58,32 @@ def measure(
     offered = [(tool, _text_of(tool)) for tool in tools]
     texts = [_text(written) for _, written in offered]
     rest += texts
-    said = most = sum(size.tokens + size.media for size in rest)
+    said = most = sum([size.tokens + size.media for size in rest])
     if offered and provider == "anthropic":
         said = most = said + claude_prompt(model, tool_choice)
     elif offered:
         known = zip(offered, texts, strict=True)
         spared = sum(size.tokens - _gpt_tool(tool, written, size.tokens) for (tool, written), size in known)
         said = most - spared + min(FUNCTIONS_END, spared)
-    attaches = any(size.media_most for size in sizes)
+    # Most requests are a few messages: a pass of its own for each sum would cost more than what it adds up.
+    utf8_bytes, attaches = 0, False
+    for size in sizes:
+        utf8_bytes += size.utf8_bytes
+        attaches = attaches or size.media_most > 0
+        unbounded = unbounded or size.unbounded
+    for size in rest:
+        utf8_bytes += size.utf8_bytes + size.media_most
+        unbounded = unbounded or size.unbounded
     return Transcript(
-        tokens=tuple(size.tokens + MESSAGE_TOKENS for size in sizes),
-        marks=tuple(size.mark for size in sizes),
-        fixed_tokens=said,
-        utf8_bytes=sum(size.utf8_bytes for size in sizes) + sum(size.utf8_bytes + size.media_most for size in rest),
-        key=hash((sizes[0].mark if sizes else 0, tuple(size.mark for size in rest), first)),
-        unbounded=unbounded or any(size.unbounded for size in [*sizes, *rest]),
-        fixed_most=most,
-        media=tuple(size.media for size in sizes) if attaches else (),
-        media_most=tuple(size.media_most for size in sizes) if attaches else (),
+        tuple([size.tokens + MESSAGE_TOKENS for size in sizes]),
+        tuple([size.mark for size in sizes]),
+        said,
+        utf8_bytes,
+        hash((sizes[0].mark if sizes else 0, tuple([size.mark for size in rest]), first)),
+        unbounded,
+        most,
+        tuple([size.media for size in sizes]) if attaches else (),
+        tuple([size.media_most for size in sizes]) if attaches else (),
     )
 
 
@@ -99,7 +107,8 @@ class _Meter:
         for name, value in message.items():
             if name not in ("content", "role") and value is not None:
                 size = _add(size, self.value(value))
-        return size._replace(mark=hash((message.get("role"), size.mark)))
+        tokens, utf8_bytes, mark, media, media_most, unbounded = size
+        return _Size(tokens, utf8_bytes, hash((message.get("role"), mark)), media, media_most, unbounded)
 
     def value(self, value: Any) -> _Size:
         if isinstance(value, str):

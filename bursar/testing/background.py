@@ -140,5 +140,6 @@ class Background:
                 cache_read=prompt.cache_read, cache_write_5m=prompt.cache_write_5m,
                 cache_write_1h=prompt.cache_write_1h, output_tokens=job.generated,
                 nusd=price.nusd(answer.tier, prompt, job.generated), ended="complete", stream=request.stream,
+                answer=answer.ident,
             )
         )  # fmt: skip

@@ -227,6 +227,7 @@ class Batches:
                 cache_read=prompt.cache_read, cache_write_5m=prompt.cache_write_5m,
                 cache_write_1h=prompt.cache_write_1h, output_tokens=answer.output_tokens,
                 nusd=price.nusd("batch", prompt, answer.output_tokens), ended="complete", stream=False,
+                answer=answer.ident,
             )
         )  # fmt: skip
         body = dialect.plain(answer)

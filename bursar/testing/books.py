@@ -39,7 +39,8 @@ class Charge:
 
     `input_tokens` is the uncached part of the prompt; `cache_read`, the `cache_write`s and audio come on top.
     `output_tokens` includes reasoning, audio and, in chat, all `n` choices. `beside_nusd` is the part of the price that
-    other models and summaries had, by Anthropic's iterations.
+    other models and summaries had, by Anthropic's iterations. `answer` is what the answer's id ends with, however its
+    API begins it; embeddings have none.
     """
 
     number: int
@@ -59,6 +60,7 @@ class Charge:
     audio_output: int = 0
     web_searches: int = 0
     beside_nusd: int = 0
+    answer: str = ""
 
 
 class Books:

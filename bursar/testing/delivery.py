@@ -58,7 +58,7 @@ class Delivery:
             await self._latency()
             self.cache.keep(reading)
             await asyncio.sleep(frames * self.reply.chunk_delay_s)
-            self._charge(answer.tier, answer.prompt, answer.output_tokens, self._ended())
+            self._charge(answer.tier, answer.prompt, answer.output_tokens, self._ended(), answer.ident)
         await self._finish(body)
 
     async def stream(self, answer: Answer, events: EventStream, reading: Reading) -> None:
@@ -67,7 +67,7 @@ class Delivery:
             await self._latency()
             self.cache.keep(reading)
             ended, generated = await self._play(events)
-            self._charge(answer.tier, answer.prompt, generated, ended)
+            self._charge(answer.tier, answer.prompt, generated, ended, answer.ident)
         if ended == "complete":
             await self._send(events.closing())
             await self.connection.end_events()
@@ -122,7 +122,7 @@ class Delivery:
             return "fault"
         return "aborted" if self.connection.gone else "complete"
 
-    def _charge(self, tier: str, prompt: InputTokens, output_tokens: int, ended: Ended) -> None:
+    def _charge(self, tier: str, prompt: InputTokens, output_tokens: int, ended: Ended, answer: str = "") -> None:
         extras = self.reply.extras
         own = answer_nusd(self.price, tier, prompt, output_tokens, self.request.body, extras)
         beside = beside_nusd(self.prices, self.price, self.request.body, extras)
@@ -144,6 +144,7 @@ class Delivery:
             audio_output=min(extras.audio_output_tokens, output_tokens),
             web_searches=extras.web_searches,
             beside_nusd=beside,
+            answer=answer,
         )
         self.books.charge(charge)
 

@@ -61,9 +61,9 @@ _INSERT_RUN: Final = (
 )
 _VERDICT: Final = (
     'ts_us, run_id, op_id, guard, action, reason, scope, unit, "limit", settled, held, needed, acted, streak, onset, '
-    "tokens, nusd"
+    "tokens, nusd, pays_after"
 )
-_INSERT_VERDICT: Final = f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES ({', '.join('?' * 17)})"
+_INSERT_VERDICT: Final = f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES ({', '.join('?' * 18)})"
 _EXECUTE_TOOL: Final = "execute_tool"
 """OpenTelemetry's name of what a tool call does."""
 _DIMENSION: Final = (
@@ -91,13 +91,6 @@ def _shared(table: str, columns: tuple[str, ...]) -> tuple[str, str]:
 
 _DIMENSION_SQL: Final = _shared("dimension", _DIMENSION)
 _ENDING_SQL: Final = _shared("ending", _ENDING)
-
-
-def default_ledger_path() -> Path:
-    """Where the ledger lies when nobody says: the user's data directory."""
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("bursar")) / "ledger.db"
 
 
 class Ledger:
@@ -200,7 +193,6 @@ class Ledger:
                 self._forget(database)
                 database = self._open()
                 database.transact(lambda run: self._insert(run, record, posting), wait=wait)
-            database.wrote()
         except _busy():
             if not wait:
                 return False

@@ -22,8 +22,9 @@ from bursar import BursarWarning, ConfigError, LedgerError, db
 from bursar._clock import first_id, new_id
 from bursar._events import AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
 from bursar._records import ModelCall, Record, RunRecord, Tags, Verdict, Who
+from bursar.db import default_ledger_path
 from bursar.tracing import users
-from bursar.tracing.ledger import Ledger, default_ledger_path
+from bursar.tracing.ledger import Ledger
 from bursar.tracing.queries import Reader
 from bursar.tracing.spool import spools
 
