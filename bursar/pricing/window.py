@@ -22,37 +22,40 @@ class Window:
     are fewer than three.
     """
 
-    __slots__ = ("_highest", "_lowest", "_seen", "_total", "count")
+    __slots__ = ("_at_highest", "_at_lowest", "_highest", "_lowest", "_seen", "_total", "count")
 
     def __init__(self, seen: Iterable[float] = ()) -> None:
         self._seen: deque[float] = deque(seen, maxlen=SIZE)
         self.count = len(self._seen)
         self._highest = self._lowest = self._total = 0.0
+        self._at_highest = self._at_lowest = 0
         if self._seen:
             self._bounds()
 
     def add(self, value: float) -> None:
         """Take one more observation."""
         seen = self._seen
-        leaving = seen[0] if self.count == SIZE else None
-        seen.append(value)
-        if leaving == value:
-            return
-        if leaving is None:
+        if self.count < SIZE:
             self.count += 1
-            if self.count == 1:
-                self._bounds()
+            seen.append(value)
+        else:
+            leaving = seen[0]
+            seen.append(value)
+            if leaving == value:
                 return
-        elif leaving in (self._highest, self._lowest):
-            # One of the extremes has left: look for the next.
+            self._total -= leaving
+            self._at_highest -= leaving == self._highest
+            self._at_lowest -= leaving == self._lowest
+        if not self._at_highest or not self._at_lowest:
+            # The last of the extremes has left: look for the next.
             self._bounds()
             return
-        else:
-            self._total -= leaving
         self._total += value
-        if value > self._highest:
+        if value >= self._highest:
+            self._at_highest = self._at_highest + 1 if value == self._highest else 1
             self._highest = value
-        elif value < self._lowest:
+        if value <= self._lowest:
+            self._at_lowest = self._at_lowest + 1 if value == self._lowest else 1
             self._lowest = value
 
     def outlook(self) -> tuple[float, float] | None:
@@ -74,3 +77,4 @@ class Window:
     def _bounds(self) -> None:
         seen = self._seen
         self._highest, self._lowest, self._total = max(seen), min(seen), sum(seen)
+        self._at_highest, self._at_lowest = seen.count(self._highest), seen.count(self._lowest)
