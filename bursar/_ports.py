@@ -52,11 +52,12 @@ class Room(NamedTuple):
 
 
 class Held(NamedTuple):
-    """Amounts reserved for one attempt over a path, all or none."""
+    """Amounts reserved for one attempt over a path, all or none. crowd: what `Take` says of the calls there, else 0."""
 
     call_id: str
     path: tuple[Scope, ...]
     amounts: Amounts
+    crowd: int = 0
 
 
 class Denied(NamedTuple):
@@ -110,6 +111,9 @@ class Store(Protocol):
 
     def reserve(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, owner: int) -> Held | Denied:
         """Hold `amounts` on every scope of the path, or on none."""
+
+    def take(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, times: int, owner: int) -> Held | None:
+        """Hold `amounts` where nobody waits and every limit has room for `times` of them; None changes nothing."""
 
     def settle(self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool) -> object:
         """Charge `actual` in place of the hold; never refused, not even above the limit."""
@@ -188,6 +192,18 @@ class Reserve(NamedTuple):
     call_id: str
     path: tuple[Scope, ...]
     amounts: Amounts
+
+
+class Take(NamedTuple):
+    """Ask the store for a hold where there is plenty: nobody in line, and room for `times` of `amounts` at least.
+
+    Answer: `Held`, with the calls in flight there as `crowd`, this one included; or None: look first.
+    """
+
+    call_id: str
+    path: tuple[Scope, ...]
+    amounts: Amounts
+    times: int
 
 
 class Join(NamedTuple):
@@ -277,5 +293,20 @@ class Ask(NamedTuple):
 
 
 Effect = (
-    Ask | Peek | Look | Limit | Turn | Reserve | Join | Wait | Sleep | Count | Sent | Settle | Release | Write | Posted
+    Ask
+    | Peek
+    | Look
+    | Limit
+    | Turn
+    | Take
+    | Reserve
+    | Join
+    | Wait
+    | Sleep
+    | Count
+    | Sent
+    | Settle
+    | Release
+    | Write
+    | Posted
 )
