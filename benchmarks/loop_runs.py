@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bursar.clients.steps import Round, StepReader, UserSpoke
+from bursar.clients.steps import Refused, Round, StepReader, UserSpoke
 from bursar.guards.calls import ToolFact, fact
 from bursar.guards.results import EMPTY, digest, text_of
 
@@ -138,6 +138,9 @@ def _messages(messages: list[Any]) -> list[Step]:
     for event in [*happened, *reader.finish()]:
         if isinstance(event, UserSpoke):
             found.append(Step(user=True))
+            continue
+        if isinstance(event, Refused):
+            # Nobody refused anything in a recorded run.
             continue
         tokens, text = spoken[event.mark]
         calls = []

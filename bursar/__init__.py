@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bursar._accounts import Spend
     from bursar._errors import (
         AlreadyCommitted,
+        ApprovalDenied,
+        ApprovalTimeout,
         BudgetExceeded,
         BursarError,
         BursarWarning,
@@ -45,12 +47,15 @@ if TYPE_CHECKING:
     from bursar.clients.wrap import wrap
     from bursar.guards.budget import Budget
     from bursar.guards.calls import ToolTraits
+    from bursar.guards.gate import CostGate
     from bursar.guards.loops import LoopGuard
     from bursar.guards.retries import RetryCap
     from bursar.guards.window import ContextWindow
 
 __all__ = [
     "AlreadyCommitted",
+    "ApprovalDenied",
+    "ApprovalTimeout",
     "Budget",
     "BudgetExceeded",
     "BudgetNotice",
@@ -60,6 +65,7 @@ __all__ = [
     "ConfigError",
     "Conflict",
     "ContextWindow",
+    "CostGate",
     "InvalidAmount",
     "LedgerError",
     "LoopDetected",
@@ -109,6 +115,7 @@ _HOMES = {
     "ToolTraits": "bursar.guards.calls",
     "RetryCap": "bursar.guards.retries",
     "ContextWindow": "bursar.guards.window",
+    "CostGate": "bursar.guards.gate",
 }
 
 

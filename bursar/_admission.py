@@ -1,7 +1,8 @@
 """Admit one attempt: grant, lower its cap, let it wait its turn, clamp it, or refuse it.
 
-The loop looks at what every limit on the path has left, asks the budget guard what to do about it, and does that.
-Learning helps whoever waits: the estimate is made anew at each turn.
+Where there is plenty the store holds at once what the attempt can cost at most, and that is all. Elsewhere the loop
+looks at what every limit on the path has left, asks the budget guard what to do about it, and does that. Learning helps
+whoever waits: the estimate is made anew at each turn.
 """
 
 from __future__ import annotations
@@ -11,21 +12,22 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from bursar._errors import BudgetExceeded, PriceUnknown
 from bursar._events import UNITS
-from bursar._ports import Count, Held, Join, Peek, Reserve, Wait, Write
+from bursar._ports import Count, Held, Join, Limit, Peek, Reserve, Take, Wait, Write
 from bursar._records import Verdict
 from bursar._refusals import refuse_late
 from bursar._terms import RESERVED, shown
 from bursar._verdicts import Deny, Grant, Queue
-from bursar.guards.budget import alone, amounts, decide
+from bursar.guards.budget import PLENTY, alone, amounts, decide
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from bursar._call import Call, Operation, World
+    from bursar._call import Call, Frame, Operation, World
+    from bursar._demand import Demand
     from bursar._events import Amounts
     from bursar._ports import Denied, Effect, Room, Scope, Ticket
     from bursar.pricing.estimate import Estimate
-    from bursar.pricing.rates import RateCard
+    from bursar.pricing.rates import PriceContext, RateCard
 
 LOOK_AGAIN_S: Final = 0.05
 """Between two looks at a limit that other processes share."""
@@ -43,6 +45,7 @@ class Admission:
 
     call: Call
     call_id: str
+    context: PriceContext
     card: RateCard | None
     world: World
     began_us: int
@@ -61,13 +64,38 @@ class Admission:
         return self.call.frame.left_s(self.began_us, self.world.clock.monotonic_us())
 
 
-def admit(wish: Admission) -> Generator[Effect, Any, Grant]:
+def set_aside(frame: Frame, demand: Demand) -> Generator[Effect, Any, None]:
+    """Keep what the last call may need, on the context of this one, out of the reach of ordinary calls."""
+    for reserve in frame.reserves:
+        limits = reserve.resize(demand, hard=frame.hard)
+        if limits is not None:
+            yield Limit(reserve.inner, limits)
+
+
+def unheld(demand: Demand) -> Grant:
+    """For a call that no limit applies to."""
+    return Grant(None, amounts(demand, demand.input_practical, demand.cap, hard=False), "unheld", "practical")
+
+
+def ask_much(wish: Admission, path: tuple[Scope, ...]) -> Take:
+    """All that the attempt can cost, for where there is plenty of everything: the usual case."""
+    demand = wish.estimate.demand
+    return Take(wish.call_id, path, amounts(demand, demand.input_hard, demand.cap), max(PLENTY, wish.estimate.crowd))
+
+
+def as_asked(wish: Admission, held: Held) -> Grant:
+    """There was plenty: the call goes as it is."""
+    wish.crowd = held.crowd
+    return Grant(None, held.amounts, "as_asked", "hard")
+
+
+def admit(wish: Admission, path: tuple[Scope, ...]) -> Generator[Effect, Any, Grant]:
     """Hold what the attempt may cost and say how it is sent. Raises `BudgetExceeded` when it is refused."""
     frame = wish.call.frame
     while True:
-        if frame.deadline is not None:
+        if frame.deadline is not None and wish.ticket is not None:
             yield from refuse_late(wish.call, wish.world)
-        rooms: tuple[Room, ...] = yield Peek(wish.call.path, wish.ticket)
+        rooms: tuple[Room, ...] = yield Peek(path, wish.ticket)
         wish.crowd = max((room.crowd for room in rooms), default=0) + (wish.ticket is None)
         decision = decide(wish.estimate.demand, rooms, wish.estimate.crowd, hard=frame.hard)
         if frame.observe and not (isinstance(decision, Grant) and decision.shape == "as_asked"):
@@ -82,7 +110,7 @@ def admit(wish: Admission) -> Generator[Effect, Any, Grant]:
                 continue
             yield from refuse(wish.call, decision, wish.world)
         assert isinstance(decision, Grant)
-        answer: Held | Denied = yield Reserve(wish.call_id, wish.call.path, decision.amounts)
+        answer: Held | Denied = yield Reserve(wish.call_id, path, decision.amounts)
         if isinstance(answer, Held):
             if decision.shape == "clamped":
                 yield Write(_verdict(wish.call, "clamp", f"output cap {decision.cap}", None, wish.world))

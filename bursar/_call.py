@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
     from bursar._asks import Asks
     from bursar._context import ContextMemory
-    from bursar._earlier import Earlier
+    from bursar._earlier import Earlier, Past
     from bursar._events import Amounts, AttemptSource, ModelRequest, RetryReason
+    from bursar._gates import Gated, Gates
     from bursar._loops import Look
     from bursar._ports import Clock, Scope
     from bursar._records import Item, Verdict, Who
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from bursar.guards.retries import RetryLimits
     from bursar.guards.window_state import WindowState
     from bursar.pricing.estimate import Estimate, Estimator
-    from bursar.pricing.rates import PriceList, RateCard
+    from bursar.pricing.rates import PriceContext, PriceList, RateCard
 
 
 class World(NamedTuple):
@@ -41,7 +42,7 @@ class Frame:
 
     `reserves` are set aside from the calls of this frame; `final` are those that the last call may draw on. `retries`
     is where the retries of its calls end, `context` the context window of its requests. `asks`: the tool calls that
-    answers have asked for here.
+    answers have asked for here. `gates`: whom its calls have to ask.
     """
 
     who: Who
@@ -60,6 +61,7 @@ class Frame:
     retries: RetryLimits | None = None
     context: ContextMemory | None = None
     asks: Asks | None = None
+    gates: Gates | None = None
 
     def left_s(self, began_us: int, now_us: int) -> float:
         """Seconds that something that began to wait then may still wait."""
@@ -112,9 +114,9 @@ class Call:
     no longer sees the results. `notes` are verdicts to be written when it is opened, `plan` is what the window has yet
     to do with it.
 
-    `asked` tells it apart from others, `lineage` says what it follows. Of its attempts so far: what those that failed
-    were charged, when the last one ended (monotonic) and why it failed. `retries` is how often its SDK sends it again
-    at most.
+    `asked` tells it apart from others, `past` is what is remembered of those like it, `lineage` says what it follows.
+    Of its attempts so far: what those that failed were charged, when the last one ended (monotonic) and why it failed.
+    `retries` is how often its SDK sends it again at most. `gate` is how it stands before its gates.
     """
 
     op_id: str
@@ -143,11 +145,13 @@ class Call:
     notes: tuple[Verdict, ...] = ()
     plan: object = None
     asked: Asked | None = None
+    past: Past | None = None
     lineage: Lineage = NEW
     failed_nusd: int = 0
     ended_us: int | None = None
     last_reason: RetryReason | None = None
     retries: int = 0
+    gate: Gated | None = None
 
     @property
     def sent_before(self) -> int:
@@ -177,7 +181,8 @@ class Attempt:
     `hold` is what it may cost at most, reserved where `reserved` says so; `estimate` what the bound was made of.
     `last`: the answer that ends a run; it must not ask for tools. `grown`: ids of the holds that a stream took later;
     `hold` includes them. `outgrown`: the provider wrote more than its cap, so the cap bounds nothing. `source` says who
-    sent it again, `backoff_us` how long after the end of what it follows.
+    sent it again, `backoff_us` how long after the end of what it follows. `card` is the price of `context`, which is
+    what the request asks for.
     """
 
     call_id: str
@@ -199,6 +204,7 @@ class Attempt:
     outgrown: bool = False
     source: AttemptSource | None = None
     backoff_us: int | None = None
+    context: PriceContext | None = None
 
 
 class Result(NamedTuple):
@@ -239,6 +245,7 @@ class ToolStep:
     required: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    gate: Gated | None = None
 
     @property
     def path(self) -> tuple[Scope, ...]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bursar._call import Attempt, Call, World
-    from bursar._events import Answer
+    from bursar._events import Answer, ModelRequest
     from bursar.pricing.rates import RateCard
 
 CHUNK_TOKENS: Final = 64
@@ -71,23 +71,24 @@ def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charge
             attempt.card,
         )
     usage, source = _usage(call, attempt, answer)
-    cost, card, flags = _cost(call, attempt, answer, usage, source, world)
+    cost, card, flags = _cost(call, attempt, answer, usage, world, measured=source is UsageSource.PROVIDER)
     side: tuple[Beside, ...] = ()
     if answer.side or answer.flags:
-        cost, side = with_side(cost, answer, call.request.model, card, lambda model: _card(call, answer, model, world))
+        context = _context(call.request, answer)
+        cost, side = with_side(
+            cost, answer, call.request.model, card, lambda model: _card(call.request, model, context, world)
+        )
         usage = sum_usage((usage, *(beside.usage for beside in side)))
-    total = min(MAX_AMOUNT, usage.input_tokens + usage.output_tokens)
-    amounts = Amounts(
-        min(MAX_AMOUNT, cost.nusd or 0),
-        total,
-        total - usage.cache_read_tokens,
-        usage.input_tokens,
-        usage.output_tokens,
-        0 if call.counted else attempt.estimate.demand.calls,
-    )
-    if amounts.nusd > attempt.hold.nusd > 0 or amounts.tokens > attempt.hold.tokens:
+    input_tokens, output_tokens, cached, *_ = usage
+    total = min(MAX_AMOUNT, input_tokens + output_tokens)
+    nusd = min(MAX_AMOUNT, cost.nusd or 0)
+    calls = 0 if call.counted else attempt.estimate.demand.calls
+    amounts = Amounts(nusd, total, total - cached, input_tokens, output_tokens, calls)
+    held_nusd, held_tokens, *_ = attempt.hold
+    if nusd > held_nusd > 0 or total > held_tokens:
         flags += ("overrun",)
-    amounts = _with_tools(amounts, answer)
+    if answer.tool_calls or answer.asked:
+        amounts = _with_tools(amounts, answer)
     return Charged(usage, source, cost, amounts, answer.flags + flags, side, card)
 
 
@@ -116,64 +117,67 @@ def with_side(
 
 def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, world: World) -> ModelCall:
     """Write down one attempt."""
-    request, frame, cost = call.request, call.frame, charged.cost
-    shape: tuple[str, ...] = (attempt.shape,) if attempt.shape in ("lowered", "clamped") else ()
-    if request.cap is None and attempt.cap is None and call.path:
-        shape += ("uncapped",)
-    return ModelCall(
-        call_id=attempt.call_id,
-        op_id=call.op_id,
-        attempt=attempt.number,
-        ts_us=attempt.ts_us,
-        who=frame.who,
-        provider=request.provider,
-        request_model=request.model,
-        path=request.deferred or ("stream" if request.stream else "sync"),
-        run_id=frame.run.id if frame.run else None,
-        step=call.step,
-        operation=_OPERATIONS.get(request.api, "chat"),
-        response_model=answer.response_model,
-        host=request.host,
-        tier_requested=request.service_tier,
-        tier_served=answer.tier_served,
-        speed=answer.speed or request.speed,
-        latency_us=world.clock.monotonic_us() - attempt.started_us,
-        ttft_us=answer.ttft_us,
-        queue_us=attempt.queue_us,
-        response_id=answer.response_id,
-        request_id=answer.request_id,
-        status=answer.status,
-        error_type=answer.error_type,
-        http_status=answer.http_status,
-        finish_reason=answer.finish_reason,
-        retry_reason=answer.retry_reason,
-        usage=charged.usage,
-        usage_source=charged.source,
-        tool_calls=answer.tool_calls,
-        messages=len(request.transcript.tokens),
-        tools_offered=request.tools_offered,
-        max_tokens=request.cap,
-        sent_max_tokens=request.cap if attempt.cap is None else attempt.cap,
-        est_input_tokens=attempt.estimate.input_likely,
-        held_nusd=attempt.hold.nusd if attempt.card is not None else None,
-        held_tokens=attempt.hold.tokens,
-        bound=attempt.bound,
-        flags=charged.flags + shape + call.flags,
-        cost_nusd=cost.nusd,
-        cost_status=cost.status,
-        cost_input_nusd=cost.input_nusd,
-        cost_output_nusd=cost.output_nusd,
-        cost_cache_read_nusd=cost.cache_read_nusd,
-        cost_cache_write_nusd=cost.cache_write_nusd,
-        cost_fees_nusd=cost.fees_nusd,
-        price_version=charged.card.version if charged.card is not None else None,
-        region=_region(call, answer),
-        side_usage=charged.side,
-        attempt_source=attempt.source,
-        fallback_from=call.lineage.fallback_from,
-        backoff_us=attempt.backoff_us,
-        trimmed_tokens=call.trimmed_tokens,
+    request, frame = call.request, call.frame
+    row = ModelCall(
+        attempt.call_id,
+        call.op_id,
+        attempt.number,
+        attempt.ts_us,
+        frame.who,
+        request.provider,
+        request.model,
+        request.deferred or ("stream" if request.stream else "sync"),
+        frame.run.id if frame.run else None,
+        call.step,
     )
+    # One by one: fifty arguments by name take longer than all of this.
+    if request.api in _OPERATIONS:
+        row.operation = _OPERATIONS[request.api]
+    row.response_model = answer.response_model
+    row.host = request.host
+    row.tier_requested = request.service_tier
+    row.tier_served = answer.tier_served
+    row.speed = answer.speed or request.speed
+    row.latency_us = world.clock.monotonic_us() - attempt.started_us
+    row.ttft_us = answer.ttft_us
+    row.queue_us = attempt.queue_us
+    row.response_id = answer.response_id
+    row.request_id = answer.request_id
+    row.status = answer.status
+    row.error_type = answer.error_type
+    row.http_status = answer.http_status
+    row.finish_reason = answer.finish_reason
+    row.retry_reason = answer.retry_reason
+    row.usage = charged.usage
+    row.usage_source = charged.source
+    row.tool_calls = answer.tool_calls
+    row.messages = len(request.transcript.tokens)
+    row.tools_offered = request.tools_offered
+    row.max_tokens = request.cap
+    row.sent_max_tokens = request.cap if attempt.cap is None else attempt.cap
+    row.est_input_tokens = attempt.estimate.input_likely
+    row.held_nusd = attempt.hold.nusd if attempt.card is not None else None
+    row.held_tokens = attempt.hold.tokens
+    row.bound = attempt.bound
+    row.flags = charged.flags + _shape(call, attempt) + call.flags
+    row.cost_nusd, row.cost_status, row.cost_input_nusd, row.cost_output_nusd, *more = charged.cost
+    row.cost_cache_read_nusd, row.cost_cache_write_nusd, row.cost_fees_nusd = more
+    row.price_version = charged.card.version if charged.card is not None else None
+    row.region = _region(request, answer)
+    row.side_usage = charged.side
+    row.attempt_source = attempt.source
+    row.fallback_from = call.lineage.fallback_from
+    row.backoff_us = attempt.backoff_us
+    row.trimmed_tokens = call.trimmed_tokens
+    return row
+
+
+def _shape(call: Call, attempt: Attempt) -> tuple[str, ...]:
+    """What was made of the output cap, as flags."""
+    shape: tuple[str, ...] = (attempt.shape,) if attempt.shape in ("lowered", "clamped") else ()
+    if call.request.cap is None and attempt.cap is None and call.path:
+        shape += ("uncapped",)
+    return shape
 
 
 def _with_tools(amounts: Amounts, answer: Answer) -> Amounts:
@@ -202,18 +206,22 @@ def _usage(call: Call, attempt: Attempt, answer: Answer) -> tuple[Usage, UsageSo
 
 
 def _cost(
-    call: Call, attempt: Attempt, answer: Answer, usage: Usage, source: UsageSource, world: World
+    call: Call, attempt: Attempt, answer: Answer, usage: Usage, world: World, *, measured: bool
 ) -> tuple[Cost, RateCard | None, tuple[str, ...]]:
-    measured = source is UsageSource.PROVIDER
+    request = call.request
+    context = _context(request, answer)
     if answer.billed_model is not None:
-        card = _card(call, answer, answer.billed_model, world)
+        card = _card(request, answer.billed_model, context, world)
         return price(usage, card, measured=measured), card, ()
-    card = _served(call, attempt, answer, world)
+    if context == attempt.context and request.service_tier != "flex":
+        card = attempt.card
+    else:
+        card = _card(request, request.model, context, world)
     cost = price(usage, card, measured=measured)
     flags: tuple[str, ...] = ()
     other = answer.response_model
-    if other is not None and other != call.request.model:
-        second = _card(call, answer, other, world)
+    if other is not None and other != request.model:
+        second = _card(request, other, context, world)
         if second is not None and (card is None or second.model != card.model):
             # What answered is not what was asked for, and only the invoice will say which was billed.
             flags = ("model_drift",)
@@ -228,31 +236,20 @@ def _cost(
     return cost, card, flags
 
 
-def _served(call: Call, attempt: Attempt, answer: Answer, world: World) -> RateCard | None:
-    request = call.request
-    asked = context_of(request.service_tier, request.speed, place_of(request.provider, request.region))
-    if _context(call, answer) == asked and request.service_tier != "flex":
-        return attempt.card
-    return _card(call, answer, request.model, world)
+def _card(request: ModelRequest, model: str, context: PriceContext, world: World) -> RateCard | None:
+    return world.prices.card(request.provider, model, context=context, day=world.clock.today())
 
 
-def _card(call: Call, answer: Answer, model: str, world: World) -> RateCard | None:
-    context = _context(call, answer)
-    return world.prices.card(call.request.provider, model, context=context, day=world.clock.today())
-
-
-def _context(call: Call, answer: Answer) -> PriceContext:
-    request = call.request
+def _context(request: ModelRequest, answer: Answer) -> PriceContext:
     return context_of(
         answer.tier_served or request.service_tier,
         answer.speed or request.speed,
-        place_of(request.provider, _region(call, answer)),
+        place_of(request.provider, _region(request, answer)),
     )
 
 
-def _region(call: Call, answer: Answer) -> str | None:
+def _region(request: ModelRequest, answer: Answer) -> str | None:
     # Vertex and OpenAI are told where by their address; only Anthropic says it in the answer.
-    request = call.request
     return answer.region or request.region if request.provider == "anthropic" else request.region
 
 

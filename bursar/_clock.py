@@ -54,13 +54,17 @@ class UlidSource:
         """Draw a new process part."""
         self._process = "".join(secrets.choice(_DIGITS) for _ in range(10))
         self._count = itertools.count(secrets.randbelow(1 << 20))
+        self._head = (0, "")
 
     def __call__(self) -> str:
         """Make the next id."""
         n = next(self._count)
         pairs = _PAIRS
-        count = pairs[n >> 20 & 1023] + pairs[n >> 10 & 1023] + pairs[n & 1023]
-        return _stamp(time.time_ns() // 1_000_000) + self._process + count
+        ms, head = time.time_ns() // 1_000_000, self._head
+        if head[0] != ms:
+            # Time and process as one: many ids are made in one millisecond.
+            head = self._head = (ms, _stamp(ms) + self._process)
+        return head[1] + pairs[n >> 20 & 1023] + pairs[n >> 10 & 1023] + pairs[n & 1023]
 
 
 def first_id(time_us: int) -> str:

@@ -11,13 +11,14 @@ from zoneinfo import ZoneInfo
 
 from bursar._errors import ConfigError
 from bursar._money import parse_count, parse_usd
-from bursar._toml import File, find_file, read_limits, read_prices, read_tools, read_workflows
+from bursar._toml import File, find_file, read_gates, read_limits, read_prices, read_tools, read_workflows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bursar._limits import LimitSpec
     from bursar._prices import PriceSpec
+    from bursar._toml import GateSpec
     from bursar._tools import ToolRule
 
 _CHOICES: Final = {
@@ -42,8 +43,8 @@ class Settings:
     which days, weeks and months of limits begin. on_store_error: what a call does while a shared limit cannot be
     reached, "deny" or "allow". require: the tags that every call must have, else it raises `Unattributed`.
     lost_context: "allow" or "deny" for a call on a thread that has lost the context of an open run. limits: those that
-    runs and processes share; workflows, tools: what the file says of each; prices: those that were set; all only in
-    `bursar.toml`. config: that file.
+    runs and processes share; workflows, tools, gates: what the file says of each; prices: those that were set; all only
+    in `bursar.toml`. config: that file.
     trace: the file that every record is appended to, or "structlog" for the application's own, None for neither.
     content: what of prompts and answers is kept ("off", "masked" without keys and people, "full" without keys),
     keep_content: for how long.
@@ -66,10 +67,11 @@ class Settings:
     workflows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     prices: tuple[PriceSpec, ...] = ()
     tools: tuple[ToolRule, ...] = ()
+    gates: tuple[GateSpec, ...] = ()
     config: Path | None = None
 
 
-_OF_THE_FILE: Final = {"limits", "workflows", "prices", "tools"}
+_OF_THE_FILE: Final = {"limits", "workflows", "prices", "tools", "gates"}
 _NAMES: Final = tuple(each.name for each in fields(Settings) if each.name not in _OF_THE_FILE)
 """What can be given to `configure` and by `BURSAR_*`; all but `config` in the table `[bursar]` too."""
 
@@ -102,7 +104,7 @@ def read_settings(given: Mapping[str, object], environ: Mapping[str, str] | None
 
 
 def _from_file(file: File) -> dict[str, Any]:
-    file.check_keys((), file.content, ["bursar", "env", "limit", "price", "tool", "workflow"])
+    file.check_keys((), file.content, ["bursar", "env", "gate", "limit", "price", "tool", "workflow"])
     table = file.table("bursar")
     file.check_keys(("bursar",), table, [name for name in _NAMES if name != "config"])
     values: dict[str, Any] = {"config": file.path}
@@ -117,6 +119,7 @@ def _from_file(file: File) -> dict[str, Any]:
         "workflows": read_workflows(file),
         "prices": read_prices(file),
         "tools": read_tools(file),
+        "gates": read_gates(file),
     }
 
 

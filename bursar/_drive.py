@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from bursar._ports import (
+    Ask,
     Busy,
     Held,
     Join,
@@ -25,6 +26,7 @@ from bursar._ports import (
     Sent,
     Settle,
     Sleep,
+    Take,
     Turn,
     Wait,
     Write,
@@ -40,6 +42,8 @@ T = TypeVar("T")
 _line: contextvars.ContextVar[frozenset[int]] = contextvars.ContextVar("bursar_line", default=frozenset())
 """The tasks and threads that this context came from and that held something: nobody waits for those."""
 _VERBS: dict[type[Any], Callable[[Store, Any, int], Any]] = {
+    Take: lambda store, effect, owner: store.take(effect.call_id, effect.path, effect.amounts, effect.times, owner),
+    Peek: lambda store, effect, owner: store.peek(effect.path, _line.get() | {owner}, effect.ticket),
     Reserve: lambda store, effect, owner: store.reserve(effect.call_id, effect.path, effect.amounts, owner),
     Settle: lambda store, effect, _: store.settle(effect.call_id, effect.path, effect.actual, measured=effect.measured),
     Release: lambda store, effect, _: store.release(effect.call_id),
@@ -49,7 +53,7 @@ _VERBS: dict[type[Any], Callable[[Store, Any, int], Any]] = {
     Limit: lambda store, effect, _: store.define(effect.scope, effect.limits),
     Turn: lambda store, effect, _: store.turn(effect.scope, effect.interval_us, effect.now_us),
 }
-_STORE_VERBS = frozenset({Peek, *_VERBS})
+"""What the store does, by effect."""
 
 
 class Desk(NamedTuple):
@@ -63,7 +67,9 @@ class Desk(NamedTuple):
     hurried: Store
 
 
-def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int | None] | None = None) -> T:
+def drive(  # noqa: C901, PLR0912 - a branch for each kind of effect
+    flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int | None] | None = None
+) -> T:
     """Run a flow, blocking where it waits. On an event loop's own thread it never waits: that could deadlock."""
     owner = owner_id()
     ticket: ThreadTicket | None = None
@@ -72,8 +78,9 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
     try:
         while True:
             effect = flow.send(reply)
-            if effect.__class__ in _STORE_VERBS:
-                reply = _perform(effect, desk.store, owner)
+            verb = _VERBS.get(effect.__class__)
+            if verb is not None:
+                reply = verb(desk.store, effect, owner)
                 if reply.__class__ is Held:
                     held = reply.call_id
                     _note(owner)
@@ -93,6 +100,8 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
             elif isinstance(effect, Sleep):
                 time.sleep(effect.seconds)
                 reply = None
+            elif isinstance(effect, Ask):
+                reply = effect.asker.ask(effect.question, may_wait=not _on_event_loop())
             else:
                 reply = count() if count else None
     except StopIteration as end:
@@ -100,10 +109,11 @@ def drive(flow: Generator[Effect, Any, T], desk: Desk, count: Callable[[], int |
         value: T = end.value
         return value
     finally:
-        _clear(desk, ticket, held)
+        if held is not None or ticket is not None:
+            _clear(desk, ticket, held)
 
 
-async def adrive(  # noqa: C901, PLR0912 - a branch for each kind of effect
+async def adrive(  # noqa: C901, PLR0912, PLR0915 - a branch for each kind of effect
     flow: Generator[Effect, Any, T],
     desk: Desk,
     count: Callable[[], Awaitable[int | None]] | None = None,
@@ -122,11 +132,12 @@ async def adrive(  # noqa: C901, PLR0912 - a branch for each kind of effect
     try:
         while True:
             effect = flow.send(reply)
-            if effect.__class__ in _STORE_VERBS:
+            verb = _VERBS.get(effect.__class__)
+            if verb is not None:
                 try:
-                    reply = _perform(effect, desk.hurried, owner)
+                    reply = verb(desk.hurried, effect, owner)
                 except Busy:
-                    work = asyncio.get_running_loop().run_in_executor(None, _do, effect, desk.store, owner)
+                    work = _in_a_thread(verb, desk.store, effect, owner)
                     if whole:
                         cut = await _done(work) or cut
                         reply = work.result()
@@ -137,9 +148,7 @@ async def adrive(  # noqa: C901, PLR0912 - a branch for each kind of effect
                     _note(owner)
             elif isinstance(effect, Write):
                 if not desk.sink.try_write(effect.record, effect.posting):
-                    work = asyncio.get_running_loop().run_in_executor(
-                        None, desk.sink.write, effect.record, effect.posting
-                    )
+                    work = _in_a_thread(desk.sink.write, effect.record, effect.posting)
                     cut = await _done(work) or cut
                     work.result()
                     if cut is not None and not whole:
@@ -155,6 +164,8 @@ async def adrive(  # noqa: C901, PLR0912 - a branch for each kind of effect
             elif isinstance(effect, Sleep):
                 await asyncio.sleep(effect.seconds)
                 reply = None
+            elif isinstance(effect, Ask):
+                reply = await effect.asker.aask(effect.question)
             else:
                 reply = await count() if count else None
     except StopIteration as end:
@@ -164,7 +175,8 @@ async def adrive(  # noqa: C901, PLR0912 - a branch for each kind of effect
             raise cut from None
         return value
     finally:
-        _clear(desk, ticket, held)
+        if held is not None or ticket is not None:
+            _clear(desk, ticket, held)
 
 
 class ThreadTicket:
@@ -211,18 +223,15 @@ class TaskTicket:
 
 def owner_id() -> int:
     """Name the task, or where there is none the thread, that would have to settle what it holds."""
-    task = _current_task()
+    if not _on_event_loop():
+        return threading.get_ident()
+    task = asyncio.current_task()
     return threading.get_ident() if task is None else id(task)
 
 
-def _perform(effect: Effect, store: Store, owner: int) -> Any:
-    if isinstance(effect, Peek):
-        return store.peek(effect.path, _line.get() | {owner}, effect.ticket)
-    return _do(effect, store, owner)
-
-
-def _do(effect: Effect, store: Store, owner: int) -> Any:
-    return _VERBS[effect.__class__](store, effect, owner)
+def _in_a_thread(work: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+    # In this context: it knows the line of those who hold something.
+    return asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, work, *args)
 
 
 async def _done(work: asyncio.Future[Any]) -> asyncio.CancelledError | None:
@@ -240,7 +249,7 @@ async def _patiently(effect: Effect, store: Store, work: asyncio.Future[Any]) ->
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
-        if isinstance(effect, Reserve):
+        if isinstance(effect, Take | Reserve):
             # The thread goes on without us: what it gets is given back.
             work.add_done_callback(lambda _: store.release(effect.call_id))
         raise
@@ -261,9 +270,3 @@ def _clear(desk: Desk, ticket: ThreadTicket | TaskTicket | None, held: str | Non
 
 def _on_event_loop() -> bool:
     return asyncio._get_running_loop() is not None  # noqa: SLF001 - the public one raises, at twenty times the price
-
-
-def _current_task() -> asyncio.Task[Any] | None:
-    if asyncio._get_running_loop() is None:  # noqa: SLF001
-        return None
-    return asyncio.current_task()

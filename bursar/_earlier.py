@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from bursar.guards.lineage import NEW, Failure, lineage
+from bursar.guards.lineage import NEW, Failure, lineage, told
 
 if TYPE_CHECKING:
     from bursar._call import Call
@@ -24,22 +23,32 @@ _MOST_BEGUN: Final = 1_024
 _Key = tuple[str, str, int]
 
 
-@dataclass(slots=True)
-class _Past:
-    failures: list[Failure] = field(default_factory=list)
-    begun: dict[str, tuple[int, int]] = field(default_factory=dict)
-    answers: dict[tuple[str, int], int] = field(default_factory=dict)
+class Past:
+    """What one caller asked with one last message: what failed, what is in flight, what was answered.
+
+    begun: by operation, what it says and when it began. answers: by model and what was said, when.
+    """
+
+    __slots__ = ("answers", "begun", "failures")
+
+    def __init__(self) -> None:
+        self.failures: list[Failure] = []
+        self.begun: dict[str, tuple[int, int]] = {}
+        self.answers: dict[tuple[str, int], int] = {}
 
     def begin(self, call: Call, asked: Asked, now_us: int) -> None:
         self.begun[call.op_id] = (asked.same, now_us)
         if len(self.begun) > _MOST_BEGUN:
             del self.begun[next(iter(self.begun))]
 
-    def withdraw(self, op_ids: set[str]) -> None:
-        for op_id in op_ids:
-            self.begun.pop(op_id, None)
+    def withdraw(self, call: Call, behind: tuple[Failure, ...]) -> None:
+        """An operation, and what it follows, are no failures and not in flight."""
+        self.begun.pop(call.op_id, None)
+        for failure in behind:
+            self.begun.pop(failure.op_id, None)
         if self.failures:
-            self.failures = [failure for failure in self.failures if failure.op_id not in op_ids]
+            gone = {call.op_id, *(failure.op_id for failure in behind)}
+            self.failures = [failure for failure in self.failures if failure.op_id not in gone]
 
 
 class Earlier:
@@ -47,7 +56,7 @@ class Earlier:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pasts: OrderedDict[_Key, _Past] = OrderedDict()
+        self._pasts: OrderedDict[_Key, Past] = OrderedDict()
 
     def find(self, call: Call, now_us: int) -> Lineage:
         """What an operation would follow if it began now."""
@@ -66,17 +75,19 @@ class Earlier:
         with self._lock:
             past = self._pasts.get(key)
             if past is None:
-                past = self._pasts[key] = _Past()
+                found, past = NEW, Past()
+                self._pasts[key] = past
                 if len(self._pasts) > _MOST_KEPT:
                     self._pasts.popitem(last=False)
             else:
                 self._pasts.move_to_end(key)
-            found = _lineage(call, asked, past, now_us)
+                found = _lineage(call, asked, past, now_us)
             if found.after is None:
                 past.begin(call, asked, now_us)
             else:
                 past.failures.remove(found.after)
-            return found
+        call.past = past
+        return found
 
     def again(self, call: Call, now_us: int) -> None:
         """The SDK sends an operation again that had failed."""
@@ -84,7 +95,7 @@ class Earlier:
         with self._lock:
             past = self._pasts.get(key) if key is not None else None
             if past is not None and asked is not None:
-                past.withdraw({call.op_id})
+                past.withdraw(call, ())
                 if call.lineage.after is None:
                     past.begin(call, asked, now_us)
 
@@ -96,13 +107,14 @@ class Earlier:
             past = self._pasts.get(key) if key is not None else None
             if past is not None and asked is not None:
                 behind = _behind(call)
-                past.withdraw({call.op_id, *(failure.op_id for failure in behind)})
+                past.withdraw(call, behind)
                 # What a fallback follows is there again for whoever goes back to it.
                 known = {failure.asked for failure in past.failures}
                 past.failures.extend(failure for failure in behind if failure.asked not in known)
                 sent, nusd = call.sent_before, call.failed_before_nusd
+                kept, said = asked._replace(marks=()), told(asked.marks)
                 past.failures.append(
-                    Failure(call.op_id, asked, run_id, sent, nusd, call.last_reason, now_us, ready_us, behind)
+                    Failure(call.op_id, kept, said, run_id, sent, nusd, call.last_reason, now_us, ready_us, behind)
                 )
                 del past.failures[:-_MOST_FAILURES]
 
@@ -118,23 +130,26 @@ class Earlier:
 
     def answered(self, call: Call, now_us: int) -> None:
         """An operation was answered: it, and what led to it, are no failures any more."""
-        asked, key = _key(call)
+        asked, past = call.asked, call.past
+        if asked is None or past is None:
+            return
         with self._lock:
-            past = self._pasts.get(key) if key is not None else None
-            if past is not None and asked is not None:
-                past.withdraw({call.op_id, *(failure.op_id for failure in _behind(call))})
-                past.answers[asked.model, asked.same] = now_us
-                if len(past.answers) > _MOST_ANSWERS:
-                    del past.answers[next(iter(past.answers))]
+            if past.failures or call.lineage.after is not None:
+                past.withdraw(call, _behind(call))
+            else:
+                past.begun.pop(call.op_id, None)
+            past.answers[asked.model, asked.same] = now_us
+            if len(past.answers) > _MOST_ANSWERS:
+                del past.answers[next(iter(past.answers))]
 
 
-def _lineage(call: Call, asked: Asked, past: _Past, now_us: int) -> Lineage:
-    if not past.failures and not past.answers:
-        return NEW
-    run_id = call.frame.run.id if call.frame.run is not None else None
-    begun = [at_us for same, at_us in past.begun.values() if same == asked.same]
+def _lineage(call: Call, asked: Asked, past: Past, now_us: int) -> Lineage:
     # A conversation that is stored at the provider may say the same and mean the next step of it.
     answered_us = None if call.request.transcript.unbounded else past.answers.get((asked.model, asked.same))
+    if not past.failures and answered_us is None:
+        return NEW
+    run_id = call.frame.run.id if call.frame.run is not None else None
+    begun = [at_us for same, at_us in past.begun.values() if same == asked.same] if past.failures else ()
     return lineage(asked, run_id, now_us, past.failures, begun, answered_us)
 
 
@@ -146,12 +161,13 @@ def _behind(call: Call) -> tuple[Failure, ...]:
 
 
 def _key(call: Call) -> tuple[Asked | None, _Key | None]:
-    frame = call.frame
     asked = call.asked
     if asked is None:
         return None, None
-    if frame.who.user is not None:
-        return asked, ("user", frame.who.user, asked.last)
-    if frame.who.session is not None:
-        return asked, ("session", frame.who.session, asked.last)
+    frame = call.frame
+    _, user, session = frame.who
+    if user is not None:
+        return asked, ("user", user, asked.last)
+    if session is not None:
+        return asked, ("session", session, asked.last)
     return asked, None if frame.run is None else ("run", frame.run.id, asked.last)

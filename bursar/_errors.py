@@ -5,6 +5,8 @@ BursarError
 │   ├── BudgetExceeded      a limit has no room left for the call, or for the rest of a stream
 │   ├── RetriesExhausted    the same was sent often enough, for enough, or is to wait too long to be sent again
 │   ├── LoopDetected        a model goes on in a loop after its last answer was asked for
+│   ├── ApprovalDenied      a gate, or the person that it asked, said no
+│   │   └── ApprovalTimeout nobody answered a gate's question in time
 │   ├── PriceUnknown        a limit in dollars, and a model without a price
 │   ├── Unattributed        a call without a tag that is required, or on a thread that lost its run
 │   └── StoreUnavailable    a shared limit cannot be read or written just now
@@ -137,7 +139,8 @@ class LoopDetected(Stopped):
 
     Attributes: `kind` (what repeats, as in the verdicts), `streak` (how often in a row), `onset` (which tool call of
     the conversation was the first wasted one, from 0), `tokens` and `usd` (spent by the run since then; `usd` None
-    where a price is unknown).
+    where a price is unknown), `partial` (of a stream that said the same again and again and was cut: what had come of
+    it; `tokens` are then of what repeats, about; else None).
     """
 
     reason = "loop"
@@ -152,9 +155,47 @@ class LoopDetected(Stopped):
         tokens: int,
         usd: Decimal | None,
         run: Run | None = None,
+        partial: str | None = None,
     ) -> None:
         super().__init__(message, run=run)
         self.kind, self.streak, self.onset, self.tokens, self.usd = kind, streak, onset, tokens, usd
+        self.partial, self.sent = partial, partial is not None
+
+
+class ApprovalDenied(Stopped):
+    """A gate, or the person that it asked, said no: the call was not made.
+
+    Attributes: `kind` ("model" or "tool"), `name` (of the model or tool), `rule` (what the gate says), `likely` and
+    `bound` (nano-dollars that the call would probably cost and could cost at most, None where unknown), `answer` (why
+    not, in words that a model can read), `by` (who said so, None where a rule did), `approval_id` (of the question in
+    the ledger, None where nobody was asked).
+    """
+
+    reason = "approval_denied"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str,
+        name: str,
+        rule: str,
+        likely: int | None,
+        bound: int | None,
+        answer: str,
+        by: str | None = None,
+        approval_id: str | None = None,
+        run: Run | None = None,
+    ) -> None:
+        super().__init__(message, run=run)
+        self.kind, self.name, self.rule, self.likely, self.bound = kind, name, rule, likely, bound
+        self.answer, self.by, self.approval_id = answer, by, approval_id
+
+
+class ApprovalTimeout(ApprovalDenied):
+    """Nobody answered a gate's question in time, which is a no."""
+
+    reason = "approval_timeout"
 
 
 class PriceUnknown(Stopped):

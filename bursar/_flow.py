@@ -12,27 +12,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._admission import Admission, admit, estimate_of, refuse_unpriced
+from bursar._admission import Admission, admit, as_asked, ask_much, estimate_of, refuse_unpriced, set_aside, unheld
 from bursar._call import Attempt
 from bursar._charge import charge, context_of, place_of, record_of
 from bursar._events import NOTHING, Amounts, UsageSource
+from bursar._gating import pass_gates
 from bursar._growth import beyond
 from bursar._notices import pass_soft_limits, speak
-from bursar._ports import Denied, Limit, Posted, Posting, Release, Reserve, Sent, Settle, Write
-from bursar._refusals import claim_last, give_back, refuse_growth, refuse_loop, refuse_unattributed
+from bursar._ports import Denied, Posted, Posting, Release, Reserve, Sent, Settle, Write
+from bursar._refusals import claim_last, give_back, refuse_growth, refuse_late, refuse_loop, refuse_unattributed
 from bursar._retries import follow, refuse_retry, refuse_wait, remarks, remember
 from bursar._tool_flow import note_asked
-from bursar._verdicts import Grant
-from bursar.guards.budget import amounts, smallest
+from bursar.guards.budget import smallest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from bursar._call import Call, World
+    from bursar._charge import Charged
     from bursar._events import Answer, Usage
     from bursar._ports import Effect, Held
     from bursar._records import ModelCall
-    from bursar.pricing.estimate import Estimate
+    from bursar._verdicts import Grant
+    from bursar.pricing.rates import PriceContext, RateCard
 
 GROWTH_TOKENS: Final = 128
 """Output tokens that a stream holds beyond what it has shown: a second or two of writing, and not a hold a chunk."""
@@ -40,6 +42,32 @@ GROWTH_TOKENS: Final = 128
 
 def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     """Admit the next attempt of a call, or raise `Stopped` before anything is sent."""
+    if call.missing or call.notes or call.loops is not None:
+        yield from _judge(call, world)
+    frame, path = call.frame, call.path
+    try:
+        if frame.final:
+            yield from claim_last(call, world)
+        wish = yield from _wish(call, world)
+        if path:
+            held: Held | None = yield ask_much(wish, path)
+            grant = as_asked(wish, held) if held is not None else (yield from admit(wish, path))
+        else:
+            grant = unheld(wish.estimate.demand)
+        if frame.terms or call.terms:
+            own = NOTHING if grant.shape == "observed" else grant.amounts
+            yield from pass_soft_limits(call, smallest(wish.estimate.demand, hard=frame.hard), own, world)
+        reserved = grant.shape not in ("unheld", "observed")
+        if reserved and call.shared and call.reached:
+            yield Sent(wish.call_id)
+        return _sent(wish, grant, world, reserved=reserved)
+    except BaseException:
+        _give_up(call, world)
+        raise
+
+
+def _judge(call: Call, world: World) -> Generator[Effect, Any, None]:
+    """What is said of an operation whatever it costs: its tags, its notes, its loops."""
     if call.missing:
         yield from refuse_unattributed(call, world)
     notes, call.notes = call.notes, ()
@@ -47,67 +75,97 @@ def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
         yield Write(verdict)
     if call.loops is not None and not call.attempts:
         yield from refuse_loop(call, call.loops, world)
-    try:
-        if call.frame.final:
-            yield from claim_last(call, world)
-        return (yield from _open(call, world))
-    except BaseException:
-        if call.frame.final:
-            give_back(call)
-        if call.attempts:
-            world.earlier.over(call)
-        raise
 
 
-def _open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
-    frame, request, clock = call.frame, call.request, world.clock
+def _wish(call: Call, world: World) -> Generator[Effect, Any, Admission]:
+    """What the call asks for, at its price and at its size, where nothing but the budget stands against it."""
+    frame = call.frame
+    while True:
+        began_us = world.clock.monotonic_us()
+        context, card = _price(call, world)
+        if card is None and _needs_price(call):
+            yield from refuse_unpriced(call, world)
+        call_id, estimate = f"{call.op_id}/{call.attempts}", estimate_of(call, card, world)
+        wish = Admission(call, call_id, context, card, world, began_us, estimate)
+        if frame.retries is None and frame.gates is None and frame.deadline is None and not frame.reserves:
+            return wish
+        if not (yield from _prepare(wish)):
+            return wish
+
+
+def _prepare(wish: Admission) -> Generator[Effect, Any, bool]:
+    """Refuse what comes too often or too late, ask who has to be asked, set aside what a last call may need.
+
+    True where somebody was asked: by now the call may cost something else.
+    """
+    call, frame, world = wish.call, wish.call.frame, wish.world
+    if frame.retries is not None:
+        yield from refuse_retry(call, wish.estimate, frame.retries, world)
+    if frame.gates is not None and (yield from pass_gates(call, wish.estimate, world)):
+        return True
+    if not frame.observe:
+        yield from set_aside(frame, wish.estimate.demand)
+    if call.path:
+        yield from refuse_late(call, world)
+    return False
+
+
+def _give_up(call: Call, world: World) -> None:
+    if call.frame.final:
+        give_back(call)
+    if call.attempts:
+        world.earlier.over(call)
+
+
+def _needs_price(call: Call) -> bool:
+    """Whether a limit in dollars applies; a batch that could not be read has none to look for."""
+    frame, bulk = call.frame, call.bulk
+    if bulk is not None and bulk.items is None:
+        return False
+    return call.shares_usd or (frame.limits_usd and not frame.lenient_usd)
+
+
+def _price(call: Call, world: World) -> tuple[PriceContext, RateCard | None]:
+    """Under which of a model's prices the call falls, and the price that its hold must cover."""
+    request, day = call.request, world.clock.today()
     place = place_of(request.provider, request.region)
     context = context_of(request.service_tier, request.speed, place)
-    card = world.prices.card(request.provider, request.model, context=context, day=clock.today())
     if call.bulk is not None:
-        card = call.bulk.card
-    unread = call.bulk is not None and call.bulk.items is None
-    if card is None and not unread and (call.shares_usd or (frame.limits_usd and not frame.lenient_usd)):
-        yield from refuse_unpriced(call, world)
-    began_us = clock.monotonic_us()
-    if request.service_tier == "flex":
+        return context, call.bulk.card
+    card = world.prices.card(request.provider, request.model, context=context, day=day)
+    if card is not None and request.service_tier == "flex":
         # A cheaper tier that is full may be served, and billed, as the standard one: that is what the hold must cover.
         standard = context_of(None, request.speed, place)
-        card = world.prices.card(request.provider, request.model, context=standard, day=clock.today())
-    wish = Admission(call, f"{call.op_id}/{call.attempts}", card, world, began_us, estimate_of(call, card, world))
-    yield from refuse_retry(call, wish.estimate, world)
-    for reserve in () if frame.observe else frame.reserves:
-        limits = reserve.resize(wish.estimate.demand, hard=frame.hard)
-        if limits is not None:
-            yield Limit(reserve.inner, limits)
-    grant = (yield from admit(wish)) if call.path else _unheld(wish.estimate)
-    if frame.terms or call.terms:
-        own = NOTHING if grant.shape == "observed" else grant.amounts
-        yield from pass_soft_limits(call, smallest(wish.estimate.demand, hard=frame.hard), own, world)
-    if call.shared and call.reached and grant.shape not in ("unheld", "observed"):
-        yield Sent(wish.call_id)
-    started_us = clock.monotonic_us()
+        card = world.prices.card(request.provider, request.model, context=standard, day=day)
+    return context, card
+
+
+def _sent(wish: Admission, grant: Grant, world: World, *, reserved: bool) -> Attempt:
+    """The attempt as it leaves."""
+    call, frame = wish.call, wish.call.frame
+    started_us = world.clock.monotonic_us()
     if grant.cap is not None:
         call.cap = grant.cap
-    source, backoff_us = follow(call, world, began_us, started_us)
+    source, backoff_us = follow(call, world, wish.began_us, started_us)
     call.attempts += 1
     return Attempt(
         call_id=wish.call_id,
         number=call.attempts - 1,
         started_us=started_us,
-        ts_us=clock.wall_us(),
+        ts_us=world.clock.wall_us(),
         cap=call.cap,
         hold=grant.amounts,
-        reserved=grant.shape not in ("unheld", "observed"),
+        reserved=reserved,
         bound=grant.bound,
         shape=grant.shape,
         estimate=wish.estimate,
-        card=card,
+        card=wish.card,
         crowd=wish.crowd,
-        queue_us=started_us - began_us,
+        queue_us=started_us - wish.began_us,
         last=bool(frame.final) and not frame.observe,
         source=source,
         backoff_us=backoff_us,
+        context=wish.context,
     )
 
 
@@ -140,7 +198,7 @@ def close(call: Call, attempt: Attempt, answer: Answer, world: World) -> Generat
     if attempt.closed:
         raise RuntimeError(f"attempt {attempt.call_id} was closed twice")
     attempt.closed = True
-    frame = call.frame
+    frame, path = call.frame, call.path
     answer = remarks(answer)
     charged = charge(call, attempt, answer, world)
     measured = charged.source is UsageSource.PROVIDER
@@ -150,18 +208,16 @@ def close(call: Call, attempt: Attempt, answer: Answer, world: World) -> Generat
         give_back(call)
     else:
         call.counted = True
-        if call.path:
-            yield Settle(attempt.call_id, call.path, charged.amounts, measured)
-    record = record_of(call, attempt, answer, charged, world)
-    remember(call, attempt, answer, record, world)
-    if frame.run is not None:
-        frame.run.tally(record)
+        if path:
+            yield Settle(attempt.call_id, path, charged.amounts, measured)
+    record = _recorded(call, attempt, answer, charged, world)
     if call.shared and answer.charge != "release":
         yield Write(record, Posting(attempt.call_id, call.shared, charged.amounts, measured))
         yield Posted(attempt.call_id, call.shared)
     else:
         yield Write(record)
-    yield from note_asked(call, attempt.call_id, answer, world)
+    if answer.asked:
+        yield from note_asked(call, attempt.call_id, answer, world)
     for child in attempt.grown:
         # Only now: what it stood for is part of what was charged.
         yield Release(child)
@@ -169,6 +225,15 @@ def close(call: Call, attempt: Attempt, answer: Answer, world: World) -> Generat
         _learn(call, attempt, answer, world)
     if frame.terms:
         yield from speak(call, world)
+    return record
+
+
+def _recorded(call: Call, attempt: Attempt, answer: Answer, charged: Charged, world: World) -> ModelCall:
+    """The row of an attempt, taken in by its run and by what remembers failures."""
+    record = record_of(call, attempt, answer, charged, world)
+    remember(call, attempt, answer, record, world)
+    if call.frame.run is not None:
+        call.frame.run.tally(record)
     return record
 
 
@@ -187,8 +252,3 @@ def _learn(call: Call, attempt: Attempt, answer: Answer, world: World) -> None:
     world.estimator.learn(call.request, workflow, call.conversation(), answer, attempt.crowd, cut=cut)
     if call.window is not None and answer.usage is not None:
         call.window.observe(call.window_estimate, answer.usage.input_tokens)
-
-
-def _unheld(estimate: Estimate) -> Grant:
-    demand = estimate.demand
-    return Grant(None, amounts(demand, demand.input_practical, demand.cap, hard=False), "unheld", "practical")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bursar._accounts import Account
 from bursar._clock import new_id
 from bursar._context import ContextMemory
 from bursar._errors import BursarWarning, ConfigError
+from bursar._gates import Gates
 from bursar._loops import Loops
 from bursar._ports import Scope
 from bursar._process import process
@@ -19,6 +20,7 @@ from bursar._scoped import ScopedFrame
 from bursar._shares import Shares
 from bursar._terms import Reserve, Term
 from bursar.guards.budget import Budget, Unlimited
+from bursar.guards.gate import CostGate
 from bursar.guards.loops import LoopGuard
 from bursar.guards.retries import RetryCap
 from bursar.guards.window import ContextWindow
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from bursar._process import Process
     from bursar.guards.retries import RetryLimits
 
-Spec = Budget | Unlimited | RetryCap | LoopGuard | ContextWindow
+Spec = Budget | Unlimited | RetryCap | LoopGuard | ContextWindow | CostGate
 """What a run and a wrapped client can be given."""
 _NAMED_TAGS = frozenset(Tags._fields) - {"workflow", "extra"}
 _said: set[str] = set()
@@ -59,7 +61,7 @@ def check_guards(guards: Sequence[Spec]) -> list[Spec]:
     """Refuse what is no guard, and two for loops or windows; the same object given twice counts once."""
     kept: list[Spec] = []
     for guard in guards:
-        if not isinstance(guard, Budget | Unlimited | RetryCap | LoopGuard | ContextWindow):
+        if not isinstance(guard, Spec):
             raise TypeError(f"{guard!r} is not a guard; a limit is written Budget(usd='0.50')")
         if not any(guard is other for other in kept):
             kept.append(guard)
@@ -84,23 +86,18 @@ def client_frame(who: Who, guards: Sequence[Spec]) -> ScopedFrame:
         who, observe=observe, owner=owner, shares=_shares(who, owner), loops=_loops(guards), asks=owner.asks
     )
     frame.retries, frame.context = _retries(guards, who, owner, None), _context(guards)
+    frame.gates = _gates(guards, owner, None)
     added = [(spec, Account(Scope("client", new_id()), spec, owner)) for spec in guards if isinstance(spec, Budget)]
     return narrow(frame, added) if added else frame
 
 
 def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
     """The frame of a client's call inside a run: the run's tags first, the client's limits as well."""
-    tags, own = inner.who.tags, client.who.tags
-    filled = {name: value for name, value in own._asdict().items() if getattr(tags, name) is None}
-    extra = tuple(sorted({**dict(own.extra), **dict(tags.extra)}.items()))
-    who = Who(
-        tags._replace(**{**filled, "extra": extra}),
-        inner.who.user or client.who.user,
-        inner.who.session or client.who.session,
-    )
-    frame = inner if who == inner.who else replace(inner, who=who, shares=_shares(who, inner.owner))
+    frame = told(inner, client.who)
     if client.retries is not None:
         frame = replace(frame, retries=client.retries.strictest(inner.retries))
+    if client.gates is not None and client.gates is not frame.gates:
+        frame = replace(frame, gates=client.gates.with_rules(frame.gates.rules if frame.gates else ()))
     if frame.loops is None and client.loops is not None:
         frame = replace(frame, loops=client.loops)
     if frame.context is None and client.context is not None:
@@ -121,6 +118,21 @@ def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
     )
 
 
+def told(frame: ScopedFrame, more: Who) -> ScopedFrame:
+    """The frame with further tags: what it says already stays."""
+    who = frame.who
+    tags, own = who.tags, more.tags
+    filled: dict[str, Any] = {
+        name: value
+        for name, had, value in zip(Tags._fields, tags, own, strict=True)
+        if value is not None and had is None
+    }
+    if own.extra:
+        filled["extra"] = tuple(sorted({**dict(own.extra), **dict(tags.extra)}.items()))
+    filled_who = Who(tags._replace(**filled) if filled else tags, who.user or more.user, who.session or more.session)
+    return frame if filled_who == who else replace(frame, who=filled_who, shares=_shares(filled_who, frame.owner))
+
+
 def run_frame(
     who: Who, guards: Sequence[Spec], outer: ScopedFrame | None, owner: Process, *, observe: bool | None
 ) -> ScopedFrame:
@@ -139,14 +151,15 @@ def run_frame(
     added: list[tuple[Budget | None, Account]] = [(specs[0] if specs else None, first)]
     for n, spec in enumerate(specs[1:], 2):
         added.append((spec, Account(Scope("budget", f"{run_id}.{n}"), spec, owner)))
-    base = outer or ScopedFrame(who, owner=owner)
     judged = owner.settings.mode == "observe" if observe is None else observe
-    base = replace(
-        base, who=who, run=opened, asks=opened.asks, shares=_shares(who, owner), observe=judged or base.observe
-    )
+    base = ScopedFrame(who, observe=judged, owner=owner) if outer is None else replace(outer, who=who)
+    base.run, base.asks, base.shares = opened, opened.asks, _shares(who, owner)
+    base.observe = judged or base.observe
     base.retries = _retries(guards, who, owner, base.retries)
+    base.gates = _gates(guards, owner, base.gates)
     # Budgets add up; of loop guards and windows the innermost holds.
     base.loops, base.context = _loops(guards) or base.loops, _context(guards) or base.context
+    base.judged = None
     frame = narrow(base, added, lenient=default)
     # The run's own `final` draws on whatever any of its budgets has set aside.
     first.reserves = tuple(reserve for _, account in added for reserve in account.reserves)
@@ -190,14 +203,15 @@ def narrow(frame: ScopedFrame, added: Sequence[tuple[Budget | None, Account]], *
 def joined(frame: ScopedFrame, guards: Sequence[Spec], added: Sequence[tuple[Budget | None, Account]]) -> ScopedFrame:
     """The frame under the guards of somebody who joins its run; `added` are the accounts of his budgets.
 
-    Budgets add up, of loop guards the innermost holds, of retry caps the strictest.
+    Budgets add up, of loop guards the innermost holds, of retry caps the strictest, and every gate.
     """
     inner = narrow(frame, added) if added else frame
     retries = inner.retries
     for guard in guards:
         if isinstance(guard, RetryCap):
             retries = guard.limits().strictest(retries)
-    return replace(inner, loops=_loops(guards) or inner.loops, retries=retries)
+    gates = _gates(guards, frame.owner, inner.gates)
+    return replace(inner, loops=_loops(guards) or inner.loops, retries=retries, gates=gates)
 
 
 def _loops(guards: Sequence[Spec]) -> Loops | None:
@@ -206,6 +220,16 @@ def _loops(guards: Sequence[Spec]) -> Loops | None:
 
 def _context(guards: Sequence[Spec]) -> ContextMemory | None:
     return next((ContextMemory(guard) for guard in guards if isinstance(guard, ContextWindow)), None)
+
+
+def _gates(guards: Sequence[Spec], owner: Process, outer: Gates | None) -> Gates | None:
+    own = [guard.rule() for guard in guards if isinstance(guard, CostGate)]
+    if outer is not None:
+        return outer.with_rules(own) if own else outer
+    if not own and not owner.rules:
+        return None
+    declared = {name: said["models"] for name, said in owner.settings.workflows.items() if "models" in said}
+    return Gates(owner.rules, declared, lambda: owner.approvals).with_rules(own)
 
 
 def _shares(who: Who, owner: Process) -> Shares | None:

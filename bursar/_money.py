@@ -73,6 +73,11 @@ def show_usd(nano: int | None) -> str:
     return f"${amount.quantize(Decimal(1).scaleb(-decimals), ROUND_CEILING):,f}"
 
 
+def show_change(nano: int) -> str:
+    """Write a difference in nano-dollars for a person, with its sign."""
+    return f"+{show_usd(nano)}" if nano >= 0 else f"-{show_usd(-nano)}"
+
+
 def nano_from_pico(pico: int) -> int:
     """Round pico-dollars up to whole nano-dollars."""
     return -(-pico // PICO_PER_NANO)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date
 
+    from bursar._questions import Decision, Question
     from bursar._records import Record
 
 
@@ -51,11 +52,12 @@ class Room(NamedTuple):
 
 
 class Held(NamedTuple):
-    """Amounts reserved for one attempt over a path, all or none."""
+    """Amounts reserved for one attempt over a path, all or none. crowd: what `Take` says of the calls there, else 0."""
 
     call_id: str
     path: tuple[Scope, ...]
     amounts: Amounts
+    crowd: int = 0
 
 
 class Denied(NamedTuple):
@@ -110,6 +112,9 @@ class Store(Protocol):
     def reserve(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, owner: int) -> Held | Denied:
         """Hold `amounts` on every scope of the path, or on none."""
 
+    def take(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, times: int, owner: int) -> Held | None:
+        """Hold `amounts` where nobody waits and every limit has room for `times` of them; None changes nothing."""
+
     def settle(self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool) -> object:
         """Charge `actual` in place of the hold; never refused, not even above the limit."""
 
@@ -161,6 +166,19 @@ class Clock(Protocol):
     def monotonic_us(self) -> int: ...
 
 
+class Asker(Protocol):
+    """Puts questions to whoever is to answer them, and keeps both. A yes that cannot be kept is a no."""
+
+    def bind(self, kind: str, name: str, told: bytes) -> str:
+        """A keyed hash of what a call is and says: a yes is bound to it."""
+
+    def ask(self, question: Question, *, may_wait: bool) -> Decision:
+        """Ask, and wait for the answer in this thread; where it may not wait, that is a no which says so."""
+
+    async def aask(self, question: Question) -> Decision:
+        """Ask, and await the answer; cancelled, the question is withdrawn."""
+
+
 class Peek(NamedTuple):
     """Ask for the `Room` of each limited scope of a path."""
 
@@ -174,6 +192,18 @@ class Reserve(NamedTuple):
     call_id: str
     path: tuple[Scope, ...]
     amounts: Amounts
+
+
+class Take(NamedTuple):
+    """Ask the store for a hold where there is plenty: nobody in line, and room for `times` of `amounts` at least.
+
+    Answer: `Held`, with the calls in flight there as `crowd`, this one included; or None: look first.
+    """
+
+    call_id: str
+    path: tuple[Scope, ...]
+    amounts: Amounts
+    times: int
 
 
 class Join(NamedTuple):
@@ -255,4 +285,28 @@ class Write(NamedTuple):
     posting: Posting | None = None
 
 
-Effect = Peek | Look | Limit | Turn | Reserve | Join | Wait | Sleep | Count | Sent | Settle | Release | Write | Posted
+class Ask(NamedTuple):
+    """Put a question. Answer: a `Decision`."""
+
+    question: Question
+    asker: Asker
+
+
+Effect = (
+    Ask
+    | Peek
+    | Look
+    | Limit
+    | Turn
+    | Take
+    | Reserve
+    | Join
+    | Wait
+    | Sleep
+    | Count
+    | Sent
+    | Settle
+    | Release
+    | Write
+    | Posted
+)

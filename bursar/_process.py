@@ -11,8 +11,9 @@ import os
 import threading
 from collections import deque
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bursar._asks import Asks
 from bursar._call import World
@@ -21,13 +22,15 @@ from bursar._clock import CLOCK
 from bursar._config import Settings, parse_age, read_settings
 from bursar._drive import Desk
 from bursar._earlier import Earlier
+from bursar._gates import rules_of_file
+from bursar.db import default_ledger_path
 from bursar.pricing.estimate import Estimator
 from bursar.pricing.shelf import price_list
 from bursar.stores.memory import MemoryStore
 from bursar.stores.sqlite import SqliteStore
 from bursar.stores.tiers import Tiers
 from bursar.tracing.content import Contents, expire
-from bursar.tracing.ledger import Ledger, default_ledger_path
+from bursar.tracing.ledger import Ledger
 from bursar.tracing.orders import Orders
 from bursar.tracing.recorder import Recorder, check_trace, listener_of
 
@@ -35,13 +38,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bursar._ports import Store
+    from bursar.approvals.desk import ApprovalDesk
+
+
+_KEEP_US: Final = 1_000_000
 
 
 class Process:
     """The parts that all runs of one process share."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self.settings, self.rules = settings, rules_of_file(settings)
         path = settings.ledger or default_ledger_path()
         self.memory = MemoryStore(passing=True)
         self.shared = SqliteStore(path, lambda: self.ledger.database())  # noqa: PLW0108 - the ledger is made after it
@@ -65,12 +72,27 @@ class Process:
             expire(self.ledger)
         self.asks, self.fingerprints = Asks(), Fingerprints(self.ledger.key)
         self.forked = self.ended = False
+        self._kept_us = -_KEEP_US
         self.orphans: deque[Callable[[], Any]] = deque()
+
+    @cached_property
+    def approvals(self) -> ApprovalDesk:
+        """Who asks people, made at the first question."""
+        from bursar.approvals.desk import ApprovalDesk
+
+        return ApprovalDesk(self.ledger)
 
     def adopt(self) -> None:
         """Conclude what the garbage collector found abandoned (it cannot: it may run inside any lock)."""
         while self.orphans:
             self.orphans.popleft()()
+
+    def keep_learned(self) -> None:
+        """Keep what was learned, at most once a second: short runs learn little, and each write is a commit."""
+        now_us = self.world.clock.monotonic_us()
+        if now_us >= self._kept_us + _KEEP_US:
+            self._kept_us = now_us
+            self.ledger.save_calibration(self.world.estimator.dump())
 
     def close(self) -> None:
         """Keep what was learned and close ledger and trace log."""

@@ -151,7 +151,9 @@ class Verdict:
     """What a guard said to a call, when it was not a plain yes.
 
     Of a loop: `streak` is how often in a row, `onset` which tool call of the conversation was the first wasted one, and
-    `tokens` and `nusd` what the run has spent since; `scope` is the tool.
+    `tokens` and `nusd` what the run has spent since; `scope` is the tool. Of a cut of the window: `tokens` are no
+    longer sent, `nusd` is what the rewrite of the rest costs, and after `pays_after` further steps it has paid for
+    itself: 0 at once, None never or where no price is known.
     """
 
     ts_us: int
@@ -171,6 +173,7 @@ class Verdict:
     onset: int | None = None
     tokens: int | None = None
     nusd: int | None = None
+    pays_after: int | None = None
 
 
 @dataclass(slots=True)

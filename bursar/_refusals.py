@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bursar._loops import Look
     from bursar._ports import Denied, Effect
     from bursar._terms import Reserve
+    from bursar.guards.loop_text import Repeated
     from bursar.guards.loops import LoopVerdict
 
 
@@ -95,14 +96,15 @@ def refuse_unattributed(call: Operation, world: World) -> Generator[Effect, Any,
     raise Unattributed(what, missing=missing, run=call.frame.run)
 
 
-def note_loop(call: Operation, world: World, verdict: LoopVerdict, action: str) -> Write:
-    """What the loop guard says of a call, of a model or of a tool."""
-    numbers = {
+def note_loop(call: Operation, world: World, verdict: LoopVerdict, action: str, *, acted: bool = True) -> Write:
+    """What the loop guard says of a call, of a model or of a tool, and whether it can be done here."""
+    numbers: dict[str, Any] = {
         "scope": verdict.tool or None,
         "streak": verdict.streak,
         "onset": verdict.onset,
         "tokens": verdict.tokens,
         "nusd": verdict.nusd,
+        "acted": acted and not call.frame.observe,
     }
     return note(call, world, action, verdict.kind, numbers, guard="loops")
 
@@ -114,7 +116,8 @@ def refuse_loop(call: Call, loops: Look, world: World) -> Generator[Effect, Any,
     """
     run = call.frame.run
     for verdict in loops.verdicts:
-        yield note_loop(call, world, verdict, "deny" if verdict is loops.end else verdict.action)
+        is_end = verdict is loops.end
+        yield note_loop(call, world, verdict, "deny" if is_end else verdict.action, acted=loops.acts or is_end)
     if call.frame.observe:
         return
     if run is not None and (loops.last or run.stop_reason == LoopDetected.reason):
@@ -158,6 +161,29 @@ def refuse_growth(call: Call, denied: Denied, world: World, partial: Callable[[]
         "charged for what had come: that is in .partial. To go on: raise the limit, or finish with what you have.",
         **numbers,
         why="grew",
+        run=call.frame.run,
+        partial=partial(),
+    )
+
+
+def refuse_repeats(
+    call: Call, repeated: Repeated, world: World, partial: Callable[[], str]
+) -> Generator[Effect, Any, None]:
+    """Cut a stream that says one thing again and again. Raises `LoopDetected` with what has come of it."""
+    numbers = {"streak": repeated.times, "tokens": repeated.characters // 4}
+    yield note(call, world, "cut", "repeated_text", numbers, guard="loops")
+    if call.frame.observe:
+        return
+    stop(call, LoopDetected.reason)
+    raise LoopDetected(
+        f"the model says the same {repeated.piece:,} characters again and again: {repeated.times:,} times so far. The "
+        "stream was closed, and is charged for what had come: that is in .partial. To go on: finish with what you "
+        "have, ask in other words, or let such texts pass with LoopGuard(cut_streams=False).",
+        kind="repeated_text",
+        streak=repeated.times,
+        onset=0 if call.loops is None else call.loops.conversation.state.steps,
+        tokens=repeated.characters // 4,
+        usd=None,
         run=call.frame.run,
         partial=partial(),
     )

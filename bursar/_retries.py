@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bursar._events import Answer
     from bursar._ports import Effect
     from bursar._records import ModelCall
-    from bursar.guards.retries import TooMany
+    from bursar.guards.retries import RetryLimits, TooMany
     from bursar.pricing.estimate import Estimate
 
 LONG_WAIT_US: Final = 120_000_000
@@ -30,11 +30,8 @@ _GRACE_US: Final = 9_000_000
 _SPARE_US: Final = 1_000_000
 
 
-def refuse_retry(call: Call, estimate: Estimate, world: World) -> Generator[Effect, Any, None]:
+def refuse_retry(call: Call, estimate: Estimate, limits: RetryLimits, world: World) -> Generator[Effect, Any, None]:
     """Refuse an attempt that the cap on retries leaves no room for. Raises `RetriesExhausted` before it is sent."""
-    limits = call.frame.retries
-    if limits is None:
-        return
     if not call.attempts:
         call.lineage = world.earlier.find(call, world.clock.monotonic_us())
     demand = estimate.demand

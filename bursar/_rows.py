@@ -5,7 +5,10 @@ Units as in `_records.py`: `_us` microseconds, `_nusd` nano-dollars, None for wh
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from bursar._events import Usage
 
 
 class SpendRow(NamedTuple):
@@ -121,7 +124,7 @@ class ToolRow(NamedTuple):
 
 
 class VerdictRow(NamedTuple):
-    """What a guard said to an operation of a run; the last four are of loops, see `Verdict`."""
+    """What a guard said to an operation of a run; the last five are of loops and cuts, see `Verdict`."""
 
     op_id: str
     run_id: str | None
@@ -140,6 +143,7 @@ class VerdictRow(NamedTuple):
     onset: int | None = None
     tokens: int | None = None
     nusd: int | None = None
+    pays_after: int | None = None
 
 
 class RunRow(NamedTuple):
@@ -231,3 +235,52 @@ class SessionCost(NamedTuple):
     session: str
     nusd: int
     calls: int
+
+
+class Turn(NamedTuple):
+    """One call of a session: its tokens, and nano-dollars (`nusd` None: unknown)."""
+
+    ts_us: int
+    input_tokens: int
+    cache_read_tokens: int
+    output_tokens: int
+    input_nusd: int
+    nusd: int | None
+
+
+class Facts(NamedTuple):
+    """What was seen of a workflow in a period. Attempts where nothing else is said; costs in nano-dollars.
+
+    run_nusd: of each run that has ended and has a price. looped: runs in which a loop was spoken to.
+    unattributed, everything: of the whole ledger in that time. measured: means of the last seven days.
+    """
+
+    calls: int
+    unpriced: int
+    unmeasured: int
+    unversioned: int
+    retries: int
+    models: tuple[str, ...]
+    owners: tuple[str, ...]
+    runs: int
+    run_nusd: tuple[int, ...]
+    looped: int
+    overspent: int
+    unattributed: int
+    everything: int
+    measured: tuple[tuple[str, int], ...]
+
+
+class Used(NamedTuple):
+    """What one attempt used, and under which of its model's prices; `calls` is more than 1 where it is a sum."""
+
+    workflow: str
+    provider: str
+    model: str
+    tier: str | None
+    speed: str | None
+    region: str | None
+    promise: str | None
+    calls: int
+    nusd: int | None
+    usage: Usage

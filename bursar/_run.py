@@ -120,13 +120,17 @@ class Run:
 
     def tally(self, record: ModelCall) -> None:
         """Take in a finished attempt of this run or of one nested in it."""
-        with self._lock:
-            self._steps = max(self._steps, record.step) if record.run_id == self.id else self._steps
-            self._unpriced += record.cost_nusd is None
-            self._statuses.add(record.cost_status)
+        unpriced = record.cost_nusd is None
+        if unpriced or record.cost_status not in self._statuses or record.step > self._steps:
+            with self._lock:
+                self._unpriced += unpriced
+                self._statuses.add(record.cost_status)
+                if record.run_id == self.id:
+                    self._steps = max(self._steps, record.step)
         if self._parent is not None:
             self._parent.tally(record)
-        self.spent_late()
+        if self._ended_us is not None:
+            self.spent_late()
 
     def spent_late(self) -> None:
         """Write the run down again where it has ended: what outlives it is charged to it, and its row says so."""
@@ -182,7 +186,7 @@ class Run:
         self._owner.adopt()
         self._ended_us = self._owner.world.clock.wall_us()
         self._owner.desk.sink.write(self.record(self._ended_us))
-        self._owner.ledger.save_calibration(self._owner.world.estimator.dump())
+        self._owner.keep_learned()
         used = self._steps or self.fetched or self.seen or self._account.balance().settled.tool_calls
         if unhooked:
             _warn_unhooked(self)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from bursar._accounts import Account
+    from bursar._judged import Judged
     from bursar._loops import Loops
     from bursar._run import Run
     from bursar._shares import Shares
@@ -44,12 +45,16 @@ os.register_at_fork(after_in_child=open_runs.clear)
 
 @dataclass(slots=True)
 class ScopedFrame(Frame):
-    """A frame that keeps the accounts on its path alive, and what loops its calls are in."""
+    """A frame that keeps the accounts on its path alive, and what loops its calls are in.
+
+    `judged` is what an adapter farther from the wire has found in the request at hand already.
+    """
 
     accounts: tuple[Account, ...] = ()
     owner: Process = field(default_factory=process)
     shares: Shares | None = None
     loops: Loops | None = None
+    judged: Judged | None = None
 
 
 class Opener:

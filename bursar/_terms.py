@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from bursar._demand import FLOOR_TOKENS
 from bursar._errors import BursarWarning
@@ -32,12 +32,30 @@ _ADDED_FACTOR: Final = 2
 """What is added to a conversation is bounded at this many tokens for one: the dearest cold factor."""
 
 
-class Deadline(NamedTuple):
-    """When the calls of a scope must have begun, on the monotonic clock."""
+@dataclass(slots=True, eq=False)
+class Deadline:
+    """When the calls of a scope must have begun, on the monotonic clock; later by the time that it was paused."""
 
     scope: Scope
     limit_us: int
     ends_us: int
+    _pauses: int = 0
+    _since_us: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def pause(self, now_us: int) -> None:
+        """Stop the clock; who stops it while it stands stops it with the others."""
+        with self._lock:
+            if not self._pauses:
+                self._since_us = now_us
+            self._pauses += 1
+
+    def resume(self, now_us: int) -> None:
+        """Let it run on when the last who stopped it does."""
+        with self._lock:
+            self._pauses -= 1
+            if not self._pauses:
+                self.ends_us += now_us - self._since_us
 
 
 @dataclass(frozen=True, slots=True)

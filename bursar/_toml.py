@@ -8,8 +8,9 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from bursar._accepted import parse_accepted
 from bursar._errors import ConfigError
 from bursar._events import UNITS
 from bursar._limits import LimitSpec
@@ -36,9 +37,13 @@ if TYPE_CHECKING:
 
 NAME: Final = "bursar.toml"
 VARIABLE: Final = "BURSAR_CONFIG"
-_LATER: Final = {"gate", "budget_store"}
-"""In the plan and not in this version: refused, so that nobody relies on a gate that is not there."""
-_WORKFLOW: Final = ("owner", "promise", "usd_per_run", "retries")
+_LATER: Final = {"budget_store"}
+"""In the plan and not in this version: refused, so that nobody relies on what is not there."""
+_WORKFLOW: Final = ("owner", "promise", "usd_per_run", "retries", "oncall", "models", "eval", "accepted")
+_GATE: Final = (
+    "tool", "effect", "model", "top", "ask", "deny", "ask_above_usd", "ask_above_share", "deny_above_usd", "approver",
+    "timeout", "count_wait",
+)  # fmt: skip
 _RETRIES: Final = {"attempts": parse_count, "usd": parse_usd, "max_retry_after": parse_seconds}
 _PRICE: Final = ("model", "provider", "tier", "from", "until", "discount", "factor")
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -140,11 +145,11 @@ def read_limits(file: File) -> tuple[LimitSpec, ...]:
 
 
 def read_workflows(file: File) -> dict[str, dict[str, Any]]:
-    """What `[workflow.x]` says beside limits: owner, promise, usd_per_run, retries."""
+    """What `[workflow.x]` says beside limits: who, what a run may cost, and what `bursar ready` looks for."""
     found = {}
     for path, name, table in file.tables("workflow"):
         kept: dict[str, Any] = {key: table[key] for key in _WORKFLOW if key in table}
-        for key in ("owner", "promise"):
+        for key in ("owner", "promise", "oncall", "eval"):
             if key in kept and not (isinstance(kept[key], str) and kept[key].strip()):
                 raise file.error(path, key, f"{key} = {kept[key]!r} is a text that is not empty")
         if "usd_per_run" in kept:
@@ -152,6 +157,10 @@ def read_workflows(file: File) -> dict[str, dict[str, Any]]:
             kept["usd_per_run"] = str(kept["usd_per_run"])
         if "retries" in kept:
             _check_retries(file, path, kept["retries"])
+        if "models" in kept:
+            file.checked(path, "models", kept["models"], _check_models)
+        if "accepted" in kept:
+            kept["accepted"] = file.checked(path, "accepted", kept["accepted"], parse_accepted)
         found[name] = kept
     return found
 
@@ -171,9 +180,34 @@ def read_tools(file: File) -> tuple[ToolRule, ...]:
     return tuple(found)
 
 
+class GateSpec(NamedTuple):
+    """A gate as the file has it: what `CostGate` is given, and where it stands."""
+
+    given: dict[str, Any]
+    origin: str
+
+
+def read_gates(file: File) -> tuple[GateSpec, ...]:
+    """All gates of the file: its tables `[[gate]]`. What is in them is checked when they are made."""
+    gates = file.content.get("gate", [])
+    if not isinstance(gates, list) or not all(isinstance(table, dict) for table in gates):
+        raise file.error((), "gate", "gates are a list: write [[gate]]")
+    found = []
+    for number, table in enumerate(gates):
+        path = ("gate", str(number))
+        file.check_keys(path, table, _GATE)
+        found.append(GateSpec(dict(table), f"{file.path}:{file.line(path)}"))
+    return tuple(found)
+
+
 def quoted(name: str) -> str:
     """A name as a key of a table."""
     return name if _BARE.fullmatch(name) else json.dumps(name)
+
+
+def _check_models(value: object, shown: str) -> None:
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) and name for name in value):
+        raise ConfigError(f'{shown} = {str(value)[:60]!r} is a list of names, as in {shown} = ["gpt-4o"]')
 
 
 def _check_retries(file: File, path: tuple[str, ...], retries: object) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bursar._admission import LOOK_AGAIN_S, refuse
 from bursar._call import ToolUse
 from bursar._events import Amounts, Status
+from bursar._gating import pass_tool_gates, still_approved
 from bursar._notices import pass_soft_limits, speak
 from bursar._ports import Held, Join, Peek, Posted, Posting, Reserve, Sent, Settle, Wait, Write
 from bursar._records import ToolCall
@@ -31,12 +32,16 @@ def open_tool(step: ToolStep, world: World) -> Generator[Effect, Any, ToolUse]:
     if step.missing:
         yield from refuse_unattributed(step, world)
     frame, clock = step.frame, world.clock
+    if frame.gates is not None:
+        yield from pass_tool_gates(step, world)
     began_us = clock.monotonic_us()
     need = Amounts(nusd=step.nusd or 0, tool_calls=0 if step.counted else 1)
     call_id = f"{step.op_id}/0"
     held = bool(step.path) and (yield from _admit(step, call_id, need, began_us, world))
     if frame.terms or step.terms:
         yield from pass_soft_limits(step, need, need if held else Amounts(), world)
+    if frame.gates is not None:
+        yield from still_approved(step, call_id if held else None, world)
     if held and step.shared and step.reached:
         yield Sent(call_id)
     if step.path:

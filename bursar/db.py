@@ -6,16 +6,15 @@ file is 0600 in a directory 0700, and refused where it is not ours, newer than w
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import threading
-import time
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from bursar._errors import LedgerError
+from bursar._turn import Turn
 from bursar.schema import MIGRATIONS
 
 if TYPE_CHECKING:
@@ -26,13 +25,18 @@ T = TypeVar("T")
 APPLICATION_ID: Final = 0x62757273
 """Marks the file as ours ("burs")."""
 BUSY_MS: Final = 5_000
-CHECKPOINT_ROWS: Final = 1_000
+CHECKPOINT_EVERY: Final = 1_000
+"""Transactions of this process between two checkpoints."""
+_WHOSE: Final = """
+SELECT application_id, user_version, EXISTS (SELECT 1 FROM sqlite_schema)
+FROM pragma_application_id, pragma_user_version
+"""
 _PATIENCE_S: Final = 0.002
 """How long one who must not wait waits for another thread of this process."""
-_NAP_S: Final = (0.0002, 0.001)
-"""Between two looks at a lock that another process has: at first, and at most."""
-_RESTART_MS: Final = 20
-"""How long a checkpoint waits for readers and writers before it leaves the log's end for the next time."""
+_RESTART_S: Final = 0.25
+"""How long a checkpoint waits for its turn before it leaves the log's end for the next time."""
+_READERS_MS: Final = 20
+"""How long it then keeps writers waiting for readers."""
 _CLOSE_WAIT_S: Final = 0.25
 """How long `close` waits for a checkpoint that is under way; it may end after us, on a connection of its own."""
 _FORK_WAIT_S: Final = 1.0
@@ -59,19 +63,18 @@ class Database:
         self._name = str(path)
         self._read_only = read_only
         self._identity = _identity(self._name)
-        self._connection = connection
-        self._turn = -1 if read_only else _open_turn(path)
         self._busy_ms = BUSY_MS
-        self._rows = 0
+        self._commits = 0
         self._keeper: threading.Thread | None = None
         self._wanted = threading.Event()
         self._closing = False
+        self._use(connection)
         _databases.add(self)
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement under the lock; apsw's errors go to the caller."""
         with self.lock:
-            return list((self._connection or self._connect()).execute(sql, values))
+            return (self._run or self._connect())(sql, values)
 
     def transact(self, work: Callable[[Run], T], *, wait: bool = True) -> T:
         """Do `work` in one write transaction: all of it is committed, or nothing.
@@ -79,52 +82,42 @@ class Database:
         Writers of all processes take turns at a lock file: SQLite's own waiting lets one of them starve for seconds.
         apsw.BusyError where another has it for more than five seconds, or at once where `wait` is False.
         """
-        import apsw
-
-        if not self.lock.acquire(timeout=BUSY_MS / 1_000 if wait else _PATIENCE_S):
-            raise apsw.BusyError(f"another thread has {self.path}")
+        if not (
+            self.lock.acquire(blocking=False) or self.lock.acquire(timeout=BUSY_MS / 1_000 if wait else _PATIENCE_S)
+        ):
+            raise _busy(f"another thread has {self.path}")
         try:
-            connection = self._connection or self._connect()
-            _take_turn(self._turn, self.path, wait=wait)
+            run, turn = self._run or self._connect(), self._turn
+            assert turn is not None
+            if not turn.take(BUSY_MS / 1_000 if wait else 0):
+                raise _busy(f"another process has {self.path}")
             try:
                 self._set_busy(BUSY_MS if wait else 0)
-                return self._transact(connection, work)
+                return self._transact(run, work)
             finally:
-                fcntl.flock(self._turn, fcntl.LOCK_UN)
+                turn.give()
         finally:
             self.lock.release()
 
-    def _transact(self, connection: Any, work: Callable[[Run], T]) -> T:
-        execute = connection.execute
-
-        def run(sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-            return list(execute(sql, values))
-
-        execute("BEGIN IMMEDIATE")
+    def _transact(self, run: Run, work: Callable[[Run], T]) -> T:
+        run("BEGIN IMMEDIATE")
         try:
             result = work(run)
-            execute("COMMIT")
+            run("COMMIT")
         except BaseException:
             # Some failures have undone it already.
-            if connection.in_transaction:
-                execute("ROLLBACK")
+            if self._connection.in_transaction:
+                run("ROLLBACK")
             raise
+        self._commits += 1
+        if self._commits >= CHECKPOINT_EVERY:
+            self._commits = 0
+            self._shorten_log()
         return result
 
     def displaced(self) -> bool:
         """Whether another file, or none, is now where this one was: its rows are found by nobody who looks there."""
         return _identity(self._name) != self._identity
-
-    def wrote(self) -> None:
-        """Count a committed row; every thousand, the file is checkpointed by a thread, never by the caller."""
-        self._rows += 1
-        if self._rows >= CHECKPOINT_ROWS:
-            self._rows = 0
-            with self.lock:
-                if self._keeper is None:
-                    self._keeper = threading.Thread(target=self._keep, name="bursar-checkpoint", daemon=True)
-                    self._keeper.start()
-            self._wanted.set()
 
     def close(self) -> None:
         """Checkpoint and close; a thread that checkpoints just now is waited for a quarter of a second at most."""
@@ -135,6 +128,18 @@ class Database:
         with self.lock:
             self._disconnect()
 
+    def _shorten_log(self) -> None:
+        # By a thread, never by the caller. Under the lock: there is one of it.
+        if self._keeper is None:
+            keeper = threading.Thread(target=self._keep, name="bursar-checkpoint", daemon=True)
+            try:
+                keeper.start()
+            except RuntimeError:
+                # No thread is to be had, as when the interpreter ends: what was committed is so all the same.
+                return
+            self._keeper = keeper
+        self._wanted.set()
+
     def _keep(self) -> None:
         while not self._closing:
             self._wanted.wait()
@@ -143,34 +148,38 @@ class Database:
                 with _checkpointing:
                     _checkpoint(self.path)
 
-    def _connect(self) -> Any:
+    def _connect(self) -> Run:
         import apsw
 
         if self._closing:
             raise apsw.ConnectionClosedError(f"{self.path} has been closed")
         if self.displaced():
             raise LedgerError(f"the ledger {self.path} was replaced or deleted while it was in use")
-        self._connection = _connect(self.path, read_only=self._read_only)
-        self._turn = -1 if self._read_only else _open_turn(self.path)
+        return self._use(_connect(self.path, read_only=self._read_only))
+
+    def _use(self, connection: Any) -> Run:
+        self._connection = connection
+        self._turn = None if self._read_only else Turn(self.path)
         self._busy_ms = BUSY_MS
-        return self._connection
+        self._run: Run | None = _runner(connection)
+        return self._run
 
     def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._run = self._connection, None, None
         if connection is not None:
             connection.close()
         self._close_turn()
 
     def _close_turn(self) -> None:
-        turn, self._turn = self._turn, -1
-        if turn >= 0:
-            os.close(turn)
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.close()
 
     def _leave_to_child(self) -> None:
         # In the child: no thread of the parent's lives here, and what they held stays held for ever.
         if self._connection is not None:
-            _inherited.append(self._connection)
-            self._connection = None
+            _inherited.append((self._connection, self._run))
+            self._connection = self._run = None
         self._close_turn()
         self.lock = threading.Lock()
         self._wanted = threading.Event()
@@ -192,26 +201,28 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Database:
     return Database(path, _connect(path, read_only=read_only), read_only=read_only)
 
 
-def _take_turn(turn: int, path: Path, *, wait: bool) -> None:
+def default_ledger_path() -> Path:
+    """Where the ledger lies when nobody says: the user's data directory."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("bursar")) / "ledger.db"
+
+
+def _runner(connection: Any) -> Run:
+    # One cursor for all statements: making one costs as much as a small statement.
+    execute = connection.cursor().execute
+
+    def run(sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = execute(sql, values).fetchall()
+        return found
+
+    return run
+
+
+def _busy(why: str) -> Exception:
     import apsw
 
-    until, nap = time.monotonic() + BUSY_MS / 1_000, _NAP_S[0]
-    while True:
-        try:
-            fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if not wait or time.monotonic() > until:
-                raise apsw.BusyError(f"another process has {path}") from None
-        time.sleep(nap)
-        nap = min(2 * nap, _NAP_S[1])
-
-
-def _open_turn(path: Path) -> int:
-    try:
-        return os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise LedgerError(f"the lock {path}.lock cannot be used ({error.strerror}); remove it") from None
+    return apsw.BusyError(why)
 
 
 def _connect(path: Path, *, read_only: bool) -> Any:
@@ -288,9 +299,10 @@ def _prepare(path: Path, connection: Any) -> None:
     # Beside a file that is not ours not even a lock is laid.
     _check_schema(path, connection, read_only=False)
     # One at a time: of two that turn a new file to WAL at once SQLite refuses one, without waiting.
-    turn = _open_turn(path)
+    turn = Turn(path)
     try:
-        _take_turn(turn, path, wait=True)
+        if not turn.take(BUSY_MS / 1_000):
+            raise _busy(f"another process has {path}")
         found = _check_schema(path, connection, read_only=False)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
@@ -300,14 +312,13 @@ def _prepare(path: Path, connection: Any) -> None:
                 _back_up(path, connection, found)
             _migrate(connection)
     finally:
-        os.close(turn)
+        turn.close()
 
 
 def _check_schema(path: Path, connection: Any, *, read_only: bool) -> int:
-    run = connection.execute
-    owner = next(run("PRAGMA application_id"))[0]
-    found: int = next(run("PRAGMA user_version"))[0]
-    empty = not list(run("SELECT 1 FROM sqlite_schema LIMIT 1"))
+    # One statement sees one state of the file: another process may be making it a ledger meanwhile.
+    owner, version, filled = next(connection.execute(_WHOSE))
+    found, empty = int(version), not filled
     if owner != APPLICATION_ID and not (owner == 0 and empty):
         raise LedgerError(f"{path} is a SQLite file of another program; name another ledger with BURSAR_LEDGER")
     if found > len(MIGRATIONS):
@@ -348,28 +359,39 @@ def _checkpoint(path: Path) -> None:
     import apsw
 
     try:
+        turn = Turn(path)
+    except LedgerError:
+        return
+    try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.execute("PRAGMA wal_autocheckpoint=0")
             # A connection that has read nothing does not know of the log, and would checkpoint nothing.
             connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1")
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            # The bulk is done without keeping a writer out; what came meanwhile is done with, so that the log begins
-            # anew: under a steady writer it would only grow.
-            connection.set_busy_timeout(_RESTART_MS)
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+            # The bulk is done without keeping a writer out; what came meanwhile is done in our turn, so that the log
+            # begins anew: under a steady writer it would only grow.
+            if turn.take(_RESTART_S):
+                connection.set_busy_timeout(_READERS_MS)
+                try:
+                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+                finally:
+                    # Not by closing alone: a child that was forked just now would keep it.
+                    turn.give()
         finally:
             connection.close()
     except apsw.Error:
-        # The next thousand rows ask again.
+        # The next thousand transactions ask again.
         return
+    finally:
+        turn.close()
 
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 _checkpointing = threading.Lock()
 _locked: list[threading.Lock] = []
 _inherited: list[Any] = []
-"""Connections that were in use while another thread forked: neither used nor closed here."""
+"""Connections, each with its cursor, that were in use while another thread forked: neither used nor closed here."""
 
 
 def _before_fork() -> None:

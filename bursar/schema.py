@@ -151,4 +151,77 @@ _WINDOWS: Final = """
 ALTER TABLE model_call ADD COLUMN trimmed_tokens INTEGER;
 """
 
-MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS, _TOOLS, _WINDOWS)
+_IMPORTS: Final = """
+-- requests: how many calls the row is the sum of, NULL for one, as of every call that was made under our eyes.
+ALTER TABLE model_call ADD COLUMN requests INTEGER;
+-- mark: of the importer and what the provider calls the thing. ref: the row or the run that it became.
+CREATE TABLE imported (mark TEXT PRIMARY KEY, ref TEXT NOT NULL) WITHOUT ROWID;
+-- Files as they were when they were read to their end: unchanged ones are not read again.
+CREATE TABLE import_file (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+_ENDED: Final = f"""
+-- Each b-tree that a transaction touches is a page of the log. So calls in flight, which are few, have a table of their
+-- own that needs no index, and those that ended are found by their id alone: they are swept in its order.
+CREATE TABLE ended (
+    call_id TEXT PRIMARY KEY, path TEXT NOT NULL, state INTEGER NOT NULL, measured INTEGER NOT NULL,
+    ended_us INTEGER NOT NULL,
+    {_columns("charged")}
+) WITHOUT ROWID;
+INSERT INTO ended
+    SELECT call_id, path, state, measured, ended_us, {", ".join(amounts("charged"))} FROM hold WHERE state > 0;
+CREATE TABLE in_flight (
+    call_id TEXT PRIMARY KEY, path TEXT NOT NULL, owner TEXT, asked TEXT, made_us INTEGER NOT NULL,
+    {_columns("held")}
+) WITHOUT ROWID;
+INSERT INTO in_flight
+    SELECT call_id, path, owner, asked, made_us, {", ".join(amounts("held"))} FROM hold WHERE state = 0;
+DROP TABLE hold;
+ALTER TABLE in_flight RENAME TO hold;
+DROP INDEX account_made;
+CREATE INDEX account_made ON account (made_us) WHERE window <> 'total';
+"""  # noqa: S608 - names of columns of ours
+
+_CUTS: Final = """
+ALTER TABLE verdict ADD COLUMN pays_after INTEGER;
+"""
+
+_APPROVALS: Final = """
+-- What gates asked and what was answered. state: asked, approved, used, denied, timeout, withdrawn. arguments are there
+-- while a question is open. place: where in which graph it was asked, skip: answers there that were to other questions.
+CREATE TABLE approval (
+    id TEXT PRIMARY KEY, made_us INTEGER NOT NULL, until_us INTEGER, state TEXT NOT NULL, kind TEXT NOT NULL,
+    name TEXT NOT NULL, workflow TEXT NOT NULL, run_id TEXT, op_id TEXT NOT NULL, user_hash TEXT,
+    binding TEXT NOT NULL, place TEXT, skip INTEGER NOT NULL DEFAULT 0, arguments TEXT, whole INTEGER NOT NULL,
+    likely_nusd INTEGER, bound_nusd INTEGER, ceiling_nusd INTEGER, sure TEXT, spent_nusd INTEGER, left_nusd INTEGER,
+    rules TEXT NOT NULL, why TEXT NOT NULL, asking TEXT, decided_us INTEGER, used_us INTEGER, by_whom TEXT, via TEXT,
+    reason TEXT, scope TEXT, edited TEXT, grant_id TEXT
+) WITHOUT ROWID;
+CREATE INDEX approval_open ON approval (made_us) WHERE state = 'asked';
+CREATE INDEX approval_made ON approval (made_us);
+CREATE INDEX approval_place ON approval (place, made_us) WHERE place IS NOT NULL;
+-- each_nusd: what one call may cost (NULL: at a price nobody knows). up_to_nusd: all together, used_nusd: so far.
+CREATE TABLE "grant" (
+    id TEXT PRIMARY KEY, approval TEXT NOT NULL, made_us INTEGER NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
+    scope TEXT NOT NULL, run_id TEXT, workflow TEXT NOT NULL, rules TEXT NOT NULL, each_nusd INTEGER,
+    up_to_nusd INTEGER, used_nusd INTEGER NOT NULL DEFAULT 0, uses INTEGER NOT NULL DEFAULT 0, until_us INTEGER,
+    by_whom TEXT, why TEXT, revoked_us INTEGER, revoked_by TEXT
+) WITHOUT ROWID;
+CREATE INDEX grant_of ON "grant" (kind, name) WHERE revoked_us IS NULL;
+"""
+
+MIGRATIONS: Final = (
+    _LEDGER,
+    _HOLDS,
+    _CONTENT,
+    _USAGE,
+    _RETRIES,
+    _ORDERS,
+    _LOOPS,
+    _TOOLS,
+    _WINDOWS,
+    _IMPORTS,
+    _ENDED,
+    _CUTS,
+    _APPROVALS,
+)

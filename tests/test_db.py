@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import apsw
@@ -53,12 +54,15 @@ import sys, time
 from pathlib import Path
 from bursar import db
 
-db.CHECKPOINT_ROWS = 1
+db.CHECKPOINT_EVERY = 1
 database = db.open_ledger(Path(sys.argv[1]))
-database.execute("INSERT INTO calibration VALUES ('k', 'v', 1)")
-database.wrote()
+database.transact(lambda run: run("INSERT INTO calibration VALUES ('k', 'v', 1)"))
 print("thread", database._keeper.is_alive(), flush=True)
 """
+
+
+def add(key: str, run: db.Run) -> None:
+    run(ADD, (key,))
 
 
 def python(code: str, *arguments: str) -> str:
@@ -110,12 +114,11 @@ def test_the_thread_that_checkpoints_keeps_no_process_alive(ledger: Path) -> Non
 
 def test_every_so_many_rows_the_log_is_checkpointed(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log's pages reach the file by the thread's work, while the connection stays open."""
-    monkeypatch.setattr(db, "CHECKPOINT_ROWS", 10)
+    monkeypatch.setattr(db, "CHECKPOINT_EVERY", 10)
     database = db.open_ledger(ledger)
     before = ledger.stat().st_size
     for number in range(200):
-        database.execute(ADD, (f"{number:0100}",))
-        database.wrote()
+        database.transact(partial(add, f"{number:0100}"))
     deadline = time.monotonic() + 5
     while ledger.stat().st_size == before and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -131,10 +134,10 @@ def test_close_does_not_wait_for_a_checkpoint(ledger: Path, monkeypatch: pytest.
         began.set()
         release.wait(10)
 
-    monkeypatch.setattr(db, "CHECKPOINT_ROWS", 1)
+    monkeypatch.setattr(db, "CHECKPOINT_EVERY", 1)
     monkeypatch.setattr(db, "_checkpoint", slow)
     database = db.open_ledger(ledger)
-    database.wrote()
+    database.transact(partial(add, "k"))
     assert began.wait(5)
     start = time.monotonic()
     database.close()

@@ -70,7 +70,7 @@ def test_the_readme_names_every_command_and_setting() -> None:
     """Each command and each setting is in the README."""
     commands = [command.name or "" for command in app.registered_commands]
     commands += [group.name or "" for group in app.registered_groups]
-    assert sorted(commands) == ["demo", "doctor", "explain", "forget", "limits", "prices", "replay", "report", "trace"]
+    assert {"demo", "doctor", "import", "report"} <= set(commands)
     for command in commands:
         assert f"bursar {command}" in README
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "bursar").rglob("*.py"))

@@ -124,7 +124,7 @@ class Scene:
         """What must be true when all is over, whatever happened."""
         assert self.broken == []
         assert [self.store.balance(scope).held for scope in self.limits] == [NOTHING] * len(self.limits)
-        assert (self.store._queues._lines, self.store._queues._seat, self.store._queues._stuck) == ({}, {}, {})
+        assert (self.store._queues.lines, self.store._queues._seat, self.store._queues._stuck) == ({}, {}, {})
         assert self.store._books.holding == {}
         assert self.store.audit() == []
         rows = Counter(row.call_id for row in self.rows.rows if isinstance(row, ModelCall))

@@ -420,7 +420,7 @@ def test_waiting_for_another_process_ends_when_it_does(tmp_path: Path, provider:
         ('[[limit]]\nper = "user"\nwindow = "day"\nmodel_calls = 0\n', 4, "between 1 and"),
         ('[[limit]]\nper = "user"\nwindow = "day"\nusd = "1"\nover = "throttle:fast"\n', 5, "throttle:fast"),
         ('[bursar]\nrequire = "work flow"\n', 2, "no list of tags"),
-        ('[[gate]]\ntool = "wire_*"\n', 1, "not in this version"),
+        ('[[gate]]\ntol = "wire_*"\n', 2, "did you mean 'tool'"),
         ('[bursar]\nbudget_store = "redis://x"\n', 2, "not in this version"),
         ("limit = 3\n", 1, r"write \[\[limit\]\]"),
         ('[env]\nusd_per_day = "1"\n', 2, "has tables"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from bursar.callbacks.requests import request_of
+from bursar.callbacks.requests import PROVIDERS, request_of
 
 if TYPE_CHECKING:
     from bursar._call import Attempt
@@ -37,6 +37,22 @@ def clamped(request: Any, attempt: Attempt, provider: str) -> Any:
     if attempt.cap is not None:
         given = [name for name in _CAPS if name in request.model_settings] or [_CAPS[0]]
         request = request.override(model_settings={**request.model_settings, **dict.fromkeys(given, attempt.cap)})
-    if attempt.last and request.tools:
-        request = request.override(tool_choice={"type": "none"} if provider == "anthropic" else "none")
-    return request
+    return without_tools(request, provider) if attempt.last else request
+
+
+def provider_of(model: Any) -> str:
+    """OpenTelemetry's name of who serves a model."""
+    vendor: str = model._get_ls_params().get("ls_provider", "")  # noqa: SLF001 - as above
+    return PROVIDERS.get(vendor, vendor)
+
+
+def without_tools(request: Any, provider: str) -> Any:
+    """The request, in which the model may not ask for tools; they stay in it, where the provider has cached them."""
+    if not request.tools:
+        return request
+    if request.response_format is not None:
+        # A format may be asked for as a tool, which is then the only one. Claude takes no calls in a history without
+        # tools: there it has to be told when it goes on.
+        is_tool = type(request.response_format).__name__ == "ToolStrategy"
+        return request.override(tools=[]) if is_tool or provider != "anthropic" else request
+    return request.override(tool_choice={"type": "none"} if provider == "anthropic" else "none")

@@ -1,39 +1,38 @@
 """The middleware for `langchain.agents.create_agent`: calls wait their turn and are clamped, and a stop is an end.
 
-It stands round the model's node. A model that was wrapped admits its calls itself; for every other one the middleware
-does. Whatever happens inside, retries of other middlewares included, is charged where this stands: it is lent to the
-handler, which is there without being passed.
+It stands round the model's node, and for the loop guard round each tool call. A model that was wrapped admits its calls
+itself; for every other one the middleware does. Whatever happens inside, retries of other middlewares included, is
+charged where this stands: it is lent to the handler, which is there without being passed.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Final, NotRequired
 
-from langchain.agents.middleware import AgentMiddleware, AgentState, ExtendedModelResponse, ModelResponse
+from langchain.agents.middleware import AgentMiddleware, AgentState
 from langchain.agents.middleware.types import PrivateStateAttr
 from langchain_core.messages import AIMessage
-from langgraph.config import get_config
-from langgraph.types import Command
 
 from bursar import _hook
-from bursar._accounts import Account
-from bursar._clock import new_id
 from bursar._errors import ConfigError, Stopped
-from bursar._frames import check_guards, make_who, merged_frame, narrow
-from bursar._lent import Loan
-from bursar._ports import Scope
-from bursar._scoped import ScopedFrame, last_frame, opened_frame, scoped_frame
+from bursar._frames import check_guards, make_who
+from bursar.callbacks.agent_gates import GatedCall, gate_request
+from bursar.callbacks.agent_loops import amade, check_tool, made
+from bursar.callbacks.agent_memory import AgentMemories, newest
+from bursar.callbacks.agent_nodes import MEMORY, AgentNode, agent_frame
 from bursar.callbacks.agent_requests import clamped, request_of_agent
 from bursar.callbacks.calls import give_up, guard
 from bursar.callbacks.models import is_wrapped
 from bursar.callbacks.offers import Offer, make, withdraw
-from bursar.callbacks.tags import tagged, tags_of
+from bursar.callbacks.tool_loops import judging
 from bursar.clients.guard import Guard
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from bursar._frames import Spec
+    from bursar._scoped import ScopedFrame
+    from bursar.callbacks.agent_memory import AgentMemory
 
 _ON_STOP: Final = ("finish", "raise", "pause")
 
@@ -44,27 +43,33 @@ def _added(one: dict[str, int] | None, other: dict[str, int] | None) -> dict[str
 
 
 class BursarState(AgentState[Any]):
-    """What the model calls of a thread were charged: `nusd` (nano-dollars), `tokens`, `model_calls`.
+    """What the model calls of a thread were charged, and what its guards remember.
 
-    Kept by the checkpointer, shown neither on input nor on output.
+    `bursar_spent`: `nusd` (nano-dollars), `tokens`, `model_calls`. `bursar_memory`: what the loop guard has seen, as
+    hashes, and where the window has cut. Kept by the checkpointer, shown neither on input nor on output.
     """
 
     # The reducer comes last: LangGraph takes no other for one.
     bursar_spent: NotRequired[Annotated[dict[str, int], PrivateStateAttr, _added]]
+    bursar_memory: NotRequired[Annotated[dict[str, Any], PrivateStateAttr, newest]]
 
 
 class BursarMiddleware(AgentMiddleware[Any, Any, Any]):
     """Limit the model calls of an agent: `create_agent(model, tools, middleware=[..., BursarMiddleware()])`.
 
-    Inside of `bursar.run(...)`, or under a handler, calls are limited by that run; guards given here limit all calls
-    of the agent over the life of the middleware. Put it last, so that it stands nearest to the model. What a stop does
-    is `on_stop`:
+    Inside of `bursar.run(...)`, or under a handler, calls are limited by that run; budgets given here limit all calls
+    of the agent over the life of the middleware, a `LoopGuard` and a `ContextWindow` given here hold in place of the
+    run's. Put it last, so that it stands nearest to the model. What a stop does is `on_stop`:
 
     - "finish": the agent answers once more from what was set aside (`Budget(reserve_final=...)`), without tools;
       where nothing was, it ends with a message that says why
     - "raise": `Stopped` leaves the agent
     - "pause": the graph drains with `langgraph.errors.GraphDrained`, its cause the stop; with a checkpointer
       `agent.invoke(None, config)` goes on where it stood, once the limit was raised
+
+    The loop guard's notes stand in what the model is sent, right after the results that they are about; calls that it
+    refuses get a `ToolMessage` that says so. The window trims what is sent and never the agent's own messages. What
+    both remember is kept by the checkpointer.
 
     `name` must be another for each of two instances. Raises `ConfigError` for another `on_stop`, and for "pause" with a
     LangGraph that cannot drain.
@@ -88,6 +93,7 @@ class BursarMiddleware(AgentMiddleware[Any, Any, Any]):
         if on_stop == "pause" and _drained() is None:
             raise ConfigError("on_stop='pause' needs a LangGraph that can drain a run: 1.2 or newer")
         self._on_stop, self._name = on_stop, name or type(self).__name__
+        self._memories = AgentMemories()
         self._guard = Guard(make_who(workflow, user=user, session=session, **tags), check_guards(guards))
         _hook.attach()
 
@@ -97,38 +103,84 @@ class BursarMiddleware(AgentMiddleware[Any, Any, Any]):
         return self._name
 
     def wrap_model_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
-        """Admit a model call of the agent, waiting for its turn."""
-        place = _Place(self._guard)
+        """Admit a model call of the agent, waiting for its turn; what it is sent is judged and trimmed before."""
+        node = AgentNode(self._guard, self._memories, self._name, request)
+        if node.cut is not None and node.cut.summarises:
+            node.cut.summarise(lambda asked: self._call(node, asked, handler, node.apart()))
+        node.steer()
         try:
-            return place.counted(self._call(place, request, handler, place.frame))
+            return node.counted(self._call(node, node.request, handler, node.frame))
         except Stopped as stop:
             self._stop(stop, request)
             try:
-                last = self._call(place, request, handler, place.last()) if place.frame.reserves else None
+                last = self._call(node, node.request, handler, node.last(stop)) if node.frame.reserves else None
             except Stopped:
                 last = None
-            return place.counted(_ended(stop) if last is None else last)
+            return node.counted(_ended(stop) if last is None else last)
 
     async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """As `wrap_model_call`, awaiting its turn."""
-        place = _Place(self._guard)
+        node = AgentNode(self._guard, self._memories, self._name, request)
+        if node.cut is not None and node.cut.summarises:
+            await node.cut.asummarise(lambda asked: self._acall(node, asked, handler, node.apart()))
+        node.steer()
         try:
-            return place.counted(await self._acall(place, request, handler, place.frame))
+            return node.counted(await self._acall(node, node.request, handler, node.frame))
         except Stopped as stop:
             self._stop(stop, request)
             try:
-                last = await self._acall(place, request, handler, place.last()) if place.frame.reserves else None
+                last = await self._acall(node, node.request, handler, node.last(stop)) if node.frame.reserves else None
             except Stopped:
                 last = None
-            return place.counted(_ended(stop) if last is None else last)
+            return node.counted(_ended(stop) if last is None else last)
 
-    def _call(self, place: _Place, request: Any, handler: Callable[[Any], Any], frame: ScopedFrame) -> Any:
-        loan = place.lend(frame)
+    def wrap_tool_call(self, request: Any, handler: Callable[[Any], Any]) -> Any:
+        """Let a tool call go, or put a message in place of its result where the loop guard refuses it."""
+        frame = self._judging(request)
+        check = None if frame is None else check_tool(request, self._memory(request), frame)
+        refused = None if check is None else check.refused()
+        if refused is not None:
+            return refused
+        with GatedCall(request, agent_frame(self._guard)) as gate:
+            gate.ask()
+            if gate.refused is not None:
+                return gate.refused
+            return handler(gate.request) if frame is None else made(gate.request, handler)
+
+    async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        """As `wrap_tool_call`."""
+        frame = self._judging(request)
+        check = None if frame is None else check_tool(request, self._memory(request), frame)
+        refused = None if check is None else await check.arefused()
+        if refused is not None:
+            return refused
+        with GatedCall(request, agent_frame(self._guard)) as gate:
+            await gate.aask()
+            if gate.refused is not None:
+                return gate.refused
+            return await handler(gate.request) if frame is None else await amade(gate.request, handler)
+
+    def _judging(self, request: Any) -> ScopedFrame | None:
+        """The frame of a tool call that the loop guard is to judge here, None where it is not."""
+        state = request.state
+        if judging.get() == request.tool_call["name"] or not isinstance(state, dict):
+            return None
+        if self._name not in (state.get(MEMORY) or {}):
+            return None
+        frame = agent_frame(self._guard)
+        return None if frame.loops is None else frame
+
+    def _memory(self, request: Any) -> AgentMemory:
+        return self._memories.find(request.state[MEMORY][self._name])
+
+    def _call(self, node: AgentNode, request: Any, handler: Callable[[Any], Any], frame: ScopedFrame) -> Any:
+        loan = node.lend(frame)
         try:
             if is_wrapped(request.model):
                 return handler(request)
             plain = guard()
             call = plain.begin(request_of_agent(request), inside=frame)
+            gate_request(call, request)
             attempt = plain.open(call)
             offer = Offer(plain, call, attempt)
             token = make(offer)
@@ -144,14 +196,15 @@ class BursarMiddleware(AgentMiddleware[Any, Any, Any]):
             loan.close()
 
     async def _acall(
-        self, place: _Place, request: Any, handler: Callable[[Any], Awaitable[Any]], frame: ScopedFrame
+        self, node: AgentNode, request: Any, handler: Callable[[Any], Awaitable[Any]], frame: ScopedFrame
     ) -> Any:
-        loan = place.lend(frame)
+        loan = node.lend(frame)
         try:
             if is_wrapped(request.model):
                 return await handler(request)
             plain = guard()
             call = plain.begin(request_of_agent(request), inside=frame)
+            gate_request(call, request)
             attempt = await plain.aopen(call)
             offer = Offer(plain, call, attempt)
             token = make(offer)
@@ -175,31 +228,6 @@ class BursarMiddleware(AgentMiddleware[Any, Any, Any]):
             if control is not None:
                 control.request_drain(stop.reason)
             raise _drained()(stop.reason) from stop
-
-
-class _Place:
-    """Where one model node runs: the frame of its calls, with an account that adds up what they are charged."""
-
-    def __init__(self, guard: Guard) -> None:
-        inner, own = scoped_frame(), guard.frame()
-        frame = own if inner is None else merged_frame(own, inner)
-        self._account = Account(Scope("node", new_id()), None, frame.owner)
-        self.frame = narrow(tagged(frame, tags_of(get_config().get("metadata"))), [(None, self._account)])
-
-    def lend(self, frame: ScopedFrame) -> Loan:
-        return Loan(frame, opened_frame()).lend()
-
-    def last(self) -> ScopedFrame:
-        return last_frame(self.frame, self.frame.reserves)
-
-    def counted(self, answer: Any) -> Any:
-        """The answer, and what its calls were charged for the state of the thread."""
-        settled = self._account.balance().settled
-        spent = {"nusd": settled.nusd, "tokens": settled.tokens, "model_calls": settled.model_calls}
-        response = ModelResponse(result=[answer]) if isinstance(answer, AIMessage) else answer
-        if not isinstance(response, ModelResponse):
-            return response
-        return ExtendedModelResponse(response, Command(update={"bursar_spent": spent}))
 
 
 def _close(offer: Offer, error: BaseException | None) -> None:

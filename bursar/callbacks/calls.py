@@ -19,6 +19,7 @@ from bursar._lent import Loan
 from bursar._ports import Release
 from bursar._scoped import ScopedFrame, opened_frame
 from bursar.callbacks.answers import CACHED, abandoned, of_failure
+from bursar.callbacks.handler_guards import watched
 from bursar.callbacks.pieces import Pieces
 from bursar.clients.guard import Guard
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from bursar._call import Attempt, Call
     from bursar._events import Answer, ModelRequest
     from bursar.callbacks.roots import Root
+    from bursar.clients.echoes import Echo
     from bursar.guards.budget import Budget
 
 UNGATED = "ungated"
@@ -51,7 +53,7 @@ class ModelCalling:
     """A model call that LangChain has begun. `attempt` is None where somebody nearer the wire is to admit it."""
 
     __slots__ = (
-        "_growth", "_guard", "_pieces", "_read", "attempt", "call", "frame", "loan", "parent", "root",
+        "_echo", "_growth", "_guard", "_pieces", "_read", "_said", "attempt", "call", "frame", "loan", "parent", "root",
     )  # fmt: skip
 
     def __init__(
@@ -60,13 +62,15 @@ class ModelCalling:
         frame: ScopedFrame,
         root: Root | None,
         parent: int | None,
+        said: Sequence[Any] = (),
     ) -> None:
-        self._read, self.frame, self.root, self.parent = read, frame, root, parent
+        self._read, self.frame, self.root, self.parent, self._said = read, frame, root, parent, said
         self._guard = guard()
         self.call: Call | None = None
         self.attempt: Attempt | None = None
         self.loan: Loan | None = None
         self._growth: Any = None
+        self._echo: Echo | None = None
         self._pieces = Pieces(frame.owner.world.clock.monotonic_us)
 
     def open(self) -> None:
@@ -77,7 +81,7 @@ class ModelCalling:
     def take(self, admitted: Guard, call: Call, attempt: Attempt) -> None:
         """Go on with what a middleware has admitted."""
         self._guard, self.call, self.attempt = admitted, call, attempt
-        self._growth = admitted.growth(call, attempt)
+        self._growth, self._echo = admitted.growth(call, attempt), admitted.echo(call)
 
     def tighten(self, added: Sequence[tuple[Budget | None, Account]]) -> None:
         """Admit it anew under further limits. Raises `Stopped`; then it is over."""
@@ -93,8 +97,11 @@ class ModelCalling:
         """Let a client that is nearer the wire take it over."""
         self.loan = Loan(self.frame, opened_frame(), model, self._give_way).lend()
 
-    def said(self, text: str) -> None:
-        """Take in what a stream has said. Raises `BudgetExceeded` where it outgrows its hold and there is no room."""
+    def said(self, text: str, *, words: bool = True) -> None:
+        """Take in what a stream has said; without `words` it is arguments of a tool.
+
+        Raises `BudgetExceeded` where it outgrows its hold and there is no room, `LoopDetected` where it repeats itself.
+        """
         if self.loan is not None:
             # Words have come: whoever sends a request from here on sends another.
             self.loan.claimed = True
@@ -103,6 +110,10 @@ class ModelCalling:
         if not self._pieces:
             self.call.request = self.call.request._replace(stream=True)
         self._pieces.append(text)
+        if self._echo is not None and words:
+            self._echo.said(text)
+            if self._echo.loud:
+                self._echo.cut()
         if self._growth is not None:
             self._growth.said(self._pieces)
             if self._growth.short:
@@ -127,11 +138,15 @@ class ModelCalling:
         call, attempt = self.call, self.attempt
         if call is None or attempt is None or attempt.closed:
             return
-        with contextlib.suppress(BursarWarning):
+        try:
             self._guard.close(call, attempt, answer)
+        except BursarWarning:
+            return
 
     def _begin(self, frame: ScopedFrame) -> None:
         request, body = self._read()
+        if self._said:
+            frame = watched(frame, request, self._said)
         self.call = self._guard.begin(request, body=body, inside=frame)
         if request.open_ended and request.cap is not None:
             self.call.flags += ("uncapped",)
@@ -139,10 +154,11 @@ class ModelCalling:
     def _admit(self) -> None:
         assert self.call is not None
         self.attempt = self._guard.open(self.call)
-        self._growth = self._guard.growth(self.call, self.attempt)
+        self._growth, self._echo = self._guard.growth(self.call, self.attempt), self._guard.echo(self.call)
 
     def _admit_late(self) -> None:
         with contextlib.suppress(Exception):
+            self._said = ()
             self._begin(replace(self.frame, observe=True))
             assert self.call is not None
             self.call.flags += (UNGATED,)

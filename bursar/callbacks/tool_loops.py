@@ -7,12 +7,12 @@ tool says which conversation that is. A call that no answer is known to have ask
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 from typing import TYPE_CHECKING, Any
 
 from bursar._refusals import note_loop
 from bursar.clients.doors import owner_of
-from bursar.clients.loops import spent_of
 from bursar.guards.calls import call_key, traits_of
 from bursar.guards.loop_judge import admit
 from bursar.guards.loop_notes import refusal
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from bursar.guards.loops import LoopVerdict
 
 
+judging: contextvars.ContextVar[str | None] = contextvars.ContextVar("bursar_judging", default=None)
+"""The name of the tool whose call a framework's adapter has judged and is making: it is not judged again in it."""
+
+
 class RefusedError(Exception):
     """A call that is not made; `text` stands in place of its result."""
 
@@ -37,7 +41,7 @@ class RefusedError(Exception):
 def judge(step: ToolStep) -> LoopVerdict | None:
     """What the loop guard says of a call that is about to be made; None lets it go."""
     loops = _frame(step).loops
-    if loops is None or step.requested_by is None or step.given is None:
+    if loops is None or step.requested_by is None or step.given is None or judging.get() == step.name:
         return None
     conversation = loops.asked_in(step.requested_by.partition("/")[0])
     if conversation is None:
@@ -45,10 +49,8 @@ def judge(step: ToolStep) -> LoopVerdict | None:
     guard = loops.guard
     key, _ = call_key(step.name, step.given, traits_of(step.name, guard.tools))
     with conversation.lock:
-        waited_us = conversation.waited_us
-        if conversation.answered_us is not None:
-            waited_us += max(0, owner_of(step).world.clock.monotonic_us() - conversation.answered_us)
-        return admit(guard, conversation.state, step.name, key, spent_of(_frame(step).run), waited_us)
+        waited_us = conversation.waited(owner_of(step).world.clock.wall_us())
+        return admit(guard, conversation.state, step.name, key, conversation.spent(_frame(step).run), waited_us)
 
 
 def approved(step: ToolStep, verdict: LoopVerdict) -> bool:

@@ -12,13 +12,14 @@ from bursar._call import Result, ToolStep, ToolUse
 from bursar._canonical import canonical, size_of, type_name
 from bursar._clock import new_id
 from bursar._drive import adrive, drive
-from bursar._errors import BursarWarning, ConfigError, Stopped, StoreUnavailable
+from bursar._errors import ApprovalDenied, BursarWarning, ConfigError, Stopped, StoreUnavailable
 from bursar._events import Status
 from bursar._frames import client_frame, make_who
 from bursar._process import process
 from bursar._scoped import ScopedFrame, scoped_frame
 from bursar._tool_flow import close_tool, open_tool
 from bursar._tools import EFFECTS, ToolSpec, declared, parse_tool_fee, rule_for
+from bursar.callbacks.gated_tools import MORE, SELF, edited, refusal, standing
 from bursar.callbacks.tool_loops import RefusedError, aapproved, approved, concluded, judge
 from bursar.clients.doors import go_without, owner_of, prepare
 from bursar.tracing.content import LONGEST_TEXT, Contents, Part
@@ -34,7 +35,6 @@ R = TypeVar("R")
 _LONGEST_NAME: Final = 200
 _MOST_KEPT: Final = 20_000
 """Values kept of one call's arguments or result, where content is kept."""
-_SELF: Final = ("self", "cls", "mcs")
 _own: ScopedFrame | None = None
 
 
@@ -116,8 +116,13 @@ def _called(fn: Callable[P, R], made: _Tool) -> Callable[P, R]:
         except RefusedError as refused:
             # What the model reads in place of a result; the function's own type is not asked for.
             return cast("R", refused.text)
+        except ApprovalDenied as denied:
+            return cast("R", refusal(denied))
         try:
-            value = fn(*args, **kwargs)
+            if step.gate is not None and step.gate.edited is not None:
+                value = cast("R", edited(fn, step, args, kwargs))
+            else:
+                value = fn(*args, **kwargs)
         except BaseException as error:
             _close(step, use, error=error)
             raise
@@ -135,8 +140,13 @@ def _awaited(fn: Callable[P, Any], made: _Tool) -> Callable[P, Any]:
             use = await _aopen(step)
         except RefusedError as refused:
             return refused.text
+        except ApprovalDenied as denied:
+            return refusal(denied)
         try:
-            value = await fn(*args, **kwargs)
+            if step.gate is not None and step.gate.edited is not None:
+                value = await edited(fn, step, args, kwargs)
+            else:
+                value = await fn(*args, **kwargs)
         except GeneratorExit as error:
             # The coroutine is thrown away: it may not await any more.
             _close(step, use, error=error)
@@ -177,11 +187,11 @@ def _begin(made: _Tool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolSt
     owner.adopt()
     spec, names = made
     given: dict[str, Any] = dict(zip(names, args, strict=False))
-    if names and names[0] in _SELF:
+    if names and names[0] in SELF:
         given.pop(names[0], None)
     given.update(kwargs)
     if len(args) > len(names):
-        given["\0more"] = args[len(names) :]
+        given[MORE] = args[len(names) :]
     written = canonical(given)
     args_hash = owner.fingerprints.of(written.data)
     rule = rule_for(owner.settings.tools, spec.name)
@@ -197,6 +207,8 @@ def _begin(made: _Tool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolSt
     if frame.loops is not None and written.whole:
         step.given = written.data.decode()
     prepare(step, frame)
+    if frame.gates is not None:
+        step.gate = standing(spec.name, given)
     return step
 
 

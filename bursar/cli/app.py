@@ -8,7 +8,24 @@ from typing import Annotated
 
 import typer
 
-from bursar.cli import demo, doctor, explain, forget, limits, prices, replay, report, trace
+from bursar.cli import (
+    approvals,
+    demo,
+    doctor,
+    explain,
+    forget,
+    imports,
+    limits,
+    prices,
+    ready,
+    reconcile,
+    replay,
+    report,
+    sessions,
+    statusline,
+    trace,
+    whatif,
+)
 from bursar.cli.console import complain
 
 _HELP = """Runtime guards and a cost ledger for LLM agents. Without a command: today against the limits.
@@ -19,7 +36,24 @@ Exit codes: 0 fine, 1 nothing found or something wrong in the input, 2 wrong usa
 app = typer.Typer(
     name="bursar", help=_HELP, invoke_without_command=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-for command in (demo, replay, report, explain, trace, prices, limits, doctor, forget):
+for command in (
+    demo,
+    replay,
+    report,
+    explain,
+    sessions,
+    statusline,
+    trace,
+    prices,
+    imports,
+    reconcile,
+    whatif,
+    ready,
+    limits,
+    approvals,
+    doctor,
+    forget,
+):
     command.register(app)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import typer
+
+from bursar._harmless import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
-_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode's categories of what commands a terminal, turns text round, takes no room or breaks lines."""
+__all__ = ["complain", "console", "fail", "output", "progress", "safe", "text_table", "warn"]
 WIDTH: Final = 100
 """Columns where the output is no terminal."""
 
@@ -60,17 +60,6 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def safe(text: str | None, longest: int = 60) -> str:
-    """Make text from a record harmless: control and format characters are shown as their code, long text is cut."""
-    if text is None:
-        return ""
-    shown = "".join(
-        character if unicodedata.category(character) not in _UNSEEN else f"\\u{{{ord(character):x}}}"
-        for character in text
-    )
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
-
-
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, total: bool = False) -> None:
     """Print a table; the first column is text, the others are numbers; with `total` the last row is set apart."""
     from rich import box
@@ -102,16 +91,17 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, total: 
     shown.print(table)
 
 
-def progress(items: Iterable[T], what: str) -> Iterator[T]:
-    """Count items as they pass, on standard error and only on a terminal."""
+def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+    """Count items as they pass, on standard error and only on a terminal; a bar where it is known how many come."""
     if not sys.stderr.isatty():
         yield from items
         return
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns: list[Any] = [SpinnerColumn(), TextColumn("{task.completed:,} " + what), TimeElapsedColumn()]
+    beginning = SpinnerColumn() if total is None else BarColumn()
+    columns: list[Any] = [beginning, TextColumn("{task.completed:,} " + what), TimeElapsedColumn()]
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(what, total=total)
         for item in items:
             yield item
             bar.advance(task)

@@ -40,12 +40,16 @@ def demo_command() -> None:
     bursar.configure(ledger=ledger)
     fan_out()
     run = agent_run()
-    _say("\n3. The books of that run: every attempt is a row, committed before its call returned.\n")
+    from bursar.cli.demo_langchain import langchain_run
+
+    _say("")
+    langchain_run(_say, _check_books)
+    _say("4. The books of the first agent: every attempt is a row, committed before its call returned.\n")
     from bursar.cli.report import report_command
     from bursar.cli.trace import read_tree, show_tree
 
     show_tree(read_tree(run.id, ledger))
-    _say("\n4. Who spent what.\n")
+    _say("\n5. Who spent what.\n")
     report_command(by="workflow", ledger=ledger)
     _say(f"\nThe ledger is {ledger}. Look further with:")
     _say(f"  bursar report --by model --ledger {ledger}")
@@ -168,7 +172,7 @@ def _ledger() -> Path:
     if named:
         return Path(named)
     # A fresh file of its own each time: the demo is nobody's spending.
-    from bursar.tracing.ledger import default_ledger_path
+    from bursar.db import default_ledger_path
 
     path = default_ledger_path().with_name("demo.db")
     try:

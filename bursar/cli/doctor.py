@@ -230,7 +230,7 @@ def _inside(path: Path, database: Database) -> Iterator[Finding]:
 def _owners(path: Path, database: Database) -> Iterator[Finding]:
     from bursar.stores.owners import estate
 
-    owners = database.execute("SELECT owner, count(*) FROM hold WHERE state = 0 GROUP BY owner")
+    owners = database.execute("SELECT owner, count(*) FROM hold GROUP BY owner")
     gone = 0
     for owner, calls in owners:
         with estate(path, owner) as left:

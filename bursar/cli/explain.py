@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
+from bursar.cli.accepted import standing
 from bursar.cli.console import fail, output, safe, text_table
 from bursar.cli.ledger_option import LedgerOption, ledger_path
+from bursar.cli.times import read_time
 
 if TYPE_CHECKING:
     from bursar._rows import MixRow
@@ -47,6 +49,7 @@ def explain_command(
     prompt_version: Annotated[
         tuple[str, str] | None, typer.Option(help="Two versions of a prompt, the older first.", metavar="OLD NEW")
     ] = None,
+    until: Annotated[str | None, typer.Option(help="The end of the last days, if not now: 2026-11-01.")] = None,
     against: Annotated[
         Path | None, typer.Option(help="Another ledger: what it has is before, what --ledger has is after.")
     ] = None,
@@ -57,12 +60,12 @@ def explain_command(
     from bursar.reports.changes import explain
 
     path = ledger_path(ledger)
-    before, after = _sides(path, days, release, prompt_version, against)
+    before, after = _sides(path, days, until, release, prompt_version, against)
     old, new = _mix(before), _mix(after)
     if not old and not new:
-        fail(f"{path} has no model call of {before.name} nor of {after.name}")
+        fail(f"{path} has no model call of {before.name} nor of {after.name}; --until DAY names another end")
     found = explain(old, new)
-    told = _told(found, before, after, old)
+    told = _told(found, before, after, old, path)
     unpriced = sum(row.unpriced for row in new)
     if json:
         import orjson
@@ -75,6 +78,7 @@ def explain_command(
 def _sides(
     path: Path,
     days: int,
+    until: str | None,
     release: tuple[str, str] | None,
     prompt_version: tuple[str, str] | None,
     against: Path | None,
@@ -92,12 +96,17 @@ def _sides(
         shown = chosen[0].replace("_", " ")
         sides = [_Side(f"{shown} {value}", path, Slice(tags=((chosen[0], value),)), None) for value in pair]
         return sides[0], sides[1]
-    now_us = time.time_ns() // 1_000
-    since_us = now_us - days * _DAY_US
-    span = f"{days} days" if days > 1 else "day"
+    end_us = read_time(until)
+    since_us = (end_us or time.time_ns() // 1_000) - days * _DAY_US
+    span = (f"{days} days" if days > 1 else "day") + (f" until {until}" if until else "")
     return (
-        _Side(f"the {span} before", path, Slice(since_us - days * _DAY_US, since_us), days),
-        _Side(f"the last {span}", path, Slice(since_us), days),
+        _Side(
+            f"the {days} days before" if days > 1 else "the day before",
+            path,
+            Slice(since_us - days * _DAY_US, since_us),
+            days,
+        ),
+        _Side(f"the last {span}", path, Slice(since_us, end_us), days),
     )
 
 
@@ -109,7 +118,7 @@ def _mix(side: _Side) -> list[MixRow]:
 
 
 def _told(
-    found: Explanation, before: _Side, after: _Side, old: list[MixRow]
+    found: Explanation, before: _Side, after: _Side, old: list[MixRow], ledger: Path
 ) -> list[tuple[Cause, str | None, str | None]]:
     """Each cause with the run that shows it best, and the line that would stop it."""
     from bursar.reports.changes import GONE, cost_of
@@ -117,13 +126,15 @@ def _told(
     from bursar.tracing.changes import Changes
 
     told = []
+    accepted = standing(ledger)
     with Changes(before.ledger) as earlier, Changes(after.ledger) as later:
         for cause in found.causes:
             reader, part = (earlier, before.part) if cause.factor == GONE else (later, after.part)
             run = reader.telling_run(part, cause.workflow, cause.factor)
             spent = cost_of(row for row in old if row.workflow == cause.workflow)
             day_nusd = round(spent / before.days) if before.days else spent
-            told.append((cause, run, remedy(cause, day_nusd or cause.nusd)))
+            line = remedy(cause, day_nusd or cause.nusd)
+            told.append((cause, run, accepted.get(cause.workflow, line) if cause.nusd > 0 else line))
     return told
 
 
@@ -134,13 +145,13 @@ def _show(
     after: _Side,
     unpriced: int,
 ) -> None:
-    from bursar._money import show_usd
+    from bursar._money import show_change, show_usd
 
     change = found.after_nusd - found.before_nusd
     times = f", x{_number(found.after_nusd / found.before_nusd)}" if found.before_nusd and found.after_nusd else ""
     output(
         f"{safe(after.name)} against {safe(before.name)}: {show_usd(found.before_nusd)} to "
-        f"{show_usd(found.after_nusd)} ({_signed(change)}{times})"
+        f"{show_usd(found.after_nusd)} ({show_change(change)}{times})"
     )
     if unpriced:
         output(f"{unpriced:,} calls have no price and are not in this: bursar report says of whom")
@@ -148,7 +159,7 @@ def _show(
         output("nothing changed")
         return
     rows = [
-        [f"{safe(cause.workflow, 30)} · {cause.factor}", _signed(cause.nusd), _times(cause), _values(cause)]
+        [f"{safe(cause.workflow, 30)} · {cause.factor}", show_change(cause.nusd), _times(cause), _values(cause)]
         for cause, _, _ in told
     ]
     text_table(["cause", "dollars", "times", "from - to"], rows)
@@ -159,7 +170,7 @@ def _show(
         if run is not None:
             output(f"  shown best by: bursar trace {run}")
         if line is not None:
-            output(f"  would stop it: {safe(line, 200)}")
+            output(f"  {'' if line.startswith('accepted ') else 'would stop it: '}{safe(line, 200)}")
 
 
 def _plain(
@@ -191,9 +202,3 @@ def _values(cause: Cause) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
-
-
-def _signed(nusd: int) -> str:
-    from bursar._money import show_usd
-
-    return f"+{show_usd(nusd)}" if nusd >= 0 else f"-{show_usd(-nusd)}"

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
+from bursar.cli.accepted import standing
 from bursar.cli.console import output, safe
 from bursar.cli.ledger_option import ledger_path
 
@@ -81,6 +82,8 @@ def _changed(path: Path, now_us: int) -> None:
     with Changes(path) as reader:
         found = explain(reader.mix(Slice(week_us - 7 * _DAY_US, week_us)), reader.mix(Slice(week_us)))
     output(f"last 7 days: {show_usd(found.after_nusd)}, the 7 before: {show_usd(found.before_nusd)}")
+    accepted = standing(path)
+    found = found._replace(causes=tuple(each for each in found.causes if each.workflow not in accepted))
     for line in _causes(found):
         output(f"  {line}")
 

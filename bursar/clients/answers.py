@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from bursar._events import Answer, RetryReason, Status, Usage, UsageSource
+from bursar._events import Answer, RetryReason, Status, UsageSource
 from bursar.clients.asked import of_chat, of_items, of_messages
 from bursar.clients.retry_after import is_retried, wait_us
 from bursar.clients.usage import Reading, anthropic_usage, chat_usage, get, responses_usage, word
@@ -17,6 +17,11 @@ from bursar.clients.usage import Reading, anthropic_usage, chat_usage, get, resp
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bursar._tools import ToolAsk
+
+# Looking a member of an enumeration up takes as long as a call.
+_OK: Final = Status.OK
+_PROVIDER: Final = UsageSource.PROVIDER
 _NEVER_LEFT: Final = frozenset(
     {
         "ConnectError",
@@ -46,23 +51,13 @@ def of_message(api: str, body: Any, request_id: str | None = None, http: Any = N
 
     An SDK reads "12" and true as numbers; what the provider really wrote is in the bytes of the response.
     """
-    usage = _written(http).get("usage") or get(body, "usage")
+    written = _written(http)
+    usage = written.get("usage") or get(body, "usage")
     try:
-        return _SHAPES[api](body, usage, request_id)._replace(said=body)
+        return _SHAPES[api](written or body, usage, request_id, body)
     except Exception:  # noqa: BLE001 - a shape that nobody knows is paid for all the same: it must reach the caller
         reading = USAGES[api](usage)
-        charge = "usage" if reading.usage is not None else "bound"
-        flags = (*reading.flags, "unreadable")
-        return Answer(
-            Status.OK,
-            reading.usage,
-            UsageSource.PROVIDER,
-            http_status=200,
-            flags=flags,
-            charge=charge,
-            side=reading.side,
-            billed_model=reading.model,
-        )
+        return of_reading(reading._replace(flags=(*reading.flags, "unreadable")))
 
 
 def of_refused(api: str, error: BaseException, request_id: str | None, http: Any) -> Answer:
@@ -139,79 +134,115 @@ def _written(http: Any) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _anthropic(body: Any, usage: Any, request_id: str | None) -> Answer:
-    reading = anthropic_usage(usage)
-    stop = word(get(body, "stop_reason"))
-    blocks = get(body, "content") or []
-    ran = sum(1 for block in blocks if get(block, "type") == "server_tool_use" and get(block, "name") in _CODE)
+def of_reading(
+    reading: Reading,
+    *,
+    model: str | None = None,
+    response_id: str | None = None,
+    request_id: str | None = None,
+    finish: str | None = None,
+    cut: bool = False,
+    tool_calls: int = 0,
+    tier: str | None = None,
+    speed: str | None = None,
+    region: str | None = None,
+    said: object = None,
+    asked: tuple[ToolAsk, ...] = (),
+) -> Answer:
+    """An answer that arrived whole: what its usage was read to be, and what else it says.
+
+    `finish` is why it ended, `cut` whether that was its output cap; `tier` is the service tier that served it.
+    """
     return Answer(
-        Status.OK,
-        usage=_with(reading.usage, code_executions=ran),
-        usage_source=UsageSource.PROVIDER,
-        flags=reading.flags,
-        charge="usage" if reading.usage is not None else "bound",
-        response_model=word(get(body, "model")),
-        response_id=word(get(body, "id")),
+        _OK,
+        reading.usage,
+        _PROVIDER,
+        response_model=model,
+        response_id=response_id,
         request_id=request_id,
         http_status=200,
-        finish_reason=stop,
-        truncated=stop == "max_tokens",
-        tool_calls=sum(1 for block in blocks if get(block, "type") in ("tool_use", "server_tool_use")),
-        tier_served=word(get(usage, "service_tier")),
-        speed=word(get(usage, "speed")),
+        finish_reason=finish,
+        truncated=cut,
+        tool_calls=tool_calls,
+        tier_served=tier,
+        speed=speed,
+        flags=reading.flags,
+        charge="bound" if reading.usage is None else "usage",
         side=reading.side,
         billed_model=reading.model,
-        region=word(get(usage, "inference_geo")),
-        asked=of_messages(blocks),
+        region=region,
+        said=said,
+        asked=asked,
     )
 
 
-def _chat(body: Any, usage: Any, request_id: str | None) -> Answer:
-    reading = chat_usage(usage)
-    choices = get(body, "choices") or []
-    stop = word(get(choices[0], "finish_reason")) if choices else None
-    calls = sum(len(get(get(choice, "message"), "tool_calls") or []) for choice in choices)
-    # These models look something up for every answer; the API does not count it.
-    searched = _SEARCHING.search(word(get(body, "model")) or "") is not None
-    return Answer(
-        Status.OK,
-        usage=_with(reading.usage, web_searches=int(searched)),
-        usage_source=UsageSource.PROVIDER,
-        flags=reading.flags,
-        charge="usage" if reading.usage is not None else "bound",
-        response_model=word(get(body, "model")),
+def _anthropic(body: Any, usage: Any, request_id: str | None, said: object) -> Answer:
+    reading = anthropic_usage(usage)
+    stop = word(get(body, "stop_reason"))
+    blocks = get(body, "content") or ()
+    kinds = [get(block, "type") for block in blocks]
+    here, there = kinds.count("tool_use"), kinds.count("server_tool_use")
+    if there:
+        ran = sum(1 for block in blocks if get(block, "type") == "server_tool_use" and get(block, "name") in _CODE)
+        reading = _with(reading, code_executions=ran)
+    return of_reading(
+        reading,
+        model=word(get(body, "model")),
         response_id=word(get(body, "id")),
         request_id=request_id,
-        http_status=200,
-        finish_reason=stop,
-        truncated=stop == "length",
-        tool_calls=calls,
-        tier_served=word(get(body, "service_tier")),
-        asked=of_chat(choices),
+        finish=stop,
+        cut=stop == "max_tokens",
+        tool_calls=here + there,
+        tier=word(get(usage, "service_tier")),
+        speed=word(get(usage, "speed")),
+        region=word(get(usage, "inference_geo")),
+        said=said,
+        asked=of_messages(blocks) if here else (),
     )
 
 
-def _responses(body: Any, usage: Any, request_id: str | None) -> Answer:
+def _chat(body: Any, usage: Any, request_id: str | None, said: object) -> Answer:
+    reading = chat_usage(usage)
+    model = word(get(body, "model"))
+    choices = get(body, "choices") or ()
+    stop = word(get(choices[0], "finish_reason")) if choices else None
+    calls = [call for choice in choices for call in get(get(choice, "message"), "tool_calls") or ()]
+    if model is not None and _SEARCHING.search(model):
+        # These models look something up for every answer; the API does not count it.
+        reading = _with(reading, web_searches=1)
+    return of_reading(
+        reading,
+        model=model,
+        response_id=word(get(body, "id")),
+        request_id=request_id,
+        finish=stop,
+        cut=stop == "length",
+        tool_calls=len(calls),
+        tier=word(get(body, "service_tier")),
+        said=said,
+        asked=of_chat(calls) if calls else (),
+    )
+
+
+def _responses(body: Any, usage: Any, request_id: str | None, said: object) -> Answer:
     reading = responses_usage(usage)
     status = word(get(body, "status"))
     why = word(get(get(body, "incomplete_details"), "reason"))
-    items = get(body, "output") or []
-    return Answer(
-        Status.ERROR if status == "failed" else Status.OK,
-        usage=_with(reading.usage, **_tools(items)),
-        usage_source=UsageSource.PROVIDER,
-        flags=reading.flags,
-        charge="usage" if reading.usage is not None else "bound",
-        response_model=word(get(body, "model")),
+    items = get(body, "output") or ()
+    calls = sum([str(get(item, "type")).endswith("_call") for item in items])
+    answer = of_reading(
+        _with(reading, **_tools(items)) if calls else reading,
+        model=word(get(body, "model")),
         response_id=word(get(body, "id")),
         request_id=request_id,
-        http_status=200,
-        finish_reason=why or status,
-        truncated=why == "max_output_tokens",
-        tool_calls=sum(1 for item in items if str(get(item, "type")).endswith("_call")),
-        tier_served=word(get(body, "service_tier")),
-        asked=of_items(items),
+        finish=why or status,
+        cut=why == "max_output_tokens",
+        tool_calls=calls,
+        tier=word(get(body, "service_tier")),
+        said=said,
+        asked=of_items(items) if calls else (),
     )
+    return answer._replace(status=Status.ERROR) if status == "failed" else answer
 
 
 def _tools(items: Any) -> dict[str, int]:
@@ -226,11 +257,14 @@ def _tools(items: Any) -> dict[str, int]:
     }
 
 
-def _with(usage: Usage | None, **counts: int) -> Usage | None:
+def _with(reading: Reading, **counts: int) -> Reading:
     """A usage with what the answer shows and its numbers leave out."""
+    usage = reading.usage
     if usage is None or not any(counts.values()):
-        return usage
-    return usage._replace(**{name: max(count, getattr(usage, name)) for name, count in counts.items()})
+        return reading
+    return reading._replace(
+        usage=usage._replace(**{name: max(count, getattr(usage, name)) for name, count in counts.items()})
+    )
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -242,23 +276,14 @@ def _chain(error: BaseException) -> list[BaseException]:
     return links
 
 
-def _embeddings(body: Any, usage: Any, request_id: str | None) -> Answer:
-    reading = _embedding_usage(usage)
-    return Answer(
-        Status.OK,
-        usage=reading.usage,
-        usage_source=UsageSource.PROVIDER,
-        flags=reading.flags,
-        charge="usage" if reading.usage is not None else "bound",
-        response_model=word(get(body, "model")),
-        request_id=request_id,
-        http_status=200,
-    )
+def _embeddings(body: Any, usage: Any, request_id: str | None, said: object) -> Answer:
+    return of_reading(_embedding_usage(usage), model=word(get(body, "model")), request_id=request_id, said=said)
 
 
-def _ordered(body: Any, usage: Any, request_id: str | None) -> Answer:
+def _ordered(body: Any, usage: Any, request_id: str | None, said: object) -> Answer:
     del usage
-    return Answer(Status.OK, response_id=word(get(body, "id")), request_id=request_id, http_status=200, charge="bound")
+    answer = Answer(_OK, response_id=word(get(body, "id")), request_id=request_id, http_status=200, charge="bound")
+    return answer._replace(said=said)
 
 
 def _embedding_usage(raw: Any) -> Reading:

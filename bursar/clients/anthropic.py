@@ -14,9 +14,9 @@ import anthropic
 
 from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status
 from bursar.clients.fetches import ahear, hear, of_anthropic
-from bursar.clients.requests import api_of, read, region_of, seller_of, with_cap, without_tool_use
+from bursar.clients.requests import api_of, host_of, read, region_of, seller_of, with_cap, without_tool_use
 from bursar.clients.streams import attach, tapped
-from bursar.clients.unmetered import LATER, kind_of, notice
+from bursar.clients.unmetered import LATER, METERED, kind_of, notice
 from bursar.clients.usage import believable, get
 from bursar.clients.wire import Ear, listen
 
@@ -114,13 +114,15 @@ class GuardMiddleware(anthropic.Middleware):
 
     def _pass(self, request: APIRequest) -> str | None:
         api = api_of(request.method, request.url)
+        if api in METERED:
+            return api
         kind = kind_of(request.method, request.url, request.json)
         if kind is not None and (api is None or kind in LATER):
             notice(kind, strict=self.guard.strict)
         return api
 
     def _fetch(self, request: APIRequest) -> Fetch | None:
-        host = self._client.base_url.host
+        host = host_of(self._client)
         return of_anthropic(self.guard, request.method, request.url, self._seller or "anthropic", host)
 
     def _call(self, request: APIRequest, api: str) -> Call:
@@ -152,7 +154,7 @@ class GuardMiddleware(anthropic.Middleware):
             _operation.set(operation)
 
     def _asked(self, api: str, body: Any) -> ModelRequest:
-        return read(api, body, self._client.base_url.host, self._seller, self._region)
+        return read(api, body, host_of(self._client), self._seller, self._region)
 
     def _watches(self, call: Call, attempt: Attempt, request: APIRequest, response: Any) -> bool:
         mode, http = request.headers.get(_RAW_HEADER), response.http_response

@@ -32,9 +32,8 @@ def of_messages(blocks: Iterable[Any]) -> tuple[ToolAsk, ...]:
     return _named(found)
 
 
-def of_chat(choices: Iterable[Any]) -> tuple[ToolAsk, ...]:
-    """The tool calls of every choice of a chat completion."""
-    calls = [call for choice in choices for call in get(get(choice, "message"), "tool_calls") or []]
+def of_chat(calls: Iterable[Any]) -> tuple[ToolAsk, ...]:
+    """The tool calls of a chat completion, of all its choices."""
     return _named([_of_call(call) for call in calls])
 
 
@@ -74,6 +73,8 @@ class Streamed:
 
 def marked(answer: Answer, owner: Process) -> Answer:
     """The answer with hashes in place of arguments, and with what is known of the tools. Never raises."""
+    if not answer.asked:
+        return answer
     asked = []
     for ask in answer.asked:
         spec, rule = declared.get(ask.name), rule_for(owner.settings.tools, ask.name)

@@ -17,16 +17,20 @@ from bursar._errors import BursarWarning, StoreUnavailable
 from bursar._flow import close, grow, heed, open
 from bursar._frames import client_frame, merged_frame
 from bursar._lent import claim
+from bursar._refusals import refuse_repeats
 from bursar._retries import LONG_WAIT_US, retries_left
 from bursar._scoped import ScopedFrame, scoped_frame
 from bursar.clients.asked import marked
 from bursar.clients.deferred import in_bulk, ordered, presumed
 from bursar.clients.doors import go_without, owner_of, prepare
+from bursar.clients.echoes import Echo
+from bursar.clients.gates import frozen, gate
 from bursar.clients.growth import Growth
 from bursar.clients.loops import look
 from bursar.clients.notes import with_notes
 from bursar.clients.receipts import keep
 from bursar.clients.requests import without_tool_use
+from bursar.clients.stored_calls import note_stored
 from bursar.clients.watch import Watch
 from bursar.clients.windows import plan, take_plan
 from bursar.clients.words import Heard, asked, said
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from bursar._loops import Look
     from bursar._process import Process
     from bursar._records import Who
+    from bursar.guards.loop_text import Repeated
     from bursar.tracing.content import Contents
 
 _said: set[str] = set()
@@ -83,11 +88,9 @@ class Guard:
             claim(request.model)
         frame = self._frame(inside)
         frame.owner.adopt()
-        looked = None
-        if frame.loops is not None and read is not None:
-            now_us = frame.owner.world.clock.monotonic_us()
-            looked = look(frame.loops, request, body, frame.run, now_us, observe_only=frame.observe)
-        changed = None if looked is None or frame.observe else _changed(request.api, body, looked)
+        looked, changed = _looked(request, body, frame, readable=read is not None)
+        if frame.gates is not None and read is not None:
+            changed = frozen(body if changed is None else changed)
         if changed is not None and read is not None:
             request, body = read(changed), changed
         step = frame.run.next_step() if frame.run is not None else 0
@@ -107,8 +110,12 @@ class Guard:
             call.asked = None
         if looked is not None and frame.loops is not None:
             frame.loops.ask(call.op_id, looked.conversation)
-        _trim(call, body, read, frame.owner)
+        if frame.judged is not None:
+            frame.judged.mark(call)
+        _trim(call, body, read, frame)
         prepare(call, frame)
+        if frame.gates is not None:
+            gate(call, body)
         if request.deferred == "batch":
             in_bulk(call, body, frame.owner)
         if frame.owner.contents is not None:
@@ -154,7 +161,7 @@ class Guard:
 
     def close(self, call: Call, attempt: Attempt, answer: Answer, heard: Heard | None = None) -> None:
         """Charge and record an attempt before returning. A defect of ours becomes a warning, not the caller's."""
-        owner = _answered(call)
+        owner = _answered(call, answer)
         try:
             if call.request.deferred is not None:
                 answer = presumed(answer)
@@ -172,7 +179,7 @@ class Guard:
 
     async def aclose(self, call: Call, attempt: Attempt, answer: Answer) -> None:
         """As `close`, without blocking an event loop; cancelled, it charges and records before it is gone."""
-        owner = _answered(call)
+        owner = _answered(call, answer)
         try:
             if call.request.deferred is not None:
                 answer = presumed(answer)
@@ -221,6 +228,7 @@ class Guard:
             orphan=owner.orphans.append,
             hear=None if heard is None else heard.see,
             growth=self.growth(call, attempt),
+            echo=self.echo(call),
         )
 
     def growth(self, call: Call, attempt: Attempt) -> Growth | None:
@@ -236,6 +244,21 @@ class Guard:
             await adrive(grow(call, attempt, usage, output_tokens, owner.world, partial), owner.desk)
 
         return Growth(attempt, sync, awaited)
+
+    def echo(self, call: Call) -> Echo | None:
+        """What cuts the stream that answers a call when it repeats itself; None where no loop guard says so."""
+        owner, frame = owner_of(call), call.frame
+        assert isinstance(frame, ScopedFrame)
+        if frame.loops is None or not frame.loops.guard.cut_streams:
+            return None
+
+        def sync(repeated: Repeated, partial: Callable[[], str]) -> None:
+            drive(refuse_repeats(call, repeated, owner.world, partial), owner.desk)
+
+        async def awaited(repeated: Repeated, partial: Callable[[], str]) -> None:
+            await adrive(refuse_repeats(call, repeated, owner.world, partial), owner.desk)
+
+        return Echo(sync, awaited)
 
     def here(self) -> ScopedFrame:
         """Where a call made now would be charged."""
@@ -260,6 +283,18 @@ class Guard:
         return self._own
 
 
+def _looked(request: ModelRequest, body: Any, frame: ScopedFrame, *, readable: bool) -> tuple[Look | None, Any]:
+    """What the loop guard says of a request, and the body that it makes of it; None where it changes nothing."""
+    if frame.judged is not None and frame.judged.looked:
+        # The messages were changed where they were looked at.
+        return frame.judged.take_look(), None
+    if frame.loops is None or not readable:
+        return None, None
+    now_us = frame.owner.world.clock.wall_us()
+    found = look(frame.loops, request, body, frame.run, now_us, observe_only=frame.observe)
+    return found, None if found is None or frame.observe else _changed(request.api, body, found)
+
+
 def _changed(api: str, body: Any, looked: Look) -> Any:
     if not looked.conversation.notes and not looked.last:
         return None
@@ -267,9 +302,11 @@ def _changed(api: str, body: Any, looked: Look) -> Any:
     return without_tool_use(api, noted) if looked.last else noted
 
 
-def _trim(call: Call, body: Any, read: Callable[[Any], ModelRequest] | None, owner: Process) -> None:
+def _trim(call: Call, body: Any, read: Callable[[Any], ModelRequest] | None, frame: ScopedFrame) -> None:
+    if frame.judged is not None and frame.judged.cut:
+        return
     if read is not None:
-        plan(call, body, read, owner)
+        plan(call, body, read, frame.owner)
     if call.loops is not None and call.forgotten:
         with call.loops.conversation.lock:
             # Reading again what the model no longer sees is fair.
@@ -305,8 +342,9 @@ def _say(attempt: Attempt, error: Exception) -> None:
     )
 
 
-def _answered(call: Call) -> Process:
+def _answered(call: Call, answer: Answer) -> Process:
     owner = owner_of(call)
     if call.loops is not None:
-        call.loops.conversation.answered_us = owner.world.clock.monotonic_us()
+        call.loops.conversation.answered_us = owner.world.clock.wall_us()
+        note_stored(call, answer)
     return owner

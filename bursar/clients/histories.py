@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.clients.transcript import MESSAGE_TOKENS
 from bursar.guards.history import History, Item
+from bursar.guards.loop_notes import NOTE_MARK as LOOP_MARK
 from bursar.pricing.tokens import COUNTER
 
 if TYPE_CHECKING:
@@ -135,6 +136,9 @@ def _read(message: dict[str, Any], *, pinned: bool) -> Item:
     for name, value in message.items():
         if name not in _NO_WORDS and value is not None:
             _collect(without_note(value) if role == "user" and name == "content" else value, said)
+    if role == "user" and _starts(message.get("content"), LOOP_MARK):
+        # What the loop guard says goes with the results that it is about.
+        role = "tool"
     pinned = pinned or any(block.get("type") in _STANDING for block in blocks)
     return Item(
         _id(role, said), role, MESSAGE_TOKENS + _tokens(said), _once(said.calls), _once(said.results), clearable, pinned
@@ -153,6 +157,10 @@ def without_note(content: Any) -> Any:
     if isinstance(content, list) and content and _is_note(content[-1]):
         return content[:-1]
     return content
+
+
+def _starts(content: Any, mark: str) -> bool:
+    return isinstance(content, str) and content.startswith(mark)
 
 
 def _is_note(block: Any) -> bool:

@@ -16,9 +16,9 @@ import openai
 from bursar._errors import Stopped
 from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status
 from bursar.clients.fetches import ahear, hear, of_openai
-from bursar.clients.requests import api_of, read, seller_of, with_cap, without_tool_use
+from bursar.clients.requests import api_of, host_of, read, seller_of, with_cap, without_tool_use
 from bursar.clients.streams import attach, tapped
-from bursar.clients.unmetered import LATER, kind_of, notice, sockets
+from bursar.clients.unmetered import LATER, METERED, kind_of, notice, sockets
 from bursar.clients.usage import believable, get
 from bursar.clients.wire import Ear, listen
 
@@ -129,7 +129,8 @@ def _sync_class(base: Any) -> type[Any]:  # noqa: C901 - a class with three meth
     class Guarded(base):  # type: ignore[misc]  # the base is the class of the client at hand
         def request(self, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
             api = api_of(options.method, options.url)
-            _pass(self, options)
+            if api not in METERED:
+                _pass(self, options, api)
             guard: Guard = getattr(self, _GUARD)
             if api is None:
                 fetched = _fetch.set(_fetch_of(self, guard, options))
@@ -207,7 +208,8 @@ def _async_class(base: Any) -> type[Any]:  # noqa: C901 - as above
     class Guarded(base):  # type: ignore[misc]  # the base is the class of the client at hand
         async def request(self, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
             api = api_of(options.method, options.url)
-            _pass(self, options)
+            if api not in METERED:
+                _pass(self, options, api)
             guard: Guard = getattr(self, _GUARD)
             if api is None:
                 fetched = _fetch.set(await _afetch_of(self, guard, options))
@@ -299,14 +301,14 @@ def _strict(client: Any) -> bool:
     return guard.strict
 
 
-def _pass(client: Any, options: Any) -> None:
+def _pass(client: Any, options: Any, api: str | None) -> None:
     kind = kind_of(options.method, options.url, options.json_data)
-    if kind is not None and (api_of(options.method, options.url) is None or kind in LATER):
+    if kind is not None and (api is None or kind in LATER):
         notice(kind, strict=_strict(client))
 
 
 def _fetch_of(client: Any, guard: Guard, options: Any) -> Fetch | None:
-    return of_openai(guard, options, seller_of(client) or "openai", client.base_url.host)
+    return of_openai(guard, options, seller_of(client) or "openai", host_of(client))
 
 
 async def _afetch_of(client: Any, guard: Guard, options: Any) -> Fetch | None:
@@ -328,7 +330,7 @@ def _merged(options: Any) -> Any:
 
 def _begin(client: Any, guard: Guard, api: str, options: Any) -> Call:
     body = options.json_data
-    host, seller = client.base_url.host, seller_of(client)
+    host, seller = host_of(client), seller_of(client)
 
     def asked(body: Any) -> ModelRequest:
         return read(api, body, host, seller)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar._events import ModelRequest, Transcript
 from bursar.clients.transcript import measure
@@ -54,12 +55,19 @@ _REASONING: Final = ("o1", "o3", "o4", "gpt-5", "gpt-6")
 _MOST_TOKENS: Final = 10**9
 _MOST_CHOICES: Final = 10**6
 """What is asked for above these is refused by every provider; below them the sums stay within 2**53."""
+_HOST: Final = "_bursar_host"
 _CHAT_CAPS: Final = ("max_completion_tokens", "max_tokens")
 
 
 def seller_of(client: Any) -> str | None:
     """Say which cloud bills the calls of a client, by the SDK's class; None is the vendor himself."""
-    names = {cls.__name__.removeprefix("Async") for cls in type(client).__mro__}
+    kind: Any = type(client)
+    return _seller(kind)
+
+
+@lru_cache(maxsize=256)
+def _seller(kind: Any) -> str | None:
+    names = {cls.__name__.removeprefix("Async") for cls in kind.__mro__}
     return next((seller for name, seller in _SELLERS.items() if name in names), None)
 
 
@@ -70,6 +78,16 @@ def region_of(client: Any) -> str | None:
     return word(getattr(client, "region", None)) or word(getattr(client, "_location", None))
 
 
+def host_of(client: Any) -> str:
+    """The host that a client sends to. Its URL has to decode it, and a client mostly has one URL all its life."""
+    url = client.base_url
+    known: tuple[Any, str] | None = client.__dict__.get(_HOST)
+    if known is None or known[0] is not url:
+        known = client.__dict__[_HOST] = (url, url.host)
+    return known[1]
+
+
+@lru_cache(maxsize=256)
 def api_of(method: str, url: str) -> str | None:
     """Which metered entry point a request goes to, by the end of its path; None for every other one."""
     if method.lower() != "post":
@@ -114,44 +132,39 @@ def _read(api: str, body: Any, host: str | None) -> ModelRequest:
 
 def of_messages(body: Mapping[str, Any], host: str | None) -> ModelRequest:
     """A request to Anthropic's Messages."""
-    thinking = _field(body, "thinking", "budget_tokens")
-    asked = body.get("max_tokens")
-    caching = _cache_life(body)
+    model, tools, said = _text(body.get("model")), _list(body.get("tools")), _list(body.get("messages"))
+    thinking, asked, system = body.get("thinking"), body.get("max_tokens"), body.get("system")
     return ModelRequest(
         provider="anthropic",
-        model=_text(body.get("model")),
+        model=model,
         api="messages",
         stream=bool(body.get("stream")),
         transcript=measure(
-            _list(body.get("messages")),
-            [body.get("system")],
-            tools=_list(body.get("tools")),
-            tool_choice=body.get("tool_choice"),
-            provider="anthropic",
-            model=_text(body.get("model")),
+            said, [system], tools=tools, tool_choice=body.get("tool_choice"), provider="anthropic", model=model
         ),
         # Zero warms the cache and writes nothing.
         cap=0 if asked.__class__ is int and asked == 0 else _cap(asked),
         cap_default=64_000,
         host=host,
-        thinking=_cap(thinking) or 0,
-        reasoning=body.get("thinking") is not None,
+        thinking=_cap(_dict(thinking).get("budget_tokens")) or 0,
+        reasoning=thinking is not None,
         clampable=body.get("output_format") is None
         and _field(body, "output_config", "format") is None
         and _meant(asked),
-        cache_write=caching,
+        cache_write=_cache_life(body, tools, system, said),
         service_tier=word(body.get("service_tier")),
         speed=word(body.get("speed")),
-        searches=_searches(body.get("tools")),
-        tools_offered=len(_list(body.get("tools"))),
+        searches=_searches(tools) if tools else 0,
+        tools_offered=len(tools),
         region=word(body.get("inference_geo")),
     )
 
 
 def of_chat(body: Mapping[str, Any], host: str | None) -> ModelRequest:
     """A request to OpenAI's Chat Completions."""
-    model = _text(body.get("model"))
-    structured = _field(body, "response_format", "type") in ("json_schema", "json_object")
+    model, tools = _text(body.get("model")), _list(body.get("tools"))
+    family, form = _family(model), body.get("response_format")
+    structured = _dict(form).get("type") in ("json_schema", "json_object")
     caps = [body[name] for name in _CHAT_CAPS if body.get(name) is not None]
     return ModelRequest(
         provider="openai",
@@ -159,29 +172,26 @@ def of_chat(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         api="chat",
         stream=bool(body.get("stream")),
         transcript=measure(
-            _list(body.get("messages")),
-            [body.get("response_format")],
-            tools=[*_list(body.get("tools")), *_list(body.get("functions"))],
-            model=model,
+            _list(body.get("messages")), [form], tools=[*tools, *_list(body.get("functions"))], model=model
         ),
         cap=_cap(caps[0]) if caps else None,
-        cap_default=_ceiling(model),
+        cap_default=family.ceiling,
         host=host,
-        reasoning=_bare(model).startswith(_REASONING),
+        reasoning=family.reasons,
         clampable=not structured and all(_meant(cap) for cap in caps),
         choices=_choices(body.get("n")),
         cache_write="30m",
         service_tier=word(body.get("service_tier")),
         searches=int(body.get("web_search_options") is not None),
-        tools_offered=len(_list(body.get("tools"))),
+        tools_offered=len(tools),
         region=_residence(host),
     )
 
 
 def of_responses(body: Mapping[str, Any], host: str | None) -> ModelRequest:
     """A request to OpenAI's Responses."""
-    model = _text(body.get("model"))
-    said = body.get("input")
+    model, tools, said = _text(body.get("model")), _list(body.get("tools")), body.get("input")
+    family = _family(model)
     stored = body.get("previous_response_id") or body.get("conversation")
     structured = _field(_dict(body.get("text")), "format", "type") in ("json_schema", "json_object")
     return ModelRequest(
@@ -192,20 +202,20 @@ def of_responses(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         transcript=measure(
             [said] if isinstance(said, str) else _list(said),
             [body.get("instructions"), body.get("text"), body.get("prompt")],
-            tools=_list(body.get("tools")),
+            tools=tools,
             first=str(stored) if stored else None,
             unbounded=bool(stored or body.get("prompt")),
             model=model,
         ),
         cap=_cap(body.get("max_output_tokens")),
-        cap_default=_ceiling(model),
+        cap_default=family.ceiling,
         host=host,
-        reasoning=_bare(model).startswith(_REASONING),
+        reasoning=family.reasons,
         clampable=not structured and _meant(body.get("max_output_tokens")),
         cache_write="30m",
         service_tier=word(body.get("service_tier")),
-        searches=_searches(body.get("tools")),
-        tools_offered=len(_list(body.get("tools"))),
+        searches=_searches(tools),
+        tools_offered=len(tools),
         region=_residence(host),
         deferred="background" if body.get("background") is True else None,
     )
@@ -330,31 +340,35 @@ def _size(body: Any) -> int:
         return 1_000
 
 
-def _ceiling(model: str) -> int:
-    bare = _bare(model)
-    return next((ceiling for prefix, ceiling in _CEILINGS if bare.startswith(prefix)), _CEILING_UNKNOWN)
+class _Family(NamedTuple):
+    """What the name of a model of OpenAI's says of it."""
+
+    ceiling: int
+    reasons: bool
 
 
-def _bare(model: str) -> str:
-    return model.rsplit("/", 1)[-1].removeprefix("ft:")
+@lru_cache(maxsize=256)
+def _family(model: str) -> _Family:
+    bare = model.rsplit("/", 1)[-1].removeprefix("ft:")
+    ceiling = next((ceiling for prefix, ceiling in _CEILINGS if bare.startswith(prefix)), _CEILING_UNKNOWN)
+    return _Family(ceiling, bare.startswith(_REASONING))
 
 
-def _cache_life(body: Mapping[str, Any]) -> str | None:
+def _cache_life(body: Mapping[str, Any], tools: list[Any], system: Any, said: list[Any]) -> str | None:
     life: str | None = None
-    for holder in _breakpoints(body):
-        if holder.get("ttl") == "1h":
-            return "1h"
-        life = "5m"
+    for part in ((body,), tools, system, *[_dict(message).get("content") for message in said]):
+        if not isinstance(part, list | tuple):
+            continue
+        for item in part:
+            marked = item.get("cache_control") if isinstance(item, dict) else None
+            if marked and isinstance(marked, dict):
+                if marked.get("ttl") == "1h":
+                    return "1h"
+                life = "5m"
     return life
 
 
-def _breakpoints(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    marked = [body, *_list(body.get("tools"))]
-    for part in [body.get("system"), *(_dict(message).get("content") for message in _list(body.get("messages")))]:
-        marked += _list(part)
-    return [found for item in marked if (found := _dict(_dict(item).get("cache_control")))]
-
-
+@lru_cache(maxsize=256)
 def _residence(host: str | None) -> str | None:
     found = _RESIDENCE.fullmatch(host or "")
     return found[1] if found else None

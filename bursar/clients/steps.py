@@ -46,7 +46,14 @@ class Round(NamedTuple):
     mark: int
 
 
-Happening = UserSpoke | Spoke | Round
+class Refused(NamedTuple):
+    """A call that was not made: what stands in place of its result says so."""
+
+    call_id: str
+    tool: str
+
+
+Happening = UserSpoke | Spoke | Round | Refused
 
 
 class StepReader:
@@ -55,6 +62,7 @@ class StepReader:
     def __init__(self) -> None:
         self._asked: dict[str, tuple[str, Any]] = {}
         self._done: dict[str, Completed] = {}
+        self._refused: list[Refused] = []
         self._mark = 0
 
     def feed(self, message: Any, mark: int = 0) -> Iterator[Happening]:
@@ -83,7 +91,8 @@ class StepReader:
         if self._done:
             order = [self._done[call_id] for call_id in self._asked if call_id in self._done]
             yield Round(tuple(order), self._mark)
-        self._asked, self._done = {}, {}
+        yield from self._refused
+        self._asked, self._done, self._refused = {}, {}, []
 
     def _assistant(self, message: dict[str, Any], mark: int) -> Iterator[Happening]:
         calls = [_chat_call(_dict(call)) for call in _list(message.get("tool_calls"))]
@@ -103,7 +112,7 @@ class StepReader:
             yield Spoke(said, mark)
 
     def _calls(self, calls: list[tuple[Any, Any, Any]], mark: int) -> Iterator[Happening]:
-        if self._done:
+        if self._done or self._refused:
             yield from self.finish()
         self._mark = mark
         for call_id, tool, arguments in calls:
@@ -111,8 +120,12 @@ class StepReader:
 
     def _result(self, call_id: Any, content: Any, is_error: Any) -> None:
         asked = self._asked.get(str(call_id))
-        # A call that was refused is neither progress nor repetition: it was counted when it was refused.
-        if asked is not None and not _is_note(content):
+        if asked is None:
+            return
+        if _is_note(content):
+            # It is neither progress nor repetition: it was counted when it was refused.
+            self._refused.append(Refused(str(call_id), asked[0]))
+        else:
             flag = is_error if isinstance(is_error, bool) else None
             self._done[str(call_id)] = Completed(str(call_id), *asked, _without_note(content), flag)
 

@@ -63,16 +63,19 @@ def _sync_methods(origin: Any) -> dict[str, Any]:
         if watch is None:
             yield from origin.__stream__(self)
             return
-        watch.begin()
+        watch.begun = True
+        now_us = watch.now_us
         try:
             for event in origin.__stream__(self):
                 shown = watch.see(event)
                 if watch.short:
                     _grow(self, watch)
                 if shown:
-                    watch.hand_over()
+                    # From here until he asks for more the caller has the event, and time to spend on it.
+                    handed_us = watch.handed_us = now_us()
                     yield event
-                    watch.take_back()
+                    watch.callers_us += now_us() - handed_us
+                    watch.handed_us = None
         except BaseException as error:
             watch.end(error)
             raise
@@ -98,16 +101,19 @@ def _async_methods(origin: Any) -> dict[str, Any]:
             async for event in origin.__stream__(self):
                 yield event
             return
-        watch.begin()
+        watch.begun = True
+        now_us = watch.now_us
         try:
             async for event in origin.__stream__(self):
                 shown = watch.see(event)
                 if watch.short:
                     await _agrow(self, watch)
                 if shown:
-                    watch.hand_over()
+                    # From here until he asks for more the caller has the event, and time to spend on it.
+                    handed_us = watch.handed_us = now_us()
                     yield event
-                    watch.take_back()
+                    watch.callers_us += now_us() - handed_us
+                    watch.handed_us = None
         except BaseException as error:
             watch.end(error)
             raise

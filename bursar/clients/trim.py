@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from bursar._clock import CLOCK
 from bursar._errors import ConfigError
@@ -83,17 +83,52 @@ def trim(
         )
     if memory is None:
         return _by_the_grid(messages, window, trigger, fixed_tokens)
-    reading = memory.reading = memory.reading or Reading(window.pin)
-    history, state = reading.take(messages), memory.state
-    before = state.gaps(history)
-    old_note = note_text(state) if state.messages else None
-    made = state.advance(history, window, trigger, fixed_tokens, CLOCK.monotonic_us())
-    if made is not None:
-        memory.last = made
-        if callable(window.summarise):
-            seen = apply(messages[: state.drop_to], history, before, old_note)
-            take_summary(state, window.summarise(list(seen)))
-    return apply(messages, history, state.gaps(history), note_text(state) if state.messages else None)
+    cut = Cutting(messages, window, memory)
+    cut.advance(trigger, fixed_tokens, CLOCK.wall_us())
+    if cut.made is not None and callable(window.summarise):
+        take_summary(memory.state, window.summarise(list(cut.dropped())))
+    return cut.sent()
+
+
+class Cutting(Generic[M]):
+    """One request on its way through a window that remembers: cut where that is due, summed up, and made anew.
+
+    `made` is the cut that was made for it, None where the last one holds.
+    """
+
+    def __init__(
+        self, messages: Sequence[M], window: ContextWindow, memory: WindowMemory, form: str | None = None
+    ) -> None:
+        self._messages, self._window, self._memory, self._form = messages, window, memory, form
+        memory.reading = memory.reading or Reading(window.pin)
+        self._history = memory.reading.take(messages)
+        self.gaps = self._before = memory.state.gaps(self._history)
+        self._old_note = _note(memory.state)
+        self.made: Trim | None = None
+
+    def advance(self, trigger: int, fixed: int, now_us: int) -> None:
+        """Take in the request and cut it where that is due; `fixed` tokens are sent beside the messages."""
+        memory = self._memory
+        self.made = memory.state.advance(self._history, self._window, trigger, fixed, now_us)
+        if self.made is not None:
+            memory.last = self.made
+        self.gaps = memory.state.gaps(self._history)
+
+    def before(self) -> list[M]:
+        """What would have been sent without the cut: the provider's cache has all of it but the end."""
+        return apply(self._messages, self._history, self._before, self._old_note, self._form)
+
+    def dropped(self) -> list[M]:
+        """What was sent of the messages that are left out from now on."""
+        return apply(self._messages[: self._memory.state.drop_to], self._history, self._before, self._old_note)
+
+    def sent(self) -> list[M]:
+        """The messages that are sent."""
+        return apply(self._messages, self._history, self.gaps, _note(self._memory.state), self._form)
+
+
+def _note(state: WindowState) -> str | None:
+    return note_text(state) if state.messages else None
 
 
 def take_summary(state: WindowState, text: object) -> None:

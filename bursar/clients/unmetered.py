@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _FREE: Final = ("/count_tokens", "/input_tokens", "/cancel", "/conversations", "/uploads")
 """Ends of paths that cost nothing, by the vendors' price pages."""
+METERED: Final = frozenset({"messages", "chat", "embeddings", "completions"})
+"""Entry points of which every call is metered as it is sent, whatever its body."""
 LATER: Final = {
     "batches": "each is charged at its bound, and row by row at batch prices once a wrapped client reads its results",
     "background responses": "each is charged at its bound until a wrapped client's responses.retrieve brings its end",

@@ -5,11 +5,15 @@ Anthropic's `input_tokens` leaves cached tokens out, OpenAI's includes them; bot
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar._events import CREDIT, SideUsage, Usage
 from bursar.clients.iterations import split
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NO_FIELDS: Final[Mapping[str, Any]] = {}
 MOST_TOKENS: Final = 10**9
 """No single call uses more: a larger number is a defect of the counter, not a count."""
 
@@ -33,6 +37,20 @@ class _InvalidError(Exception):
 def get(value: Any, name: str) -> Any:
     """A field of a typed object or of plain JSON."""
     return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+
+
+def fields(value: Any) -> Mapping[str, Any]:
+    """All fields of a typed object or of plain JSON, to look at. Where several are asked for it is cheaper than `get`.
+
+    A field that a typed object lacks has to be looked for in its class, which takes the SDKs' models long.
+    """
+    if isinstance(value, dict):
+        return value
+    try:
+        more = value.__pydantic_extra__
+        return {**value.__dict__, **more} if more else value.__dict__
+    except AttributeError:
+        return getattr(value, "__dict__", _NO_FIELDS)
 
 
 def word(value: Any) -> str | None:
@@ -73,7 +91,7 @@ def believable(value: Any) -> int | None:
 
 
 def _read(raw: Any, reader: Any) -> Reading:
-    if raw is None or raw == {}:
+    if raw is None or (raw.__class__ is dict and not raw):
         return Reading(None, ("usage_missing",))
     try:
         usage = reader(raw)
@@ -130,21 +148,32 @@ def _openai(raw: Any, into: str, out: str) -> Usage | None:
     given, made = get(raw, into), get(raw, out)
     if given is None or made is None:
         return None
-    inside, outside = get(raw, f"{into}_details"), get(raw, f"{out}_details")
-    written = _count(get(inside, "cache_write_tokens"))
-    lives = get(inside, "cache_write_tokens_details")
-    half_day = _count(get(lives, "ttl_12h_tokens"))
-    written = max(written, half_day + _count(get(lives, "ttl_30m_tokens")))
+    read = written = half_day = heard = reasoned = spoken = 0
+    inside, outside = get(raw, into + "_details"), get(raw, out + "_details")
+    if inside is not None:
+        read, heard = _count(get(inside, "cached_tokens")), _count(get(inside, "audio_tokens"))
+        written, half_day = _written(inside)
+    if outside is not None:
+        reasoned, spoken = _count(get(outside, "reasoning_tokens")), _count(get(outside, "audio_tokens"))
     return Usage(
         input_tokens=_count(given),
         output_tokens=_count(made),
-        cache_read_tokens=_count(get(inside, "cached_tokens")),
+        cache_read_tokens=read,
         cache_write_30m_tokens=written - half_day,
         cache_write_12h_tokens=half_day,
-        reasoning_tokens=_count(get(outside, "reasoning_tokens")),
-        audio_input_tokens=_count(get(inside, "audio_tokens")),
-        audio_output_tokens=_count(get(outside, "audio_tokens")),
+        reasoning_tokens=reasoned,
+        audio_input_tokens=heard,
+        audio_output_tokens=spoken,
     )
+
+
+def _written(inside: Any) -> tuple[int, int]:
+    """What was written to the cache, and how much of it for half a day."""
+    written, lives = _count(get(inside, "cache_write_tokens")), get(inside, "cache_write_tokens_details")
+    if lives is None:
+        return written, 0
+    half_day = _count(get(lives, "ttl_12h_tokens"))
+    return max(written, half_day + _count(get(lives, "ttl_30m_tokens"))), half_day
 
 
 def _count(value: Any) -> int:

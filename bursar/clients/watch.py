@@ -10,7 +10,7 @@ from bursar._errors import Stopped
 from bursar._events import Answer, RetryReason, Status, UsageSource
 from bursar.clients.answers import USAGES, of_error, of_message
 from bursar.clients.asked import Streamed
-from bursar.clients.usage import get, word
+from bursar.clients.usage import fields, get, word
 from bursar.pricing.estimate import COLD_FACTOR
 from bursar.pricing.tokens import COUNTER
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bursar._events import ModelRequest
+    from bursar.clients.echoes import Echo
     from bursar.clients.growth import Growth
     from bursar.clients.wire import Listener
 
@@ -40,46 +41,44 @@ class Watch:
         orphan: Callable[[Callable[[], None]], None],
         hear: Callable[[Any], None] | None = None,
         growth: Growth | None = None,
+        echo: Echo | None = None,
     ) -> None:
-        self._request, self._done, self._now_us = request, done, now_us
+        self._request, self._done, self.now_us = request, done, now_us
         self._request_id, self._hide_usage, self._orphan = request_id, hide_usage, orphan
-        self._hear, self._growth = hear, growth
+        self._hear, self._growth, self._echo = hear, growth, echo
         self._started_us = started_us
         self._ttft_us: int | None = None
-        self._handed_us: int | None = None
-        self._callers_us = 0
+        self.handed_us: int | None = None
+        self.callers_us = 0
         self._body: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
         self._pieces: list[str] = []
         self._calls = 0
         self._asked = Streamed()
         self._finished = self._complete = self._failed = False
-        self._begun = self._seen = self._concluded = False
+        self._seen = self._concluded = False
+        self._read = self._reader(request.api)
+        self.begun = False
+        """Whether its typed events pass by, so that its end is seen and nobody need listen to its bytes."""
+        self.short = False
+        """Whether it cannot just go on: then `grow` (`agrow`) is to be called before the caller gets what came."""
         self.ear: Listener | None = None
 
-    def begin(self) -> None:
-        """Note that the caller reads the stream through us: from here on its end is seen."""
-        self._begun = True
-
-    @property
-    def begun(self) -> bool:
-        """Whether its typed events pass by, so that nobody need listen to its bytes."""
-        return self._begun
-
-    @property
-    def short(self) -> bool:
-        """Whether more has come than is held: then `grow` (`agrow`) is to be called before the caller gets it."""
-        return self._growth is not None and self._growth.short
-
     def grow(self) -> None:
-        """Hold more. Raises `BudgetExceeded`: the stream is to be closed then."""
-        if self._growth is not None:
+        """Hold more. Raises `BudgetExceeded`, or `LoopDetected` for what repeats itself: it is to be closed then."""
+        if self._echo is not None and self._echo.loud:
+            self._echo.cut()
+        if self._growth is not None and self._growth.short:
             self._growth.grow()
+        self._look()
 
     async def agrow(self) -> None:
         """As `grow`, on an event loop."""
-        if self._growth is not None:
+        if self._echo is not None and self._echo.loud:
+            await self._echo.acut()
+        if self._growth is not None and self._growth.short:
             await self._growth.agrow()
+        self._look()
 
     def take_whole(self, body: dict[str, Any]) -> None:
         """Take in an answer that is no stream, whose bytes the caller has read himself."""
@@ -93,31 +92,23 @@ class Watch:
         if self._hear is not None:
             self._hear(event)
         try:
-            return self._see(event)
+            return self._read(event)
         except Exception:  # noqa: BLE001 - an event of a shape that nobody knows is the caller's to judge
             return True
-
-    def hand_over(self) -> None:
-        """Note that the caller has an event, and time to spend on it."""
-        self._handed_us = self._now_us()
-
-    def take_back(self) -> None:
-        """Note that the caller asks for more."""
-        if self._handed_us is not None:
-            self._callers_us += self._now_us() - self._handed_us
-            self._handed_us = None
 
     def end(self, error: BaseException | None) -> None:
         """Conclude: the stream was read to its end (`error` None), cut, or failed."""
         if self._concluded:
             return
         self._concluded = True
-        self.take_back()
+        if self.handed_us is not None:
+            self.callers_us += self.now_us() - self.handed_us
+            self.handed_us = None
         self._done(self._answer(error))
 
     def closed(self) -> None:
         """Conclude a response that was closed by the caller: before a word was read through us, or between two."""
-        asked = self._handed_us is None if self._begun else self.ear is not None and self.ear.busy
+        asked = self.handed_us is None if self.begun else self.ear is not None and self.ear.busy
         if not asked:
             self.end(GeneratorExit())
 
@@ -159,7 +150,7 @@ class Watch:
             request_id=self._request_id,
             tool_calls=self._calls,
             ttft_us=self._ttft_us,
-            flags=() if self._seen or self._begun else ("unread",),
+            flags=() if self._seen or self.begun else ("unread",),
             retryable=False,
         )
 
@@ -169,98 +160,113 @@ class Watch:
         largest = COUNTER.measure(max(self._pieces, key=len, default="")).tokens
         factor = COLD_FACTOR.get(self._request.provider, 2.0)
         # And while the caller was busy with what he had, the provider went on writing.
-        unread = self._callers_us * UNREAD_TOKENS_S // 1_000_000
+        unread = self.callers_us * UNREAD_TOKENS_S // 1_000_000
         return ceil(seen * factor) + max(0, ceil(largest * factor) - CHUNK_TOKENS) + unread
 
-    def _say(self, text: Any) -> None:
+    def _say(self, text: Any, *, words: bool = True) -> None:
         if isinstance(text, str) and text:
             if self._ttft_us is None:
-                self._ttft_us = self._now_us() - self._started_us
+                self._ttft_us = self.now_us() - self._started_us
             self._pieces.append(text)
             if self._growth is not None:
                 self._growth.said(self._pieces)
+            if self._echo is not None and words:
+                self._echo.said(text)
+            self._look()
 
-    def _see(self, event: Any) -> bool:
-        api = self._request.api
+    def _look(self) -> None:
+        self.short = (self._growth is not None and self._growth.short) or (self._echo is not None and self._echo.loud)
+
+    def _reader(self, api: str) -> Callable[[Any], bool]:
         if api == "messages":
-            self._see_messages(event)
-        elif api in {"chat", "completions"}:
-            return self._see_chat(event)
-        else:
-            self._see_responses(event)
-        return True
+            return self._see_messages
+        return self._see_chat if api in {"chat", "completions"} else self._see_responses
 
-    def _see_messages(self, event: Any) -> None:
-        kind = get(event, "type")
+    def _see_messages(self, event: Any) -> bool:
+        told = fields(event)
+        kind = told.get("type")
         if kind == "content_block_delta":
-            delta = get(event, "delta")
-            self._say(get(delta, "text") or get(delta, "partial_json") or get(delta, "thinking"))
-            self._asked.add(get(event, "index"), get(delta, "partial_json"))
+            delta = fields(told.get("delta"))
+            piece = delta.get("partial_json")
+            if piece:
+                self._say(piece, words=False)
+                self._asked.add(told.get("index"), piece)
+            else:
+                self._say(delta.get("text") or delta.get("thinking"))
         elif kind == "message_start":
-            message = get(event, "message")
-            self._body = {"id": get(message, "id"), "model": get(message, "model")}
-            self._merge(get(message, "usage"))
+            message = fields(told.get("message"))
+            self._body = {"id": message.get("id"), "model": message.get("model")}
+            self._merge(message.get("usage"))
             usage = USAGES["messages"](self._usage).usage
             if usage is not None and self._growth is not None:
                 self._growth.read(usage)
+                self.short = self._growth.short
         elif kind == "content_block_start":
-            block = get(event, "content_block")
-            self._calls += get(block, "type") in ("tool_use", "server_tool_use")
-            if get(block, "type") == "server_tool_use":
-                self._body.setdefault("content", []).append(block)
-            if get(block, "type") == "tool_use":
-                self._asked.begin(get(event, "index"), get(block, "name"), get(block, "id"))
+            self._begin_block(told.get("index"), told.get("content_block"))
         elif kind == "message_delta":
-            self._body["stop_reason"] = get(get(event, "delta"), "stop_reason")
-            self._merge(get(event, "usage"))
-            self._finished = get(event, "usage") is not None
+            self._body["stop_reason"] = get(told.get("delta"), "stop_reason")
+            self._merge(told.get("usage"))
+            self._finished = told.get("usage") is not None
             self._complete = self._finished and self._body["stop_reason"] is not None
         elif kind == "message_stop":
             self._complete = self._finished
         elif kind == "error":
             self._failed = True
+        return True
+
+    def _begin_block(self, index: Any, block: Any) -> None:
+        kind = get(block, "type")
+        self._calls += kind in ("tool_use", "server_tool_use")
+        if kind == "server_tool_use":
+            self._body.setdefault("content", []).append(block)
+        if kind == "tool_use":
+            self._asked.begin(index, get(block, "name"), get(block, "id"))
 
     def _see_chat(self, chunk: Any) -> bool:
+        told = fields(chunk)
         if "id" not in self._body:
-            self._body |= {"id": get(chunk, "id"), "model": get(chunk, "model")}
-        tier = get(chunk, "service_tier")
+            self._body |= {"id": told.get("id"), "model": told.get("model")}
+        tier, choices, usage = told.get("service_tier"), told.get("choices"), told.get("usage")
         if tier is not None:
             self._body["service_tier"] = tier
-        choices = get(chunk, "choices") or ()
-        self._failed = self._failed or (not choices and get(chunk, "error") is not None)
-        for choice in choices:
-            self._see_choice(choice)
-        usage = get(chunk, "usage")
+        if choices:
+            for choice in choices:
+                self._see_choice(choice)
+        elif told.get("error") is not None:
+            self._failed = True
         if usage is None:
             return True
         self._merge(usage)
         # Some servers write a running count into every chunk: it is the whole only at the end.
         self._complete = self._finished or not choices
-        return not (self._hide_usage and not choices)
+        return bool(choices) or not self._hide_usage
 
     def _see_choice(self, choice: Any) -> None:
-        delta = get(choice, "delta")
-        self._say(get(delta, "content") or get(delta, "refusal") or get(choice, "text"))
-        for call in get(delta, "tool_calls") or ():
-            function = get(call, "function")
-            key = (get(choice, "index"), get(call, "index"))
-            if get(call, "id") is not None:
-                self._calls += 1
-                self._asked.begin(key, get(function, "name"), get(call, "id"))
-            self._asked.add(key, get(function, "arguments"))
-            self._say(get(function, "arguments"))
-        reason = get(choice, "finish_reason")
+        told = fields(choice)
+        delta, reason = fields(told.get("delta")), told.get("finish_reason")
+        self._say(delta.get("content") or delta.get("refusal") or told.get("text"))
+        for call in delta.get("tool_calls") or ():
+            self._see_call((told.get("index"), get(call, "index")), call)
         if reason is not None:
             self._body["choices"] = [{"finish_reason": reason}]
             self._finished = True
 
-    def _see_responses(self, event: Any) -> None:
-        kind = get(event, "type")
+    def _see_call(self, key: tuple[Any, Any], call: Any) -> None:
+        function = get(call, "function")
+        if get(call, "id") is not None:
+            self._calls += 1
+            self._asked.begin(key, get(function, "name"), get(call, "id"))
+        self._asked.add(key, get(function, "arguments"))
+        self._say(get(function, "arguments"), words=False)
+
+    def _see_responses(self, event: Any) -> bool:
+        told = fields(event)
+        kind = told.get("type")
         if kind == "response.created":
-            response = get(event, "response")
+            response = told.get("response")
             self._body = {"id": get(response, "id"), "model": get(response, "model")}
         elif kind in ("response.completed", "response.incomplete", "response.failed"):
-            response = get(event, "response")
+            response = told.get("response")
             names = ("id", "model", "status", "incomplete_details", "output", "service_tier")
             self._body = {name: get(response, name) for name in names}
             self._merge(get(response, "usage"))
@@ -268,15 +274,9 @@ class Watch:
         elif kind == "error":
             self._body["status"] = "failed"
         elif isinstance(kind, str) and kind.endswith(".delta"):
-            self._say(get(event, "delta"))
+            self._say(told.get("delta"), words="arguments" not in kind)
+        return True
 
     def _merge(self, usage: Any) -> None:
         # Cumulative, not additive: a later figure replaces an earlier one, a missing one does not.
-        fields = usage if isinstance(usage, dict) else _fields(usage)
-        self._usage.update({name: value for name, value in fields.items() if value is not None})
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    found = dict(getattr(value, "__dict__", {}))
-    found.update(getattr(value, "__pydantic_extra__", None) or {})
-    return found
+        self._usage.update({name: value for name, value in fields(usage).items() if value is not None})

@@ -11,14 +11,12 @@ import inspect
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._clock import CLOCK
 from bursar._errors import BursarWarning
-from bursar._money import show_usd
-from bursar._records import Verdict
 from bursar.clients.histories import Reading, read_item
 from bursar.clients.requests import with_cap, without_tool_use
 from bursar.clients.trim import WindowMemory, dearer_tiers, take_summary
 from bursar.clients.trimming import apply, note_text
+from bursar.clients.window_notes import failed_note, thrash_note, trim_note, window_note
 from bursar.clients.words import said
 from bursar.guards.cuts import SUMMARY_TOKENS, WHOLE
 from bursar.tracing.redact import redact
@@ -33,17 +31,16 @@ if TYPE_CHECKING:
     from bursar.guards.cuts import Gaps
     from bursar.guards.window import ContextWindow
     from bursar.guards.window_state import Trim
-    from bursar.pricing.rates import RateCard
 
     Read = Callable[[Any], ModelRequest]
 
 MESSAGES_IN: Final = {"messages": "messages", "chat": "messages", "responses": "input"}
-_INSTRUCTION: Final = (
+INSTRUCTION: Final = (
     "The older part of this conversation is about to be left out. Write down what will still be needed of it: the "
     "task and its constraints, what was done and decided, facts, names, numbers and paths that were found, what "
     "failed, what remains to be done. Plain text, at most 600 words, nothing else."
 )
-_REASONING_ROOM: Final = 4_096
+REASONING_ROOM: Final = 4_096
 _NOT_FOR_A_SUMMARY: Final = frozenset(
     {"stream", "stream_options", "n", "logprobs", "top_logprobs", "response_format", "output_format", "text", "stop"}
     | {"stop_sequences", "max_tokens", "max_completion_tokens", "max_output_tokens", "parallel_tool_calls", "store"}
@@ -135,10 +132,10 @@ class Plan:
         # On the cached prefix: the same body, tools and all, with a question at its end.
         request, name = self.call.request, MESSAGES_IN[self.call.request.api]
         body = {key: value for key, value in seen.items() if key not in _NOT_FOR_A_SUMMARY}
-        body[name] = [*seen[name], {"role": "user", "content": _INSTRUCTION}]
+        body[name] = [*seen[name], {"role": "user", "content": INSTRUCTION}]
         if self.window.summarise != "same":
             body["model"] = self.window.summarise
-        room = request.thinking + (_REASONING_ROOM if request.reasoning and not request.thinking else 0)
+        room = request.thinking + (REASONING_ROOM if request.reasoning and not request.thinking else 0)
         body = with_cap(request.api, body, SUMMARY_TOKENS + room)
         # With Anthropic another tool_choice is another prefix: there the words have to do.
         return body if request.api == "messages" else without_tool_use(request.api, body)
@@ -169,8 +166,7 @@ class _Apart:
         if self._run is not None:
             self._run.stop_reason = self._reason
         # The last summary, if there was one, still says more than nothing.
-        what = f"no summary could be made ({type(error).__name__}): what was dropped is only counted"
-        self._call.notes += (_verdict(self._call, "summary_failed", what),)
+        self._call.notes += (failed_note(self._call.frame, error, self._call.op_id),)
         return True
 
 
@@ -199,7 +195,7 @@ def _plan(call: Call, body: Any, read: Read, owner: Process, context: ContextMem
     name = MESSAGES_IN.get(call.request.api, "")
     if not isinstance(body, dict) or not isinstance(body.get(name), list):
         return
-    now_us = owner.world.clock.monotonic_us()
+    now_us = owner.world.clock.wall_us()
     if call.request.api == "responses" and (body.get("previous_response_id") or body.get("conversation")):
         with context.lock:
             if context.first("server_history"):
@@ -207,7 +203,7 @@ def _plan(call: Call, body: Any, read: Read, owner: Process, context: ContextMem
                     "the conversation is stored by the provider: what it adds cannot be trimmed here. To trim it, send "
                     "the whole input without previous_response_id, or set truncation='auto'"
                 )
-                call.notes += (_verdict(call, "skip", what),)
+                call.notes += (window_note(call.frame, "skip", what, call.op_id),)
         return
     request = call.request
     card = owner.world.prices.card(request.provider, request.model, day=owner.world.clock.today())
@@ -223,10 +219,10 @@ def _plan(call: Call, body: Any, read: Read, owner: Process, context: ContextMem
         if planned.made is not None:
             memory.last = planned.made
             call.forgotten = planned.made.forgotten
-            call.notes += (_made(call, planned.made, window.strategy, card),)
+            life = call.request.cache_write
+            call.notes += (trim_note(call.frame, planned.made, window.strategy, card, life, call.op_id),)
         elif memory.state.thrashing and not thrashing:
-            what = "each of the last cuts was used up within three steps: no more are made in this conversation"
-            call.notes += (_verdict(call, "thrash", what),)
+            call.notes += (thrash_note(call.frame, call.op_id),)
         if planned.summarises:
             call.plan = planned
         else:
@@ -239,28 +235,3 @@ def _first_user(messages: list[Any]) -> str:
         if item.role == "user":
             return item.id
     return ""
-
-
-def _made(call: Call, made: Trim, strategy: str, card: RateCard | None) -> Verdict:
-    parts = [f"{made.messages:,} messages dropped"] if made.messages else []
-    parts += [f"{made.results:,} results cleared"] if made.results else []
-    text = f"{strategy}: {', '.join(parts)}, {made.dropped:,} tokens"
-    if card is not None:
-        rates = card.at(made.after)
-        life = call.request.cache_write
-        write = getattr(rates, f"cache_write_{life}") if life else rates.input
-        steps = made.break_even(rates.cache_read, write)
-        pays = "never pays" if steps is None else f"pays after {steps:,} steps" if steps else "pays at once"
-        text += f"; {made.tail:,} tokens written anew for {show_usd(made.rewrite_nusd(write))}, {pays}"
-    verdict = _verdict(call, "trim", text)
-    verdict.unit, verdict.limit, verdict.needed, verdict.settled = "input_tokens", made.trigger, made.before, made.after
-    verdict.held, verdict.tokens = 0, made.dropped
-    verdict.nusd = None if card is None else made.rewrite_nusd(write)
-    return verdict
-
-
-def _verdict(call: Call, action: str, reason: str) -> Verdict:
-    run = call.frame.run
-    verdict = Verdict(CLOCK.wall_us(), run.id if run else None, call.op_id, "window", action, reason)
-    verdict.acted = not call.frame.observe
-    return verdict

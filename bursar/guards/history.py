@@ -42,11 +42,12 @@ class Turn(NamedTuple):
 class History:
     """Messages in their order, with running sums of their tokens."""
 
-    __slots__ = ("_sums", "items")
+    __slots__ = ("_sums", "_turns", "items")
 
     def __init__(self, items: Iterable[Item] = ()) -> None:
         self.items: list[Item] = []
         self._sums = [0]
+        self._turns: list[Turn] | None = None
         for item in items:
             self.append(item)
 
@@ -57,11 +58,13 @@ class History:
         """Add a message at the end."""
         self.items.append(item)
         self._sums.append(self._sums[-1] + item.tokens)
+        self._turns = None
 
     def truncate(self, length: int) -> None:
         """Forget the messages from this one on."""
         del self.items[length:]
         del self._sums[length + 1 :]
+        self._turns = None
 
     def tokens(self, start: int = 0, end: int | None = None) -> int:
         """Tokens of the messages from `start` to `end`, which is not included."""
@@ -80,6 +83,11 @@ class History:
 
     def turns(self) -> list[Turn]:
         """The turns after the head."""
+        if self._turns is None:
+            self._turns = self._find_turns()
+        return self._turns
+
+    def _find_turns(self) -> list[Turn]:
         items, head = self.items, self.head()
         starts, before = [], ""
         for i in range(head, len(items)):

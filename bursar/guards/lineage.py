@@ -25,31 +25,35 @@ WINDOW_US: Final = 600_000_000
 
 
 class Asked(NamedTuple):
-    """A request, told apart without its text.
-
-    same: all it says. said, rest: its messages, and those behind the first.
-    """
+    """A request, told apart without its text. same: all it says. last: its last message. marks: each of them."""
 
     model: str
     same: int
-    said: int
-    rest: int | None
     last: int
+    marks: tuple[int, ...] = ()
 
-    def speaks_as(self, other: Asked) -> bool:
+
+class Told(NamedTuple):
+    """What a conversation says, and what it says behind its first message: that may be a system prompt."""
+
+    whole: int
+    rest: int | None
+
+    def speaks_as(self, other: Told) -> bool:
         """Whether both are one conversation, with or without a system message in front."""
-        return self.said in (other.said, other.rest) or self.rest == other.said
+        return self.whole in (other.whole, other.rest) or self.rest == other.whole
 
 
 class Failure(NamedTuple):
     """An operation that failed: how often it and what it repeats were sent, and what that was charged.
 
-    `ready_us`: from when on its SDK can no longer be waiting to send it again. `behind`: the failures of other models
-    that it is a fallback from.
+    `asked` is without its marks, which are long; `told` is what they say. `ready_us`: from when on its SDK can no
+    longer be waiting to send it again. `behind`: the failures of other models that it is a fallback from.
     """
 
     op_id: str
     asked: Asked
+    told: Told
     run_id: str | None
     attempts: int
     nusd: int
@@ -78,15 +82,18 @@ class Lineage(NamedTuple):
 
 
 NEW: Final = Lineage()
+_REPEATED: Final = Lineage(repeated=True)
 
 
 def asked_of(request: ModelRequest) -> Asked | None:
     """What a request says, as hashes; None for one that could not be read."""
-    key, marks = request.transcript.key, request.transcript.marks
-    if not marks:
-        return None
-    rest = hash(marks[1:]) if len(marks) > 1 else None
-    return Asked(request.model, hash((key, marks)), hash(marks), rest, marks[-1])
+    marks = request.transcript.marks
+    return Asked(request.model, hash((request.transcript.key, marks)), marks[-1], marks) if marks else None
+
+
+def told(marks: tuple[int, ...]) -> Told:
+    """What these messages say, as hashes."""
+    return Told(hash(marks), hash(marks[1:]) if len(marks) > 1 else None)
 
 
 def lineage(
@@ -104,15 +111,17 @@ def lineage(
     """
     since_us = now_us - WINDOW_US
     repeated = answered_us is not None and answered_us >= since_us
+    if not failures:
+        return _REPEATED if repeated else NEW
     recent = [failure for failure in failures if failure.ended_us >= since_us]
     sampled = any(at_us >= since_us for at_us in begun_us)
     if sampled or any(failure.ready_us > now_us and failure.asked.same == asked.same for failure in recent):
-        return Lineage(repeated=repeated)
+        return _REPEATED if repeated else NEW
     for failure in reversed(recent):
         if failure.asked.model == asked.model and failure.asked.same == asked.same:
             return Lineage(AttemptSource.HARNESS, failure, repeated)
     for failure in reversed(recent):
         other = failure.asked.model != asked.model and failure.ready_us <= now_us
-        if other and run_id is not None and failure.run_id == run_id and failure.asked.speaks_as(asked):
+        if other and run_id is not None and failure.run_id == run_id and failure.told.speaks_as(told(asked.marks)):
             return Lineage(AttemptSource.FALLBACK, failure, repeated)
-    return Lineage(repeated=repeated)
+    return _REPEATED if repeated else NEW

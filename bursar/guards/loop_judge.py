@@ -98,6 +98,14 @@ def admit(
     return _verdict(state, "stale", streak, action, "streak", spent, tool, call)
 
 
+def gone_on(state: LoopState, tool: str, spent: Spent) -> LoopVerdict | None:
+    """Calls of the loop were refused, and the model still makes them; None where the loop is over."""
+    streak = state.streaks.get("stale")
+    if streak is None or not state.finished:
+        return None
+    return _verdict(state, "stale", streak, "finish", "streak", spent, tool, streak.key)
+
+
 def _judge(
     guard: LoopGuard, state: LoopState, judged: list[_Judged], spent: Spent, at_us: int | None
 ) -> LoopVerdict | None:

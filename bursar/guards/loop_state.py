@@ -84,7 +84,12 @@ class LoopState:
 
     def dump(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return asdict(self)
+        data = {name: getattr(self, name) for name in self.__slots__}
+        for name in ("seen", "near"):
+            data[name] = {call: list(sighting) for call, sighting in data[name].items()}
+        for name in ("failures", "streaks"):
+            data[name] = {key: asdict(streak) for key, streak in data[name].items()}
+        return data | {"written": list(self.written), "places": dict(self.places)}
 
     @classmethod
     def load(cls, data: dict[str, Any]) -> LoopState:

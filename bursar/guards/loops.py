@@ -96,7 +96,8 @@ class LoopGuard:
     the run's budget is finished. `tools` declares the habits of tools by name or pattern, "search_*".
     `on_loop`: "finish" asks for one last answer without tools and raises `LoopDetected` if the model goes on; "raise"
     raises it at once. `approve` is asked about the second identical call of a tool that writes, with its name and its
-    arguments; without it such calls are refused.
+    arguments; without it such calls are refused. `cut_streams`: a stream that says one thing again and again, for a
+    thousand tokens or more, is closed; the `partial` of its `LoopDetected` is what had come.
 
     Raises `ConfigError` for rungs that are not positive, whole and in order, an unknown `on_loop` or a share that is
     none; `TypeError` for an `approve` that is no function.
@@ -110,6 +111,7 @@ class LoopGuard:
     tools: Mapping[str, ToolTraits] = field(default_factory=dict)
     on_loop: str = "finish"
     approve: Callable[[str, object], bool] | None = None
+    cut_streams: bool = True
 
     def __post_init__(self) -> None:
         for name in ("nudge", "block", "finish", "identical"):

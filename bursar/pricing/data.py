@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -59,6 +58,9 @@ class Kept(NamedTuple):
 
 def packaged() -> str:
     """The name of the data that came with the package."""
+    # Half of what a status line takes to load.
+    from importlib.metadata import version
+
     return f"genai-prices {version('genai-prices')}"
 
 

@@ -4,7 +4,7 @@ Input: the last usage of this conversation is an anchor that the provider itself
 since is estimated, times a ratio learned for this workflow and model. Without an anchor the whole is estimated.
 Output: what calls of this workflow and model were seen to stay under. Bounds come in two kinds:
 
-practical   the learned ratio's high (see `Window.high`); before anything is learned, the count times COLD_FACTOR
+practical   the learned ratio's high (see `Window.outlook`); before anything is learned, the count times COLD_FACTOR
 hard        bytes: a byte-level tokenizer cannot make more than one token of one byte of UTF-8
 
 What is attached (pictures, files, recordings) is counted by the vendor's own rules and stands beside the text: the
@@ -42,6 +42,11 @@ REASONING_COLD: Final = 1_024
 ANCHORS: Final = 4_096
 SLACK: Final = 16
 """Tokens that the practical bound keeps for the frame of what was added to a conversation."""
+_WRITES: Final = {
+    None: "input", "5m": "cache_write_5m", "30m": "cache_write_30m", "1h": "cache_write_1h", "12h": "cache_write_12h",
+}  # fmt: skip
+"""The rate of a cache write, by how long it lives."""
+_SEPARATOR: Final = "\x1f"
 
 
 EARLY: Final = 20
@@ -72,6 +77,11 @@ class _Learned:
             yield name, getattr(self, name)
 
 
+_Key = tuple[str, str, str]
+"""Workflow, provider, model."""
+_UNSEEN: Final = _Learned()
+
+
 class Estimate(NamedTuple):
     """The estimate of one attempt. `crowd`: how many calls like it are usually open at once."""
 
@@ -86,26 +96,25 @@ class Estimator:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._learned: dict[str, _Learned] = {}
+        self._learned: dict[_Key, _Learned] = {}
         self._anchors: OrderedDict[int, _Anchor] = OrderedDict()
-        self._changed: set[str] = set()
+        self._changed: set[_Key] = set()
 
     def estimate(self, request: ModelRequest, workflow: str, conversation: int, card: RateCard | None) -> Estimate:
         """Bound one request; `conversation` tells conversations of the same text in other sessions apart."""
         script = request.transcript
-        with self._lock:
-            learned = self._learned.get(_key(workflow, request))
-            anchor = self._anchors.get(conversation)
-        likely, practical = _input(request, learned, anchor)
+        learned = self._learned.get((workflow, request.provider, request.model), _UNSEEN)
+        likely, practical = _input(request, learned, _continued(self._anchors.get(conversation), script))
         hard = _hard(request)
         if script.unbounded:
             hard = max(hard, practical)
         practical = min(practical, hard)
         cap = request.cap_default if request.cap is None else request.cap
-        high = learned.output.high_tokens() if learned else None
-        if request.open_ended and high is not None:
-            cap = min(cap, high)
-        mean = learned.output.mean() if learned else None
+        written, high = learned.output.outlook(), None
+        if written is not None:
+            high = ceil(written[1])
+            if request.open_ended:
+                cap = min(cap, high)
         price = None
         if card is not None:
             cheaper = rate(request, card, practical)
@@ -122,8 +131,8 @@ class Estimator:
             1,
             price,
         )
-        output_likely = cap if mean is None else min(cap, round(mean))
-        return Estimate(likely, output_likely, demand, int(learned.crowd.largest()) if learned else 1)
+        output_likely = cap if written is None else min(cap, round(written[0]))
+        return Estimate(likely, output_likely, demand, int(learned.crowd.largest()) or 1)
 
     def learn(
         self, request: ModelRequest, workflow: str, conversation: int, answer: Answer, crowd: int, *, cut: bool
@@ -132,7 +141,7 @@ class Estimator:
         usage = answer.usage
         if usage is None:
             return
-        key = _key(workflow, request)
+        key = (workflow, request.provider, request.model)
         script = request.transcript
         with self._lock:
             learned = self._learned.get(key)
@@ -154,25 +163,29 @@ class Estimator:
 
     def _learn_input(self, learned: _Learned, request: ModelRequest, conversation: int, usage: Usage) -> None:
         script = request.transcript
-        anchor = self._anchors.get(conversation)
-        anchored = anchor is not None and _continues(script, anchor)
-        start, before = (anchor.messages, anchor.input_tokens) if anchor is not None and anchored else (0, 0)
-        text = sum(script.tokens[start:]) + (0 if anchored else script.fixed_tokens)
-        counted = usage.input_tokens - before
+        anchor = _continued(self._anchors.get(conversation), script)
+        if anchor is None:
+            start, text, counted = 0, sum(script.tokens) + script.fixed_tokens, usage.input_tokens
+        else:
+            start, counted = anchor.messages, usage.input_tokens - anchor.input_tokens
+            text = sum(script.tokens[start:])
         media = sum(script.media[start:]) if script.media else 0
         if media:
             # The text beside it is taken for what it probably was.
-            likely, _ = _ratios(_window(learned, anchored=anchored), request.provider)
+            likely, _ = _ratios(learned, request.provider, anchored=anchor is not None)
             learned.media.add(max(0.0, (counted - text * likely) / media))
-        elif text > (SLACK if anchored else 0):
-            (learned.delta if anchored else learned.whole).add(max(0.0, counted / text))
+        elif anchor is None:
+            if text > 0:
+                learned.whole.add(max(0.0, counted / text))
+        elif text > SLACK:
+            learned.delta.add(max(0.0, counted / text))
 
     def dump(self) -> dict[str, bytes]:
         """What has been learned since the last dump, to be kept."""
         with self._lock:
             changed, self._changed = self._changed, set()
             return {
-                key: orjson.dumps({name: window.values() for name, window in self._learned[key].windows()})
+                _SEPARATOR.join(key): orjson.dumps({part: seen.values() for part, seen in self._learned[key].windows()})
                 for key in changed
             }
 
@@ -181,13 +194,14 @@ class Estimator:
         with self._lock:
             for key, text in kept.items():
                 windows = {name: Window(values) for name, values in orjson.loads(text).items()}
-                self._learned.setdefault(key, _Learned(**windows))
+                workflow, provider, model = key.rsplit(_SEPARATOR, 2)
+                self._learned.setdefault((workflow, provider, model), _Learned(**windows))
 
 
 def rate(request: ModelRequest, card: RateCard, input_tokens: int) -> Rate:
     """Price the dearest bucket that the request allows, in the dearest tier that its input may reach."""
     fees = request.searches * (card.web_search_nusd or 0)
-    write = f"cache_write_{request.cache_write}" if request.cache_write else "input"
+    write = _WRITES[request.cache_write]
     base = card.base
     per_input, per_output = max(base.input, getattr(base, write)), base.output
     for above, rates in card.tiers:
@@ -197,56 +211,42 @@ def rate(request: ModelRequest, card: RateCard, input_tokens: int) -> Rate:
     return Rate(fees, per_input, per_output)
 
 
-def _key(workflow: str, request: ModelRequest) -> str:
-    return f"{workflow}\x1f{request.provider}\x1f{request.model}"
-
-
-def _continues(script: Transcript, anchor: _Anchor) -> bool:
-    return len(script.marks) >= anchor.messages > 0 and script.marks[anchor.messages - 1] == anchor.mark
-
-
-def _input(request: ModelRequest, learned: _Learned | None, anchor: _Anchor | None) -> tuple[int, int]:
-    script = request.transcript
-    anchored = anchor is not None and _continues(script, anchor)
-    start, base, slack = 0, 0, 0
-    fixed = fixed_most = script.fixed_tokens
-    if anchor is not None and anchored:
-        start, base, slack, fixed, fixed_most = anchor.messages, anchor.input_tokens, SLACK, 0, 0
-    window = _window(learned, anchored=anchored)
-    if not window:
-        fixed_most = max(fixed_most, 0 if anchored else script.fixed_most)
-    likely, high = _ratios(window, request.provider)
-    if anchored and (learned is None or len(learned.delta) < EARLY):
-        high = max(high, COLD_FACTOR.get(request.provider, 2.0))
-    text = sum(script.tokens[start:])
-    media, media_most = _media(script, start, learned) if script.media else (0, 0)
-    return (
-        base + media + ceil((text + fixed) * likely),
-        base + media_most + ceil((text + fixed_most) * high) + slack,
-    )
-
-
-def _window(learned: _Learned | None, *, anchored: bool) -> Window | None:
-    if learned is None:
+def _continued(anchor: _Anchor | None, script: Transcript) -> _Anchor | None:
+    """The anchor, where what it stands for is still the beginning of the conversation."""
+    if anchor is None or len(script.marks) < anchor.messages or script.marks[anchor.messages - 1] != anchor.mark:
         return None
-    return learned.delta if anchored and len(learned.delta) else learned.whole
+    return anchor
 
 
-def _media(script: Transcript, start: int, learned: _Learned | None) -> tuple[int, int]:
+def _input(request: ModelRequest, learned: _Learned, anchor: _Anchor | None) -> tuple[int, int]:
+    script = request.transcript
+    likely, high = _ratios(learned, request.provider, anchored=anchor is not None)
+    if anchor is None:
+        start, base, slack = 0, 0, 0
+        text = most = sum(script.tokens) + script.fixed_tokens
+        if not learned.whole.count and script.fixed_most > script.fixed_tokens:
+            most += script.fixed_most - script.fixed_tokens
+    else:
+        start, base, slack = anchor.messages, anchor.input_tokens, SLACK
+        text = most = sum(script.tokens[start:])
+        if learned.delta.count < EARLY:
+            high = max(high, COLD_FACTOR.get(request.provider, 2.0))
+    media, media_most = _media(script, start, learned) if script.media else (0, 0)
+    return base + media + ceil(text * likely), base + media_most + ceil(most * high) + slack
+
+
+def _ratios(learned: _Learned, provider: str, *, anchored: bool) -> tuple[float, float]:
+    """Tokens of the provider for one of ours, probably and at most."""
+    seen = learned.delta.outlook() if anchored else None
+    return seen or learned.whole.outlook() or (1.0, COLD_FACTOR.get(provider, 2.0))
+
+
+def _media(script: Transcript, start: int, learned: _Learned) -> tuple[int, int]:
     media, most = sum(script.media[start:]), sum(script.media_most[start:])
-    mean = learned.media.mean() if learned else None
-    high = learned.media.high() if learned else None
-    if mean is None or high is None:
+    seen = learned.media.outlook()
+    if seen is None:
         return media, most
-    return ceil(media * mean), max(most, ceil(media * high))
-
-
-def _ratios(window: Window | None, provider: str) -> tuple[float, float]:
-    mean = window.mean() if window else None
-    high = window.high() if window else None
-    if mean is None or high is None:
-        return 1.0, COLD_FACTOR.get(provider, 2.0)
-    return mean, high
+    return ceil(media * seen[0]), max(most, ceil(media * seen[1]))
 
 
 def _hard(request: ModelRequest) -> int:
@@ -258,10 +258,10 @@ def _hard(request: ModelRequest) -> int:
     return ceil(script.utf8_bytes * per_byte) + frames + sum(script.media_most) + told
 
 
-def _floor(request: ModelRequest, learned: _Learned | None) -> int:
+def _floor(request: ModelRequest, learned: _Learned) -> int:
     if request.thinking:
         return request.thinking + FLOOR_TOKENS
     if request.reasoning:
-        high = learned.reasoning.high_tokens() if learned else None
-        return (REASONING_COLD if high is None else high) + FLOOR_TOKENS
+        thought = learned.reasoning.outlook()
+        return (REASONING_COLD if thought is None else ceil(thought[1])) + FLOOR_TOKENS
     return FLOOR_TOKENS

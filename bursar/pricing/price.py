@@ -6,6 +6,7 @@ of that rounding lies in the largest part, so that the parts add up to the price
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar._events import CostStatus, Usage
@@ -29,6 +30,8 @@ class Cost(NamedTuple):
 
 UNKNOWN: Final = Cost(None, CostStatus.UNKNOWN)
 _FIRST_EXTRA: Final = Usage._fields.index("web_searches")
+_SUBSETS: Final = Usage._fields.index("reasoning_tokens")
+"""Before it: input, output, cache reads, and the four kinds of cache write."""
 _WEAKNESS: Final = (
     CostStatus.LIST_PRICE, CostStatus.PROVIDER, CostStatus.UPPER_BOUND, CostStatus.ESTIMATED, CostStatus.LOWER_BOUND,
     CostStatus.UNKNOWN,
@@ -39,34 +42,40 @@ def price(usage: Usage, card: RateCard | None, *, measured: bool = True) -> Cost
     """Price the usage of one attempt at the tier that its input reaches; `measured` False marks an estimate."""
     if card is None:
         return UNKNOWN
-    rates = card.at(usage.input_tokens) if card.tiers else card.base
-    status = card.status
-    if not measured:
-        status = CostStatus.ESTIMATED
-    uncached = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens
+    input_tokens, output_tokens, cached, *writes = usage[:_SUBSETS]
+    rates = card.at(input_tokens) if card.tiers else card.base
+    status = card.status if measured else CostStatus.ESTIMATED
+    uncached = input_tokens - cached
+    written = 0
+    if any(writes):
+        uncached -= sum(writes)
+        written = (
+            usage.cache_write_5m_tokens * rates.cache_write_5m
+            + usage.cache_write_30m_tokens * rates.cache_write_30m
+            + usage.cache_write_1h_tokens * rates.cache_write_1h
+            + usage.cache_write_12h_tokens * rates.cache_write_12h
+        )
     if uncached < 0:
         # Parts that exceed their whole: every part is priced, nothing is subtracted.
         uncached, status = 0, weaker(status, CostStatus.UPPER_BOUND)
     into = uncached * rates.input
-    out = usage.output_tokens * rates.output
-    read = usage.cache_read_tokens * rates.cache_read
-    written = (
-        usage.cache_write_5m_tokens * rates.cache_write_5m
-        + usage.cache_write_30m_tokens * rates.cache_write_30m
-        + usage.cache_write_1h_tokens * rates.cache_write_1h
-        + usage.cache_write_12h_tokens * rates.cache_write_12h
-    )
+    out = output_tokens * rates.output
+    read = cached * rates.cache_read
     fees = 0
     if any(usage[_FIRST_EXTRA:]):
         into, out, read, fees, status = _extras(usage, card, rates, (into, out, read, status))
     if card.assumed and status is CostStatus.LIST_PRICE and _uses(usage, card.assumed):
         status = CostStatus.UPPER_BOUND
     total = -(-(into + out + read + written + fees) // PICO_PER_NANO)
-    parts = [part // PICO_PER_NANO for part in (into, out, read, written, fees)]
+    parts = (
+        into // PICO_PER_NANO,
+        out // PICO_PER_NANO,
+        read // PICO_PER_NANO,
+        written // PICO_PER_NANO,
+        fees // PICO_PER_NANO,
+    )
     residue = total - sum(parts)
-    if residue:
-        parts[parts.index(max(parts))] += residue
-    return Cost(total, status, *parts)
+    return Cost(total, status, *(_with_residue(parts, residue) if residue else parts))
 
 
 def add(first: Cost, second: Cost) -> Cost:
@@ -111,5 +120,16 @@ def _extras(
     return max(0, into), out, read, fees, status
 
 
+def _with_residue(parts: tuple[int, ...], residue: int) -> list[int]:
+    whole = list(parts)
+    whole[whole.index(max(whole))] += residue
+    return whole
+
+
 def _uses(usage: Usage, kinds: tuple[str, ...]) -> bool:
-    return any(getattr(usage, f"{kind}_tokens") for kind in kinds)
+    return any(map(usage.__getitem__, _columns(kinds)))
+
+
+@lru_cache(maxsize=256)
+def _columns(kinds: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(Usage._fields.index(f"{kind}_tokens") for kind in kinds)

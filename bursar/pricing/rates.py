@@ -119,6 +119,26 @@ class PriceList:
         except KeyError:
             return self._miss(key)
 
+    def at_hand(self, provider: str, model: str, *, day: date) -> RateCard | None:
+        """As `card` in the standard context, of what lies on the disk for this day or the latest before: in no time.
+
+        For a glance, not for a charge: it may be of older price data.
+        """
+        name = f"{provider}|{model}|||||"
+        files = (self._directory or cache_directory()).glob(f"rates-{_FORMAT}-*.json")
+        entries = _read(max(files, key=lambda path: path.stat().st_mtime_ns, default=Path(os.devnull)))
+        days = [entry.removeprefix(name) for entry in entries if entry.startswith(name)]
+        found = max((each for each in days if each <= day.isoformat()), default=None)
+        try:
+            card = None if found is None else _from_json(entries[name + found])
+        except (TypeError, ValueError):
+            return None
+        if not self._set_prices:
+            return card
+        from bursar.pricing.overrides import overridden
+
+        return overridden(self._set_prices, card, card, (provider, model, STANDARD, day))
+
     def _miss(self, key: tuple[str, str, PriceContext, date]) -> RateCard | None:
         provider, model, context, day = key
         if not _NAME.fullmatch(model):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from math import ceil, sqrt
+from math import sqrt
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -17,33 +17,36 @@ FEW: Final = 3
 class Window:
     """The last 200 observations of one quantity (0 or more).
 
-    For independent observations the next one exceeds the largest of n with probability 1 / (n + 1). `high` adds
+    For independent observations the next one exceeds the largest of n with probability 1 / (n + 1). `outlook` adds
     the spread over the square root of n to that largest, nothing where all were equal, and doubles it while there
     are fewer than three.
     """
 
-    __slots__ = ("_at_highest", "_at_lowest", "_highest", "_lowest", "_seen", "_total")
+    __slots__ = ("_at_highest", "_at_lowest", "_highest", "_lowest", "_seen", "_total", "count")
 
     def __init__(self, seen: Iterable[float] = ()) -> None:
         self._seen: deque[float] = deque(seen, maxlen=SIZE)
+        self.count = len(self._seen)
         self._highest = self._lowest = self._total = 0.0
         self._at_highest = self._at_lowest = 0
         if self._seen:
             self._bounds()
 
-    def __len__(self) -> int:
-        return len(self._seen)
-
     def add(self, value: float) -> None:
         """Take one more observation."""
         seen = self._seen
-        leaving = seen[0] if len(seen) == SIZE else None
-        seen.append(value)
-        if leaving is not None:
+        if self.count < SIZE:
+            self.count += 1
+            seen.append(value)
+        else:
+            leaving = seen[0]
+            seen.append(value)
+            if leaving == value:
+                return
             self._total -= leaving
             self._at_highest -= leaving == self._highest
             self._at_lowest -= leaving == self._lowest
-        if self._at_highest <= 0 or self._at_lowest <= 0:
+        if not self._at_highest or not self._at_lowest:
             # The last of the extremes has left: look for the next.
             self._bounds()
             return
@@ -55,27 +58,17 @@ class Window:
             self._at_lowest = self._at_lowest + 1 if value == self._lowest else 1
             self._lowest = value
 
-    def high(self) -> float | None:
-        """What the next observation will hardly exceed; None before the first."""
-        n = len(self._seen)
-        if n == 0:
+    def outlook(self) -> tuple[float, float] | None:
+        """The mean, and what the next observation will hardly exceed; None before the first."""
+        n, highest = self.count, self._highest
+        if not n:
             return None
-        if n < FEW:
-            return 2 * self._highest
-        return self._highest + (self._highest - self._lowest) / sqrt(n)
-
-    def high_tokens(self) -> int | None:
-        """`high`, rounded up."""
-        high = self.high()
-        return None if high is None else ceil(high)
+        high = 2 * highest if n < FEW else highest + (highest - self._lowest) / sqrt(n)
+        return self._total / n, high
 
     def largest(self) -> float:
         """The largest observation, 0 before the first."""
         return self._highest if self._seen else 0.0
-
-    def mean(self) -> float | None:
-        """The mean, None before the first."""
-        return self._total / len(self._seen) if self._seen else None
 
     def values(self) -> list[float]:
         """The observations, oldest first."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 LONGEST_ID: Final = 200
 """Characters of a call id."""
+_WHOLE: Final = [int] * len(NOTHING)
 
 
 class State(StrEnum):
@@ -161,11 +162,12 @@ def check_call_id(call_id: str) -> None:
 
 def check_amounts(call_id: str, amounts: Amounts) -> None:
     """Raise `InvalidAmount` where an amount is no whole number from 0 to 2**53 - 1."""
-    for amount in amounts:
-        if amount.__class__ is not int or not 0 <= amount <= MAX_AMOUNT:
-            raise InvalidAmount(f"call {call_id}: {amount!r} is not a whole number from 0 to {MAX_AMOUNT}")
+    if [*map(type, amounts)] == _WHOLE and min(amounts) >= 0 and max(amounts) <= MAX_AMOUNT:
+        return
     if len(amounts) != len(NOTHING):
         raise InvalidAmount(f"call {call_id}: {len(amounts)} amounts, not {len(NOTHING)}")
+    wrong = next(part for part in amounts if part.__class__ is not int or not 0 <= part <= MAX_AMOUNT)
+    raise InvalidAmount(f"call {call_id}: {wrong!r} is not a whole number from 0 to {MAX_AMOUNT}")
 
 
 def check_limits(scope: Scope, limits: Mapping[str, int]) -> None:

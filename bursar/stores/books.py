@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from operator import add, sub
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar._errors import AlreadyCommitted, Conflict, InvalidAmount, UnknownScope
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST_ENDED: Final = 100_000
 """Ended calls that a scope remembers by id; of older ones it knows the sum."""
-_INDEXES = range(len(NOTHING))
+ZERO = tuple(NOTHING)
 _STATES = (State.RELEASED, State.COMMITTED, State.PRESUMED)
 _RELEASED, _COMMITTED, _PRESUMED = range(3)
 
@@ -31,7 +32,7 @@ soon stops looking at such tuples, and a long run has many."""
 
 
 class Account:
-    """One scope: its limits and three integers for each unit."""
+    """One scope: its limits, three integers for each unit, and what is in flight: how many calls, and whose."""
 
     __slots__ = (
         "calls",
@@ -53,20 +54,19 @@ class Account:
         self.passing = False  # there only while something is in flight: its limits and its books are kept elsewhere
         self.named: Mapping[str, int] = {}
         self.next_us = 0  # when the next turn is, where calls go one after another
-        self.settled = [0] * len(NOTHING)
-        self.held = [0] * len(NOTHING)
-        self.unmeasured = [0] * len(NOTHING)
-        self.forgotten = [0] * len(NOTHING)  # settled by calls whose innermost scope is gone, and their records with it
-        self.holds: set[str] = set()
+        self.settled = self.held = self.unmeasured = ZERO
+        self.forgotten = ZERO  # settled by calls whose innermost scope is gone, and their records with it
+        self.holds = 0
         self.owners: dict[int, int] = {}  # owner -> its calls in flight
         self.calls: deque[str] = deque()  # ended calls whose innermost scope this is
         self.paths: dict[tuple[Scope, ...], int] = {}  # and the numbers of their paths
 
 
 class _Hold(NamedTuple):
-    """A hold in flight: what was asked, what is held, by whom."""
+    """A hold in flight: where, what is held, what was asked, by whom."""
 
-    held: Held
+    path: tuple[Scope, ...]
+    amounts: Amounts
     asked: Amounts
     owner: int
 
@@ -108,16 +108,26 @@ class Books:
             for i, limit in account.limits:
                 if settled[i] + held[i] + granted[i] > limit:
                     return Denied(scope, UNITS[i], limit, settled[i], held[i], granted[i])
-        hold = Held(call_id, path, granted)
-        self._held[call_id] = _Hold(hold, amounts, owner)
-        self.holding[owner] = self.holding.get(owner, 0) + 1
+        self._hold(call_id, _Hold(path, granted, amounts, owner), accounts)
+        return Held(call_id, path, granted)
+
+    def take(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, times: int, owner: int) -> Held | None:
+        """Hold `amounts` where every limit has room for `times` of them, and for one for each call that is there."""
+        accounts = self.path(path)
+        if call_id in self._held or call_id in self._ended:
+            return None
+        crowd = 1
         for account in accounts:
-            held = account.held
-            for i in _INDEXES:
-                held[i] += granted[i]
-            account.holds.add(call_id)
-            account.owners[owner] = account.owners.get(owner, 0) + 1
-        return hold
+            if account.holds >= crowd and account.limits:
+                crowd = account.holds + 1
+        times = max(times, crowd)
+        for account in accounts:
+            settled, held = account.settled, account.held
+            for i, limit in account.limits:
+                if settled[i] + held[i] + times * amounts[i] > limit:
+                    return None
+        self._hold(call_id, _Hold(path, amounts, amounts, owner), accounts)
+        return Held(call_id, path, amounts, crowd)
 
     def withdraw(self, call_id: str) -> tuple[Scope, ...]:
         """Undo a hold as if it had not been asked; the scopes that it was on."""
@@ -127,18 +137,21 @@ class Books:
         self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool
     ) -> tuple[Settled, tuple[Scope, ...]]:
         """See `HoldStore`; also the scopes that it touched."""
-        ended, outcome = self._ended.get(call_id), Settled.UNRESERVED
-        if ended is not None:
+        ended, outcome = self._ended.get(call_id), Settled.SETTLED
+        if call_id in self._held:
+            path = self._lift(call_id, actual, measured=measured).path
+        elif ended is not None:
             path = self._path_of[ended[1]]
             if ended[0] == _COMMITTED:
                 if ended[3:] != actual:
                     raise Conflict(f"call {call_id} was settled at {Amounts(*ended[3:])}, now at {actual}")
                 return Settled.AGAIN, ()
             outcome = Settled.LATE
-            self._charge(path, ended[3:], -1, measured=False)
-        elif call_id in self._held:
-            outcome, path = Settled.SETTLED, self._lift(call_id).path
-        self._charge(path, actual, 1, measured=measured)
+            self._charge(path, _negative(ended[3:]), measured=False)
+            self._charge(path, actual, measured=measured)
+        else:
+            outcome = Settled.UNRESERVED
+            self._charge(path, actual, measured=measured)
         self._end(call_id, path, _COMMITTED, actual, measured=measured)
         return outcome, path
 
@@ -150,13 +163,12 @@ class Books:
             self._forget(path, delta)
         else:
             path = self._path_of[ended[1]]
-            self._ended[call_id] = (*ended[:3], *(old + part for old, part in zip(ended[3:], delta, strict=True)))
-        self._charge(path, delta, 1, measured=True)
+            self._ended[call_id] = (*ended[:3], *map(add, ended[3:], delta))
+        self._charge(path, delta, measured=True)
         for scope in path:
             account = self.accounts.get(scope)
             if account is not None:
-                for i in _INDEXES:
-                    account.unmeasured[i] += doubt[i]
+                account.unmeasured = tuple(map(add, account.unmeasured, doubt))
 
     def release(self, call_id: str) -> tuple[Released, tuple[Scope, ...]]:
         """See `HoldStore`; also the scopes that it touched."""
@@ -175,8 +187,8 @@ class Books:
         """See `HoldStore`; also the scopes that it touched."""
         if call_id not in self._held:
             return Expired.AGAIN if call_id in self._ended else Expired.UNKNOWN, ()
-        _, path, amounts = self._lift(call_id)
-        self._charge(path, amounts, 1, measured=False)
+        amounts = self._held[call_id].amounts
+        path = self._lift(call_id, amounts, measured=False).path
         self._end(call_id, path, _PRESUMED, amounts, measured=False)
         return Expired.PRESUMED, path
 
@@ -193,10 +205,10 @@ class Books:
         where = self._path_of[ended[1]] if ended is not None else next(iter(known.values()))[0] if known else path
         accounts = self.path(where)
         for scope, account in zip(where, accounts, strict=True):
-            for i in _INDEXES:
-                if account.settled[i] + delta[i] < 0:
-                    raise InvalidAmount(f"{scope}: {UNITS[i]} would fall to {account.settled[i] + delta[i]}")
-        self._charge(where, delta, 1, measured=True)
+            for unit, left in zip(UNITS, map(add, account.settled, delta), strict=True):
+                if left < 0:
+                    raise InvalidAmount(f"{scope}: {unit} would fall to {left}")
+        self._charge(where, delta, measured=True)
         self._adjusted[call_id] = {**known, seq: (where, delta)}
         if ended is None and not known:
             self.accounts[where[-1]].calls.append(call_id)
@@ -220,21 +232,21 @@ class Books:
             Amounts(*account.settled),
             Amounts(*account.held),
             Amounts(*account.unmeasured),
-            len(account.holds),
+            account.holds,
         )
 
     def records(self) -> Iterator[HoldRecord]:
         """Every hold in flight and every call that ended."""
-        for held, _, _ in self._held.values():
-            yield HoldRecord(held.call_id, held.path, State.HELD, held.amounts, NOTHING, measured=False)
+        for call_id, hold in self._held.items():
+            yield HoldRecord(call_id, hold.path, State.HELD, hold.amounts, NOTHING, measured=False)
         for call_id, end in self._ended.items():
             charged = Amounts(*end[3:])
             yield HoldRecord(call_id, self._path_of[end[1]], _STATES[end[0]], NOTHING, charged, measured=bool(end[2]))
 
     def audit(self) -> list[Drift]:
         """Recompute every balance from the records; what differs."""
-        settled = {scope: list(account.forgotten) for scope, account in self.accounts.items()}
-        held = {scope: [0] * len(NOTHING) for scope in self.accounts}
+        settled = {scope: account.forgotten for scope, account in self.accounts.items()}
+        held = dict.fromkeys(self.accounts, ZERO)
         for record in self.records():
             _add(held, record.path, record.held)
             _add(settled, record.path, record.charged)
@@ -262,16 +274,21 @@ class Books:
             accounts.append(account)
         return accounts
 
-    def _charge(self, path: tuple[Scope, ...], amounts: tuple[int, ...], sign: int, *, measured: bool) -> None:
+    def _charge(self, path: tuple[Scope, ...], amounts: tuple[int, ...], *, measured: bool) -> None:
         for scope in path:
             account = self.accounts.get(scope)
             if account is not None:
-                settled = account.settled
-                for i in _INDEXES:
-                    settled[i] += sign * amounts[i]
+                account.settled = tuple(map(add, account.settled, amounts))
                 if not measured:
-                    for i in _INDEXES:
-                        account.unmeasured[i] += sign * amounts[i]
+                    account.unmeasured = tuple(map(add, account.unmeasured, amounts))
+
+    def _hold(self, call_id: str, hold: _Hold, accounts: list[Account]) -> None:
+        _, amounts, _, owner = self._held[call_id] = hold
+        self.holding[owner] = self.holding.get(owner, 0) + 1
+        for account in accounts:
+            account.held = (*map(add, account.held, amounts),)
+            account.holds += 1
+            account.owners[owner] = account.owners.get(owner, 0) + 1
 
     def _end(self, call_id: str, path: tuple[Scope, ...], state: int, charged: Amounts, *, measured: bool) -> None:
         keeper = self.accounts.get(path[-1])
@@ -291,19 +308,22 @@ class Books:
                 self._drop_call(keeper.calls.popleft())
         self._ended[call_id] = (state, number, int(measured), *charged)
 
-    def _lift(self, call_id: str) -> Held:
-        held, _, owner = self._held.pop(call_id)
+    def _lift(self, call_id: str, charged: Amounts = NOTHING, *, measured: bool = True) -> _Hold:
+        """Take a hold away, and charge so much in its place."""
+        path, amounts, _, owner = hold = self._held.pop(call_id)
         _take_one(self.holding, owner)
-        for scope in held.path:
+        for scope in path:
             account = self.accounts.get(scope)
             if account is not None:
-                for i in _INDEXES:
-                    account.held[i] -= held.amounts[i]
-                account.holds.discard(call_id)
+                account.held = (*map(sub, account.held, amounts),)
+                account.settled = (*map(add, account.settled, charged),)
+                if not measured:
+                    account.unmeasured = (*map(add, account.unmeasured, charged),)
+                account.holds -= 1
                 _take_one(account.owners, owner)
                 if account.passing and not account.holds:
                     del self.accounts[scope]
-        return held
+        return hold
 
     def _drop_call(self, call_id: str) -> None:
         ended = self._ended.pop(call_id, None)
@@ -316,16 +336,15 @@ class Books:
         for scope in path:
             account = self.accounts.get(scope)
             if account is not None:
-                for i in _INDEXES:
-                    account.forgotten[i] += charged[i]
+                account.forgotten = tuple(map(add, account.forgotten, charged))
 
 
 def _again(call_id: str, path: tuple[Scope, ...], amounts: Amounts, known: _Hold | None) -> Held:
     if known is None:
         raise Conflict(f"call {call_id} has already ended; a new attempt needs an id of its own")
-    if known.asked != amounts or known.held.path != path:
-        raise Conflict(f"call {call_id} holds {known.asked} on {known.held.path}, now {amounts} on {path} was asked")
-    return known.held
+    if known.asked != amounts or known.path != path:
+        raise Conflict(f"call {call_id} holds {known.asked} on {known.path}, now {amounts} on {path} was asked")
+    return Held(call_id, path, known.amounts)
 
 
 def _free(accounts: Iterable[Account]) -> Amounts:
@@ -336,15 +355,19 @@ def _free(accounts: Iterable[Account]) -> Amounts:
     return Amounts(*free)
 
 
-def _add(sums: dict[Scope, list[int]], path: Iterable[Scope], amounts: tuple[int, ...]) -> None:
+def _add(sums: dict[Scope, tuple[int, ...]], path: Iterable[Scope], amounts: tuple[int, ...]) -> None:
     for scope in path:
-        total = sums.get(scope)
-        if total is not None:
-            for i in _INDEXES:
-                total[i] += amounts[i]
+        if scope in sums:
+            sums[scope] = tuple(map(add, sums[scope], amounts))
+
+
+def _negative(amounts: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple([-part for part in amounts])
 
 
 def _take_one(counts: dict[int, int], owner: int) -> None:
-    counts[owner] -= 1
-    if not counts[owner]:
+    left = counts[owner] - 1
+    if left:
+        counts[owner] = left
+    else:
         del counts[owner]

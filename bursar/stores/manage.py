@@ -67,7 +67,7 @@ def holders(store: SqliteStore, scope: Scope) -> list[Holder]:
     def work(run: Run) -> list[tuple[str, str, int, Amounts]]:
         number = rows.account_id(run, scope)
         found = []
-        for call_id, owner, made_us in run("SELECT call_id, owner, made_us FROM hold WHERE state = 0 ORDER BY made_us"):
+        for call_id, owner, made_us in run("SELECT call_id, owner, made_us FROM hold ORDER BY made_us"):
             hold = rows.hold(run, call_id)
             if hold is not None and number in hold.path:
                 found.append((call_id, owner, made_us, hold.held))

@@ -75,6 +75,16 @@ class MemoryStore:
         with self._lock:
             return self._books.reserve(call_id, path, amounts, owner, at_least)
 
+    def take(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, times: int, owner: int) -> Held | None:
+        """Hold `amounts` where nobody waits and every limit has room for many of them; None changes nothing."""
+        check_path(path)
+        check_call_id(call_id)
+        check_amounts(call_id, amounts)
+        with self._lock:
+            if self._queues.lines and not self._queues.lines.keys().isdisjoint(path):
+                return None
+            return self._books.take(call_id, path, amounts, times, owner)
+
     def withdraw(self, call_id: str) -> None:
         """Undo a reserve that another store on the same path has refused: as if it had not been asked."""
         with self._lock:
@@ -86,10 +96,12 @@ class MemoryStore:
         check_path(path)
         check_amounts(call_id, actual)
         with self._lock:
-            self._reap()
+            if self._dropped:
+                self._reap()
             outcome, touched = self._books.settle(call_id, path, actual, measured=measured)
-            woken = self._queues.heads(touched)
-        wake(woken)
+            woken = self._queues.heads(touched) if self._queues.lines else None
+        if woken:
+            wake(woken)
         return outcome
 
     def correct(self, call_id: str, path: tuple[Scope, ...], delta: Amounts, doubt: Amounts) -> None:
@@ -206,7 +218,7 @@ class MemoryStore:
         wake(woken)
 
     def _crowd(self, scope: Scope, account: Account, line: frozenset[int], ticket: Ticket | None) -> Crowd:
-        holds = others = len(account.holds)
+        holds = others = account.holds
         if holds:
             others -= sum([account.owners.get(owner, 0) for owner in line.union(self._queues.stuck())])
         return Crowd(holds, self._queues.length(scope), others, self._queues.behind(scope, ticket))

@@ -11,7 +11,7 @@ from bursar._ports import UNLIMITED, Denied, Held
 from bursar.schema import amounts as amount_columns
 from bursar.stores import rows
 from bursar.stores.base import Drift, Expired, HoldRecord, Released, Settled, lesser
-from bursar.stores.rows import COMMITTED, HELD, PRESUMED, RELEASED
+from bursar.stores.rows import COMMITTED, HELD, PLACE, PRESUMED, RELEASED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ def settle(run: Run, call_id: str, ids: Callable[[], list[int]], actual: Amounts
     known, doubt = rows.hold(run, call_id), NOTHING if measured else actual
     if known is None:
         where = ids()
-        rows.add_hold(run, call_id, where, COMMITTED, owner=None, now_us=now_us(), charged=actual, measured=measured)
+        rows.add_ended(run, call_id, where, COMMITTED, actual, now_us(), measured=measured)
         rows.move(run, where, settled=actual, unmeasured=doubt)
         return Settled.UNRESERVED
     if known.state == COMMITTED:
@@ -40,7 +40,7 @@ def settle(run: Run, call_id: str, ids: Callable[[], list[int]], actual: Amounts
         settled = Amounts(*(new - old for new, old in zip(actual, known.charged, strict=True)))
         unmeasured = Amounts(*(new - old for new, old in zip(doubt, known.charged, strict=True)))
         rows.move(run, known.path, settled=settled, unmeasured=unmeasured)
-    rows.end_hold(run, call_id, COMMITTED, actual, now_us(), measured=measured)
+    rows.end_hold(run, call_id, known, COMMITTED, actual, now_us(), measured=measured)
     return Settled.SETTLED if known.state == HELD else Settled.LATE
 
 
@@ -51,11 +51,12 @@ def correct(run: Run, call_id: str, ids: Callable[[], list[int]], delta: Amounts
     """
     known = rows.hold(run, call_id)
     where = ids() if known is None else known.path
-    if known is None:
+    if known is None or known.state == HELD:
+        # Of a call that has not ended nothing is charged yet: what it will be is charged beside this.
         _forgotten(run, where, delta)
     else:
         charged = Amounts(*(old + part for old, part in zip(known.charged, delta, strict=True)))
-        rows.end_hold(run, call_id, known.state, charged, now_us(), measured=known.measured)
+        rows.end_hold(run, call_id, known, known.state, charged, now_us(), measured=known.measured)
     rows.move(run, where, settled=delta, unmeasured=doubt)
 
 
@@ -69,7 +70,7 @@ def release(run: Run, call_id: str) -> Released:
     if known.state != HELD:
         return Released.AGAIN if known.state == RELEASED else Released.PRESUMED
     rows.move(run, known.path, held=rows.negative(known.held), holds=-1)
-    rows.end_hold(run, call_id, RELEASED, NOTHING, now_us(), measured=True)
+    rows.end_hold(run, call_id, known, RELEASED, NOTHING, now_us(), measured=True)
     return Released.RELEASED
 
 
@@ -82,7 +83,7 @@ def expire(run: Run, call_id: str) -> Expired:
         return Expired.AGAIN
     held = known.held
     rows.move(run, known.path, settled=held, held=rows.negative(held), unmeasured=held, holds=-1)
-    rows.end_hold(run, call_id, PRESUMED, held, now_us(), measured=False)
+    rows.end_hold(run, call_id, known, PRESUMED, held, now_us(), measured=False)
     return Expired.PRESUMED
 
 
@@ -113,7 +114,7 @@ def adjust(run: Run, call_id: str, ids: Callable[[], list[int]], delta: Amounts,
 
 
 def forget(run: Run, call_id: str) -> None:
-    """Delete the records of a call; its accounts keep what it was charged."""
+    """Delete the records of a call that ended; its accounts keep what it was charged."""
     row = rows.hold(run, call_id)
     assert row is not None
     gone = list(row.charged)
@@ -121,7 +122,7 @@ def forget(run: Run, call_id: str) -> None:
         gone = [kept + part for kept, part in zip(gone, delta, strict=True)]
     _forgotten(run, row.path, Amounts(*gone))
     run("DELETE FROM adjustment WHERE call_id = ?", (call_id,))
-    run("DELETE FROM hold WHERE call_id = ?", (call_id,))
+    run("DELETE FROM ended WHERE call_id = ?", (call_id,))
 
 
 def again(call_id: str, path: tuple[Scope, ...], ids: list[int], amounts: Amounts, known: rows.HoldRow) -> Held:
@@ -139,10 +140,10 @@ def refused(found: list[AccountRow], granted: Amounts) -> Denied | None:
     for account in found:
         settled, held = account.settled, account.held
         if account.frozen:
-            i = UNITS.index("model_calls")
+            i = PLACE["model_calls"]
             return Denied(account.scope, "model_calls", 0, settled[i], held[i], granted[i])
         for unit, limit in () if account.soft else account.limits.items():
-            i = UNITS.index(unit)
+            i = PLACE[unit]
             if settled[i] + held[i] + granted[i] > limit:
                 return Denied(account.scope, unit, limit, settled[i], held[i], granted[i])
     return None
@@ -159,9 +160,8 @@ def free(found: list[AccountRow]) -> Amounts:
 def records(run: Run) -> list[HoldRecord]:
     """Every hold that is kept."""
     scopes = {account.id: account.scope for account in rows.every_account(run)}
-    calls = [row[0] for row in run("SELECT call_id FROM hold ORDER BY call_id")]
     found = []
-    for call_id in calls:
+    for call_id in rows.call_ids(run):
         row = rows.hold(run, call_id)
         assert row is not None
         found.append(row.record(call_id, tuple(scopes[number] for number in row.path if number in scopes)))
@@ -173,10 +173,10 @@ def audit(run: Run) -> list[Drift]:
     columns = amount_columns("forgotten")
     settled = {row[0]: list(row[1:]) for row in run(f"SELECT id, {', '.join(columns)} FROM account")}
     held = {number: [0] * len(NOTHING) for number in settled}
-    for (call_id,) in run("SELECT call_id FROM hold"):
+    for call_id in rows.call_ids(run):
         row = rows.hold(run, call_id)
         assert row is not None
-        _add(held, row.path, row.held if row.state == HELD else NOTHING)
+        _add(held, row.path, row.held)
         _add(settled, row.path, row.charged)
     for path, *delta in run(f"SELECT path, {', '.join(amount_columns('delta'))} FROM adjustment"):
         _add(settled, rows.path_of(path), Amounts(*delta))

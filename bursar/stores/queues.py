@@ -22,7 +22,7 @@ class Queues:
     """The queues of all scopes. Whoever holds something while he waits is passed by those behind him."""
 
     def __init__(self) -> None:
-        self._lines: dict[Scope, deque[Ticket]] = {}
+        self.lines: dict[Scope, deque[Ticket]] = {}
         self._seat: dict[Ticket, Scope] = {}
         self._came: dict[Ticket, int] = {}
         self._numbers = itertools.count()
@@ -32,7 +32,7 @@ class Queues:
         """Queue the ticket on the scope, behind all who came before it; whom to wake in the line that it leaves."""
         woken = self._unseat(ticket)
         came = self._came.setdefault(ticket, next(self._numbers))
-        line = self._lines.setdefault(scope, deque())
+        line = self.lines.setdefault(scope, deque())
         place = len(line)
         while place and self._came[line[place - 1]] > came:
             place -= 1
@@ -49,11 +49,11 @@ class Queues:
 
     def heads(self, scopes: Iterable[Scope]) -> list[Ticket]:
         """Whose turn it may be now: the first in each line, and the first who is not stuck."""
-        if not self._lines:
+        if not self.lines:
             return []
         woken: list[Ticket] = []
         for scope in scopes:
-            line = self._lines.get(scope)
+            line = self.lines.get(scope)
             if line is not None:
                 woken.append(line[0])
                 behind = next(self._free(line), None)
@@ -63,12 +63,12 @@ class Queues:
 
     def length(self, scope: Scope) -> int:
         """How many wait for a scope."""
-        line = self._lines.get(scope)
+        line = self.lines.get(scope)
         return 0 if line is None else len(line)
 
     def behind(self, scope: Scope, ticket: Ticket | None) -> bool:
         """Whether somebody in that line came first, and is not stuck; without a ticket: whether anybody is there."""
-        line = self._lines.get(scope)
+        line = self.lines.get(scope)
         if line is None:
             return False
         first = next((other for other in line if other is ticket or other not in self._stuck), None)
@@ -84,10 +84,10 @@ class Queues:
         scope = self._seat.pop(ticket, None)
         if scope is None:
             return []
-        line = self._lines[scope]
+        line = self.lines[scope]
         line.remove(ticket)
         if not line:
-            del self._lines[scope]
+            del self.lines[scope]
         return self.heads((scope,))
 
     def _free(self, line: deque[Ticket]) -> Iterator[Ticket]:

@@ -12,7 +12,7 @@ import itertools
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
@@ -58,6 +58,7 @@ class SqliteStore:
         self._ids: dict[Scope, int] = {}
         self._owner: Owner | None = None
         self._recovered_s = float("-inf")
+        self._swept = ""
         self._reserves = itertools.count(1)
 
     @classmethod
@@ -127,7 +128,7 @@ class SqliteStore:
             if denied is not None:
                 return denied
             asked = None if at_least is None else amounts
-            rows.add_hold(run, call_id, ids, rows.HELD, owner=me, now_us=now_us(), held=granted, asked=asked)
+            rows.add_hold(run, call_id, ids, granted, asked, me, now_us())
             rows.move(run, ids, held=granted, holds=1)
             return Held(call_id, path, granted)
 
@@ -187,7 +188,7 @@ class SqliteStore:
         self._recovered_s = time.monotonic()
         me = None if self._owner is None else self._owner.id
         ended = 0
-        for (owner,) in self._read("SELECT DISTINCT owner FROM hold WHERE state = 0 AND owner IS NOT NULL"):
+        for (owner,) in self._read("SELECT DISTINCT owner FROM hold"):
             if owner == me:
                 continue
             with estate(self.path, owner) as left:
@@ -228,14 +229,11 @@ class SqliteStore:
 
     def accounts(self, path: tuple[Scope, ...]) -> list[AccountRow]:
         """The accounts of a path as they are now."""
-        with self._reached(wait=True):
-            run = self._opened().execute
-            return rows.accounts(run, self._numbers(run, path))
+        return self._look(lambda run: rows.accounts(run, self._numbers(run, path)))
 
     def every_account(self) -> list[AccountRow]:
         """All accounts, oldest first."""
-        with self._reached(wait=True):
-            return rows.every_account(self._opened().execute)
+        return self._look(rows.every_account)
 
     def balance(self, scope: Scope) -> Balance:
         """The state of one scope. Raises `UnknownScope`."""
@@ -250,21 +248,34 @@ class SqliteStore:
         return self.write(postings.audit)
 
     def sweep(self, most: int = 1_000_000, *, wait: bool = True) -> None:
-        """Forget holds that ended more than 48 hours ago, and accounts of windows of more than two months ago."""
+        """Look at so many ended holds, from where the last sweep came to, and forget those of more than 48 hours ago.
+
+        And so many accounts of windows of more than two months ago.
+        """
         now = now_us()
+        look = "SELECT call_id, ended_us FROM ended WHERE call_id > ? ORDER BY call_id LIMIT ?"
+        seen = self._read(look, (self._swept, most))
+        old = [call_id for call_id, ended_us in seen if ended_us < now - _KEEP_US]
+        unused = (
+            "SELECT id FROM account WHERE made_us < ? AND window <> 'total' AND holds = 0 LIMIT ?",
+            (now - _KEEP_ACCOUNTS_US, most),
+        )
 
         def work(run: Run) -> None:
-            old = "SELECT call_id FROM hold WHERE state > 0 AND ended_us < ? LIMIT ?"
-            for (call_id,) in run(old, (now - _KEEP_US, most)):
-                postings.forget(run, call_id)
-            old = "SELECT id FROM account WHERE made_us < ? AND holds = 0 AND window <> 'total' LIMIT ?"
-            gone = [number for (number,) in run(old, (now - _KEEP_ACCOUNTS_US, most))]
+            for call_id in old:
+                # Another process may have swept it, or corrected it, meanwhile.
+                if run("SELECT 1 FROM ended WHERE call_id = ? AND ended_us < ?", (call_id, now - _KEEP_US)):
+                    postings.forget(run, call_id)
+            gone = run(*unused)
             for number in gone:
-                run("DELETE FROM account WHERE id = ?", (number,))
+                run("DELETE FROM account WHERE id = ?", number)
             if gone:
                 self._ids.clear()
 
-        self.write(work, wait=wait)
+        if old or self._read(*unused):
+            self.write(work, wait=wait)
+        # Ids begin with the time, so the oldest come first; those that do not are come round to.
+        self._swept = seen[-1][0] if len(seen) == most else ""
 
     def close(self) -> None:
         """Let go of what proves that this process is alive."""
@@ -272,7 +283,7 @@ class SqliteStore:
         if owner is not None:
             held = True
             with contextlib.suppress(StoreUnavailable):
-                held = bool(self._read("SELECT 1 FROM hold WHERE state = 0 AND owner = ? LIMIT 1", (owner.id,)))
+                held = bool(self._read("SELECT 1 FROM hold WHERE owner = ? LIMIT 1", (owner.id,)))
             owner.close(empty=not held)
 
     def _me(self) -> str:
@@ -301,31 +312,39 @@ class SqliteStore:
 
     def write(self, work: Callable[[Run], T], *, wait: bool = True) -> T:
         """Do something in one transaction of the ledger file. `StoreUnavailable`; `Busy` where `wait` is False."""
-        with self._reached(wait=wait):
-            return self._opened().transact(work, wait=wait)
-
-    def _read(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[str, ...]]:
-        with self._reached(wait=True):
-            return self._opened().execute(sql, values)
-
-    @contextlib.contextmanager
-    def _reached(self, *, wait: bool) -> Iterator[None]:
-        import apsw
-
         try:
-            yield
-        except apsw.BusyError as error:
-            if not wait:
+            return self._opened().transact(work, wait=wait)
+        except _failures() as error:
+            if not wait and _is_busy(error):
                 raise Busy from None
             raise self._unavailable(error) from None
-        except (apsw.Error, LedgerError, OSError) as error:
+
+    def _look(self, work: Callable[[Run], T]) -> T:
+        try:
+            return work(self._opened().execute)
+        except _failures() as error:
             raise self._unavailable(error) from None
+
+    def _read(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        return self._look(lambda run: run(sql, values))
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(
             f"shared limits cannot be kept: {self.path} cannot be used ({error}). Nothing was sent. To go on: mend it "
             "(`bursar doctor` says what is wrong), or configure on_store_error='allow'."
         )
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    import apsw
+
+    return (apsw.Error, LedgerError, OSError)
+
+
+def _is_busy(error: Exception) -> bool:
+    import apsw
+
+    return isinstance(error, apsw.BusyError)
 
 
 def _inherit(run: Run, owner: str, left: Estate) -> int:

@@ -64,6 +64,10 @@ class Tiers:
             return other
         return answer
 
+    def take(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, times: int, owner: int) -> Held | None:
+        """Hold `amounts` at once where there is plenty; not on what all share: there it takes a look to know."""
+        return None if _shared(path) else self._local.take(call_id, path, amounts, times, owner)
+
     def turn(self, scope: Scope, interval_us: int, now_us: int) -> int:
         """Take the turn (0), or say in how many microseconds to ask again."""
         if scope.window:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bursar._clock import first_id
 from bursar._errors import LedgerError
 from bursar._rows import MixRow
-from bursar.tracing.queries import BY, WRITES, Reader
+from bursar.tracing.queries import BY, MORE, WRITES, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ class Changes(Reader):
             )
         }
         rows = self._ask(
-            f"""SELECT d.workflow, {_MODEL}, count(DISTINCT substr(c.call_id, 1, 26)), count(*),
+            f"""SELECT d.workflow, {_MODEL}, count(DISTINCT substr(c.call_id, 1, 26)) + {MORE}, count(*) + {MORE},
                 sum(c.cost_nusd IS NULL), total(c.input_tokens), total(c.cache_read_tokens), total({WRITES}),
                 total(c.output_tokens), total(c.cost_input_nusd), total(c.cost_cache_read_nusd),
                 total(c.cost_cache_write_nusd), total(c.cost_output_nusd), total(c.cost_fees_nusd)

@@ -186,6 +186,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "onset": verdict.onset,
         "tokens": verdict.tokens,
         "nusd": verdict.nusd,
+        "pays_after": verdict.pays_after,
     }
 
 

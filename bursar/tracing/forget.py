@@ -92,6 +92,13 @@ def _forget(database: Database, marked: str) -> Found:
             for table in ("run", "deferred")
         ]
     )
+    database.transact(
+        lambda run: run(
+            f"UPDATE approval SET user_hash = '{FORGOTTEN}', arguments = NULL, edited = NULL, reason = NULL "
+            "WHERE user_hash = ?",
+            (marked,),
+        )
+    )
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return found
 

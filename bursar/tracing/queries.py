@@ -33,7 +33,7 @@ BY: Final = {
     "day": "date(c.ts_us / 1000000, 'unixepoch')",
     "week": "strftime('%G-W%V', c.ts_us / 1000000, 'unixepoch')",
     "month": "strftime('%Y-%m', c.ts_us / 1000000, 'unixepoch')",
-    **{name: f"json_extract(d.extra, '$.{name}')" for name in ("agent", "node", "graph_step")},
+    **{name: f"json_extract(d.extra, '$.{name}')" for name in ("agent", "node", "graph_step", "source")},
 }
 """What a report may group by, and where that is kept. Times are those of UTC, weeks are numbered as in ISO 8601."""
 TIMES: Final = ("hour", "day", "week", "month")
@@ -43,6 +43,8 @@ _JOINED: Final = "model_call c JOIN dimension d ON d.id = c.dimension JOIN endin
 WRITES: Final = (
     "c.cache_write_5m_tokens + c.cache_write_30m_tokens + c.cache_write_1h_tokens + c.cache_write_12h_tokens"
 )
+MORE: Final = "CAST(total(c.requests - 1) AS INTEGER)"
+"""Calls beyond the number of rows: a row that was imported may be the sum of many."""
 _RESENT: Final = (
     "CASE WHEN d.attempt_source IS NULL OR d.attempt_source = 'fallback' THEN 0 "
     "WHEN c.input_tokens > 0 THEN c.input_tokens ELSE c.est_input_tokens END"
@@ -73,7 +75,8 @@ class Reader:
         """What each value of a tag spent from `since_us` (included) to `until_us` (not), dearest first.
 
         Percentiles are of the latency of attempts that ended well, by the nearest-rank rule; nobody waited for batches
-        and background responses, and nobody knows how long. Raises `LedgerError` for a tag that is none.
+        and background responses, and nobody knows how long, nor of what was imported. Raises `LedgerError` for a tag
+        that is none.
         """
         if by not in BY:
             raise LedgerError(f"a report cannot be made by {by!r}; it can by {', '.join(BY)}")
@@ -188,7 +191,7 @@ class Reader:
         """What guards said in these runs, when it was not a plain yes."""
         rows = self._ask(
             """SELECT op_id, run_id, ts_us, guard, action, reason, scope, unit, "limit", settled, held, needed, acted,
-                streak, onset, tokens, nusd
+                streak, onset, tokens, nusd, pays_after
             FROM verdict WHERE run_id IN (SELECT value FROM json_each(?)) ORDER BY id""",
             (_names(runs),),
         )
@@ -205,7 +208,7 @@ class Reader:
     def _totals(self, key: str, since_us: int, until_us: int | None) -> list[tuple[Any, ...]]:
         return self._grouped(
             key,
-            f"""count(DISTINCT substr(c.call_id, 1, 26)), count(*), sum(e.status = 'error'),
+            f"""count(DISTINCT substr(c.call_id, 1, 26)) + {MORE}, count(*) + {MORE}, sum(e.status = 'error'),
             {_sum("c.input_tokens")}, {_sum("c.output_tokens")}, {_sum("c.cache_read_tokens")}, {_sum(WRITES)},
             {_sum("c.reasoning_tokens")}, {_sum("c.tool_calls")},
             count(*) - count(DISTINCT substr(c.call_id, 1, 26)) + coalesce(sum(d.attempt_source = 'harness'), 0),
@@ -233,7 +236,7 @@ class Reader:
                 row_number() OVER (PARTITION BY coalesce({key}, ?) ORDER BY c.latency_us) AS place,
                 count(*) OVER (PARTITION BY coalesce({key}, ?)) AS size
                 FROM {_JOINED} WHERE c.call_id >= ? AND c.call_id < ? AND e.status = 'ok'
-                AND d.path NOT IN ('batch', 'background')) GROUP BY k""",
+                AND d.path NOT IN ('batch', 'background', 'imported')) GROUP BY k""",
             (NONE, NONE, NONE, *_between(since_us, until_us)),
         )
         return {name: (p50, p95) for name, p50, p95 in rows}

@@ -243,8 +243,9 @@ def test_the_demo_shows_the_main_job(tmp_path: Path) -> None:
     done = spawn("demo", NO_COLOR="1", XDG_DATA_HOME=str(tmp_path), BURSAR_LEDGER="")
     assert done.returncode == 0, done.stderr
     assert "served 10, refused 40" in done.stdout
-    assert "the provider's own bill is the same" in done.stdout
+    assert done.stdout.count("the provider's own bill is the same") == 2
     assert "its last answer: After" in done.stdout
+    assert "its last answer: They are all about as warm" in done.stdout
     assert "demo fan-out" in done.stdout
     assert (tmp_path / "bursar" / "demo.db").exists()
     assert "\x1b" not in done.stdout
@@ -258,6 +259,21 @@ def test_the_demo_without_its_sdks_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "pip install 'bursar[demo]'" in done.stderr
+
+
+def test_the_demo_without_langchain_goes_on(tmp_path: Path) -> None:
+    """LangChain is no part of what the demo needs: it says what to install and shows the rest."""
+    code = (
+        "import sys; sys.modules['langchain_anthropic'] = None; sys.argv = ['bursar', 'demo'];"
+        "from bursar.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env={**os.environ, "BURSAR_LEDGER": str(tmp_path / "ledger.db")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "pip install langchain langchain-anthropic" in done.stdout
+    assert "5. Who spent what." in done.stdout
 
 
 def test_replay_sums_and_stops(tmp_path: Path) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from anthropic.types import MessageParam
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_openai.chat_models.base import _convert_message_to_dict
 from openai.types.chat import ChatCompletionMessageParam
 from openai.types.responses import ResponseInputItemParam
 from pydantic import TypeAdapter
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "trajectories"
+RECORDED = Path(os.environ.get("BURSAR_RECORDED", Path(__file__).parents[3] / "shared" / "data" / "trajectories"))
+"""Where recorded runs are, if anywhere: most checkouts have none."""
 CLEARED = "[context window] This result was cleared to save space. Call the tool again if it is needed."
 MODELS: dict[str, TypeAdapter[Any]] = {
     "chat": TypeAdapter(ChatCompletionMessageParam),
@@ -24,12 +27,14 @@ MODELS: dict[str, TypeAdapter[Any]] = {
 }
 
 
-def recorded(name: str = "*") -> Iterator[list[dict[str, Any]]]:
+def recorded(name: str = "*") -> list[list[dict[str, Any]]]:
     """The recorded conversations beside a checkout, as plain chat messages; none where there are none."""
-    for path in sorted(SHARED.glob(f"{name}.jsonl.gz")):
+    found: list[list[dict[str, Any]]] = []
+    for path in sorted(RECORDED.glob(f"{name}.jsonl.gz")):
         if not path.name.startswith("skeleton"):
             with gzip.open(path) as lines:
-                yield from (clean(json.loads(line)["messages"]) for line in lines)
+                found += [clean(json.loads(line)["messages"]) for line in lines]
+    return found
 
 
 def agent(steps: int, *, users: int = 1, words: int = 60) -> list[dict[str, Any]]:
@@ -142,8 +147,13 @@ def as_responses(messages: list[dict[str, Any]]) -> list[Any]:
 
 def as_langchain(messages: list[dict[str, Any]]) -> list[Any]:
     out: list[BaseMessage] = []
-    for message in messages:
+    for at, message in enumerate(messages):
         content = message.get("content") or ""
+        if message.get("tool_calls"):
+            content = [
+                {"type": "thinking", "thinking": f"thought {at}", "signature": f"sig{at}"},
+                *([{"type": "text", "text": content}] if content else []),
+            ]
         if message["role"] == "assistant":
             calls = [
                 {"id": call["id"], "name": call["function"]["name"], "args": {"given": call["function"]["arguments"]}}
@@ -162,7 +172,24 @@ FORMS: dict[str, Callable[[list[dict[str, Any]]], list[Any]]] = {
 }  # fmt: skip
 
 
+_known: dict[int, tuple[Any, dict[str, Any]]] = {}
+_accepted: dict[int, Any] = {}
+"""What was read or accepted once, by identity: the same message comes again at every later step."""
+
+
 def data_of(message: Any) -> dict[str, Any]:
+    """One message as plain data; the same object for the same message."""
+    if isinstance(message, dict):
+        return message
+    known = _known.get(id(message))
+    if known is None or known[0] is not message:
+        if len(_known) > 20_000:
+            _known.clear()
+        known = _known[id(message)] = (message, read(message))
+    return known[1]
+
+
+def read(message: Any) -> dict[str, Any]:
     if isinstance(message, BaseMessage):
         role = {"human": "user", "ai": "assistant"}.get(message.type, message.type)
         data = {"role": role, "content": message.content}
@@ -208,6 +235,8 @@ def check(form: str, given: list[Any], sent: list[Any]) -> None:
     if form in MODELS:
         for data in after:
             accept(MODELS[form], data)
+    else:
+        accept_langchain(sent)
 
 
 def check_pairs(after: list[dict[str, Any]]) -> None:
@@ -226,6 +255,13 @@ def check_pairs(after: list[dict[str, Any]]) -> None:
 
 
 def check_kept(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
+    kept = {id(data) for data in after}
+    # Two messages may say the same; what a provider received is told by what it says alone.
+    told = kept.isdisjoint(id(data) for data in before)
+
+    def there(data: dict[str, Any]) -> bool:
+        return data in after if told else id(data) in kept
+
     users = [data for data in before if is_user(data)]
     if users:
         first = next(data for data in after if is_user(data))
@@ -233,30 +269,44 @@ def check_kept(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> Non
             str(first["content"]).startswith(str(users[0]["content"]))
             or first["content"][:1] == users[0]["content"][:1]
         )
-        assert users[-1] in after or users[-1] is users[0], "the latest message of the user"
+        assert there(users[-1]) or users[-1] is users[0], "the latest message of the user"
     for data in before:
         if data.get("role") in ("system", "developer"):
-            assert data in after
+            assert there(data)
     last = max((i for i, data in enumerate(before) if not results_of(data) and not is_user(data)), default=0)
     assert after[len(after) - (len(before) - last) :][1:] == before[last:][1:], "the last turn is whole"
     for data, answer in pairwise(before):
         if data.get("type") == "reasoning":
-            assert (data in after) == (answer in after), "what was thought goes with what was done"
-        if is_user(data) and answer.get("role") == "assistant" and answer in after and answer["content"]:
-            assert data in after or data is users[0], "an answer lost its question"
+            assert there(data) == there(answer), "what was thought goes with what was done"
+        if is_user(data) and answer.get("role") == "assistant" and answer["content"] and there(answer):
+            assert there(data) or data is users[0], "an answer lost its question"
     # Whatever stayed and is neither the note's place nor a cleared result is the same, signatures and all.
-    originals = [json.dumps(data, sort_keys=True, default=str) for data in before]
-    for data in after:
-        text = json.dumps(data, sort_keys=True, default=str)
-        assert text in originals or "[context window] " in text
+    same = {id(data) for data in before}
+    others = [json.dumps(data, sort_keys=True, default=str) for data in after if id(data) not in same]
+    plain = [text for text in others if "[context window] " not in text]
+    originals = {json.dumps(data, sort_keys=True, default=str) for data in before} if plain else set()
+    assert originals.issuperset(plain), "a message was changed"
 
 
 def accept(model: TypeAdapter[Any], data: dict[str, Any]) -> None:
     """The SDK's own type takes it, nested lists included."""
+    if _accepted.get(id(data)) is data:
+        return
+    if len(_accepted) > 20_000:
+        _accepted.clear()
+    _accepted[id(data)] = data
     read = model.validate_python(data)
     content = read.get("content") if isinstance(read, dict) else None
     if content is not None and not isinstance(content, str | list):
         list(content)
+
+
+def accept_langchain(sent: list[Any]) -> None:
+    """LangChain makes of each message what the SDK's type takes."""
+    for message in sent:
+        if _accepted.get(id(message)) is not message:
+            _accepted[id(message)] = message
+            accept(MODELS["chat"], _convert_message_to_dict(message))
 
 
 def text_of(form: str, messages: list[Any]) -> list[str]:

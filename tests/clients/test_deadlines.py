@@ -36,7 +36,7 @@ def test_a_call_that_begins_after_the_deadline_is_refused(provider: Provider, as
 @pytest.mark.parametrize("ask", CALLERS.values(), ids=CALLERS)
 def test_a_paid_answer_is_never_thrown_away(ask: Ask) -> None:
     """A call in flight at the deadline ends as it would have; only the next one is refused."""
-    with Provider(latency_s=0.3) as slow, bursar.run("slow", Budget(seconds=0.25)) as run:
+    with Provider(latency_s=0.9) as slow, bursar.run("slow", Budget(seconds=0.8)) as run:
         assert ask(slow) is not None
         with pytest.raises(BudgetExceeded):
             ask(slow)
@@ -78,7 +78,7 @@ def test_the_nearest_deadline_counts(provider: Provider) -> None:
 
 def test_a_thread_waits_in_a_queue_until_the_deadline_at_most() -> None:
     """Behind a call that takes longer, the wait ends with the deadline, long before max_wait."""
-    with Provider(latency_s=1.0) as slow, bursar.run("queue", Budget(tokens=500, seconds=0.4)) as run:
+    with Provider(latency_s=2.0) as slow, bursar.run("queue", Budget(tokens=500, seconds=1)) as run:
         first = threading.Thread(target=run.bind(sync_chat), args=(slow,))
         first.start()
         while not run.spend.held.tokens:
@@ -94,7 +94,7 @@ def test_a_thread_waits_in_a_queue_until_the_deadline_at_most() -> None:
         other = threading.Thread(target=run.bind(second))
         other.start()
         other.join()
-        assert time.monotonic() - began < 0.8
+        assert time.monotonic() - began < 1.8
         first.join()
         assert [error.why for error in errors] == ["deadline"]
         assert len(slow.charges) == 1
@@ -107,7 +107,7 @@ def test_a_task_waits_in_a_queue_until_the_deadline_at_most() -> None:
     async def both(slow: Provider) -> list[object]:
         return list(await asyncio.gather(achat(slow), achat(slow), return_exceptions=True))
 
-    with Provider(latency_s=1.0) as slow, bursar.run("queue", Budget(tokens=500, seconds=0.4)) as run:
+    with Provider(latency_s=2.0) as slow, bursar.run("queue", Budget(tokens=500, seconds=1)) as run:
         ended = asyncio.run(both(slow))
         refused = [error for error in ended if isinstance(error, BudgetExceeded)]
         assert [error.why for error in refused] == ["deadline"]
@@ -118,9 +118,9 @@ def test_a_retry_after_the_deadline_is_not_sent() -> None:
     """The SDK's own retry begins a new attempt: after the deadline it is refused like any call."""
     import openai
 
-    with Provider(latency_s=0.0, replies=lambda _: Reply(status=429, headers={"retry-after": "0.2"})) as provider:
+    with Provider(latency_s=0.0, replies=lambda _: Reply(status=429, headers={"retry-after": "6"})) as provider:
         with openai.OpenAI(base_url=provider.openai_url, api_key="x", max_retries=3) as client:
-            with bursar.run("retry", Budget(seconds=0.1)), pytest.raises(BudgetExceeded) as stopped:
+            with bursar.run("retry", Budget(seconds=5)), pytest.raises(BudgetExceeded) as stopped:
                 bursar.wrap(client).chat.completions.create(
                     model="gpt-4o", messages=[{"role": "user", "content": "hi"}]
                 )

@@ -8,16 +8,16 @@ import pytest
 import bursar
 from bursar import ConfigError, RetryCap
 from bursar._events import AttemptSource
-from bursar.guards.lineage import NEW, WINDOW_US, Asked, Failure, Lineage, lineage
+from bursar.guards.lineage import NEW, WINDOW_US, Asked, Failure, Lineage, lineage, told
 from bursar.guards.retries import RetryLimits, judge
 
 NOW_US = 10_000_000_000
-ASKED = Asked("small", 1, 2, 3, 4)
+ASKED = Asked("small", 1, 4, (5, 2, 4))
 
 
 def failure(asked: Asked = ASKED, **changes: Any) -> Failure:
     fields: dict[str, Any] = {
-        "op_id": "a", "asked": asked, "run_id": "R", "attempts": 2, "nusd": 5, "reason": "timeout",
+        "op_id": "a", "asked": asked, "told": told(asked.marks), "run_id": "R", "attempts": 2, "nusd": 5, "reason": "timeout",
         "ended_us": NOW_US - 1, "ready_us": NOW_US - 1,
     }  # fmt: skip
     return Failure(**(fields | changes))
@@ -84,7 +84,7 @@ def test_the_same_after_a_failure_is_sent_again_by_the_caller() -> None:
     "case",
     [
         {"ended_us": NOW_US - WINDOW_US - 1},
-        {"asked": ASKED._replace(same=9, said=8, rest=7)},
+        {"asked": ASKED._replace(same=9, marks=(8, 7))},
         {"ready_us": NOW_US + 1},
     ],
     ids=["long ago", "something else", "the SDK may still retry it"],
@@ -100,10 +100,12 @@ def test_a_sample_beside_others_is_no_retry() -> None:
     assert follows(failure(), begun=(NOW_US - WINDOW_US - 1,)).source is AttemptSource.HARNESS
 
 
-@pytest.mark.parametrize("said", [(2, 3), (3, 99), (77, 2)], ids=["the same", "without a system message", "with one"])
-def test_another_model_after_a_failure_in_the_run_is_a_fallback(said: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    "marks", [(5, 2, 4), (2, 4), (1, 5, 2, 4)], ids=["the same", "without a system message", "with one"]
+)
+def test_another_model_after_a_failure_in_the_run_is_a_fallback(marks: tuple[int, ...]) -> None:
     """Tools and a system message in front may differ; a failure of another run is nobody's fallback."""
-    asked = Asked("large", 100, *said, 4)
+    asked = Asked("large", 100, 4, marks)
     assert follows(failure(), asked=asked).fallback_from == "small"
     assert follows(failure(run_id="S"), asked=asked) == NEW
     assert follows(failure(run_id=None), asked=asked, run_id=None) == NEW

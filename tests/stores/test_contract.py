@@ -27,7 +27,9 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     def sqlite() -> HoldStore:
         # One file, emptied: a new one for each of hundreds of histories would be all that is measured.
         if next(numbers):
-            opened.write(lambda run: [run(f"DELETE FROM {table}") for table in ("hold", "adjustment", "account")])
+            opened.write(
+                lambda run: [run(f"DELETE FROM {table}") for table in ("hold", "ended", "adjustment", "account")]
+            )
             opened._ids.clear()
         return opened
 

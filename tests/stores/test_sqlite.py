@@ -7,15 +7,24 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import apsw
 import pytest
 
 from bursar import LedgerError, StoreUnavailable
 from bursar._events import NOTHING, Amounts
 from bursar._ports import Denied, Held, Scope
+from bursar.db import APPLICATION_ID
+from bursar.schema import MIGRATIONS
 from bursar.stores import owners, sqlite
 from bursar.stores.base import State
 from bursar.stores.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bursar.db import Run
 
 DAY = Scope("env", "production", "day:2026-11-24")
 PATH = (DAY,)
@@ -172,6 +181,76 @@ def test_old_holds_are_swept_and_the_books_still_agree(path: Path, monkeypatch: 
     store.sweep()
     assert [record.call_id for record in store.scan()] == ["open/0"]
     assert store.balance(DAY) == before
+    assert store.audit() == []
+    store.close()
+
+
+def test_a_sweep_comes_round_to_every_hold(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few at a time, from where the last one ended, and over again from the beginning."""
+    store = SqliteStore.at(path)
+    for number in range(10):
+        store.settle(f"{number}/0", PATH, usd(1), measured=True)
+    store.sweep(4)
+    monkeypatch.setattr(sqlite, "_KEEP_US", -1_000_000)
+    left = []
+    for _ in range(4):
+        store.sweep(4)
+        left.append([record.call_id[0] for record in store.scan()])
+    assert ["".join(ids) for ids in left] == ["012389", "0123", "", ""]
+    store.close()
+
+
+def test_two_may_sweep_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one has forgotten between the other's look and its deletion is forgotten once."""
+    store, other = SqliteStore.at(path), SqliteStore.at(path)
+    for number in range(3):
+        store.settle(f"{number}/0", PATH, usd(7), measured=True)
+    monkeypatch.setattr(sqlite, "_KEEP_US", -1_000_000)
+    write = store.write
+
+    def late(work: Callable[[Run], None], *, wait: bool = True) -> None:
+        other.sweep()
+        write(work, wait=wait)
+
+    monkeypatch.setattr(store, "write", late)
+    store.sweep()
+    monkeypatch.undo()
+    assert list(store.scan()) == []
+    assert (store.balance(DAY).settled.nusd, store.audit()) == (21, [])
+    store.close()
+    other.close()
+
+
+def test_a_file_of_before_keeps_its_holds(tmp_path: Path) -> None:
+    """Holds of the older tables are there in every state, can be ended, and agree with the balances."""
+    path, version = tmp_path / "ledger.db", next(n for n, each in enumerate(MIGRATIONS) if "TABLE ended" in each)
+    old = apsw.Connection(str(path))
+    for script in MIGRATIONS[:version]:
+        old.execute(script)
+    old.execute(f"PRAGMA user_version={version}; PRAGMA application_id={APPLICATION_ID}")
+    old.execute(
+        "INSERT INTO account (kind, name, window, limits, made_us, holds, settled_nusd, held_nusd, unmeasured_nusd) "
+        "VALUES ('env', 'production', 'day:2026-11-24', '{\"usd\":100}', 1, 2, 30, 30, 20)"
+    )
+    hold = (
+        "INSERT INTO hold (call_id, path, state, owner, measured, made_us, ended_us, held_nusd, charged_nusd) VALUES "
+    )
+    for row in ("('a/0', '1', 0, 'x', 0, 1, NULL, 13, 0)", "('b/0', '1', 0, 'x', 0, 1, NULL, 17, 0)",
+                "('c/0', '1', 1, NULL, 1, 1, 2, 0, 10)", "('d/0', '1', 2, 'x', 1, 1, 2, 9, 0)",
+                "('e/0', '1', 3, 'x', 0, 1, 2, 20, 20)"):  # fmt: skip
+        old.execute(hold + row)
+    old.close()
+    store = SqliteStore.at(path)
+    assert store.audit() == []
+    assert {record.call_id[0]: (record.state, record.held.nusd, record.charged.nusd) for record in store.scan()} == {
+        "a": (State.HELD, 13, 0), "b": (State.HELD, 17, 0), "c": (State.COMMITTED, 0, 10), "d": (State.RELEASED, 0, 0),
+        "e": (State.PRESUMED, 0, 20),
+    }  # fmt: skip
+    assert store.settle("a/0", PATH, Amounts(nusd=5), measured=True) == "settled"
+    assert store.settle("e/0", PATH, Amounts(nusd=4), measured=True) == "late"
+    assert store.recover() == 1
+    balance = store.balance(DAY)
+    assert (balance.settled.nusd, balance.unmeasured.nusd, balance.held, balance.holds) == (36, 17, NOTHING, 0)
     assert store.audit() == []
     store.close()
 

@@ -101,7 +101,7 @@ def test_a_group_without_a_good_end_has_no_percentiles(ledger: Path, writer: Led
 
 def test_every_tag_groups_and_what_has_none_is_shown(ledger: Path, writer: Ledger) -> None:
     """Each way to group has one row a value, and one for the calls without: none is dropped."""
-    extra = (("agent", "a"), ("graph_step", "1"), ("node", "n"))
+    extra = (("agent", "a"), ("graph_step", "1"), ("node", "n"), ("source", "s"))
     full = Who(Tags("w", "dev", "feat", "own", "ten", "prom", "rel", "pv", extra), "someone", "sess")
     writer.write(call(START_US, 1, who=full, response_model="gpt-4o-2024"))
     writer.write(call(START_US, 2))

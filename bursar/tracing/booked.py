@@ -1,0 +1,38 @@
+"""Read what the ledger has of a provider, day by day and model by model, to be held against its bill."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bursar._clock import first_id
+from bursar.tracing.imports import AGGREGATE
+from bursar.tracing.queries import BY, Reader
+
+
+class Booked(NamedTuple):
+    """One day (of UTC) and model. Unmeasured: charged without a count of the provider, at a bound or an estimate."""
+
+    day: str
+    model: str
+    calls: int
+    tokens: int
+    nusd: int
+    unmeasured_nusd: int
+    unpriced_tokens: int
+
+
+class BookedReader(Reader):
+    """Reads what calls of its own the ledger has: what was imported from an export is the bill itself."""
+
+    def booked(self, provider: str, since_us: int, until_us: int) -> list[Booked]:
+        """All days and models of a provider in that time."""
+        rows = self._ask(
+            f"""SELECT {BY["day"]}, {BY["model"]}, count(*), total(c.input_tokens + c.output_tokens),
+                total(c.cost_nusd),
+                total(c.cost_nusd) FILTER (WHERE e.usage_source IN ('estimated', 'stream_partial')),
+                total(c.input_tokens + c.output_tokens) FILTER (WHERE c.cost_nusd IS NULL)
+            FROM model_call c JOIN dimension d ON d.id = c.dimension JOIN ending e ON e.id = c.ending
+            WHERE c.call_id >= ? AND c.call_id < ? AND d.provider = ? AND instr(e.flags, ?) = 0 GROUP BY 1, 2""",
+            (first_id(since_us), first_id(until_us), provider, AGGREGATE),
+        )
+        return [Booked(day, model, *(int(number) for number in numbers)) for day, model, *numbers in rows]

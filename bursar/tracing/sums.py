@@ -1,0 +1,31 @@
+"""What a window of time cost: one number, quickly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bursar._clock import first_id
+from bursar._errors import LedgerError
+from bursar.db import open_ledger
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bursar._windows import Window
+
+
+def day_nusd(path: Path, window: Window) -> int:
+    """Nano-dollars of all calls that began in a window and have a price. Raises `LedgerError`."""
+    import apsw
+
+    database = open_ledger(path, read_only=True)
+    try:
+        rows = database.execute(
+            "SELECT CAST(total(cost_nusd) AS INTEGER) FROM model_call WHERE call_id >= ? AND call_id < ?",
+            (first_id(window.since_us), first_id(window.until_us)),
+        )
+    except apsw.Error as error:
+        raise LedgerError(f"the ledger {path} cannot be read ({error})") from None
+    finally:
+        database.close()
+    return int(rows[0][0])
