@@ -10,6 +10,7 @@ import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,13 @@ def spread(values: Sequence[float]) -> dict[str, float]:
         "min": ordered[0],
         "p90": ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))],
     }
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of a median: between two of the values, by the binomial distribution of their ranks."""
+    ordered, n = sorted(values), len(values)
+    within = ceil(0.98 * sqrt(n))
+    return ordered[max(0, n // 2 - within)], ordered[min(n - 1, n // 2 + within)]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextvars
 import gc
 import os
 import resource
@@ -124,14 +125,18 @@ def handlers(rounds: int) -> dict[str, dict[str, float]]:
         except ImportError:
             continue
         if handler is None:
-            with bursar.run("bench", PLENTY) as run:
-                # Bound, so that the bare calls beside it are outside of the run.
-                inside = run.bind(lambda: model.invoke(PROMPT))
-            found[name] = added(lambda: model.invoke(PROMPT), inside, rounds)
+            found[name] = in_a_run(lambda: model.invoke(PROMPT), rounds)
         else:
             config: Any = {"callbacks": [handler]}
             found[name] = added(lambda: model.invoke(PROMPT), lambda c=config: model.invoke(PROMPT, c), rounds)  # type: ignore[misc]
     return found
+
+
+def in_a_run(call: Callable[[], Any], rounds: int) -> dict[str, float]:
+    """What a run that is open adds to a call. Both sides copy a context: the bare ones are outside of the run."""
+    outside = contextvars.copy_context()
+    with bursar.run("bench", PLENTY) as run:
+        return added(lambda: outside.copy().run(call), run.bind(call), rounds)
 
 
 def middlewares(rounds: int) -> dict[str, dict[str, float]]:

@@ -1,15 +1,16 @@
 """CPU that recording a call costs its caller, in all and for each chunk of a stream, beside three tracers.
 
-    python -m benchmarks.tracers             # tables
+    python -m benchmarks.tracers             # tables, in about two minutes
     python -m benchmarks.tracers --quick     # fewer rounds, for a look
     python -m benchmarks.tracers --json      # for a program
 
 The SDK's own client over an in-process transport that answers at once, bare and with each library attached in the way
 that its documentation shows: langsmith's wrapper, logfire's instrumentation, OpenInference's instrumentor. Each is
-measured in processes of its own, that take turns; in each, blocks of calls take turns with blocks of the bare
-client's, and the median of the differences counts. Times are CPU of the calling thread: what a library does later on
-a thread of its own is not in them. What it records goes to an exporter that drops it; ours goes to the ledger,
-committed, before the call returns.
+measured in processes of its own, that take turns; in each, short blocks of calls take turns with blocks of the bare
+client's. What counts is the median of all differences, with its interval. What a chunk costs is the difference between
+a stream of 220 and one of 20, over 200: the call itself is in both. Times are CPU of the calling thread: what a library
+does later on a thread of its own is not in them. What it records goes to an exporter that drops it; ours goes to the
+ledger, committed, before the call returns.
 """
 
 from __future__ import annotations
@@ -33,16 +34,19 @@ import anthropic
 import httpx2
 import openai
 
-from benchmarks.common import as_json, facts, table
+from benchmarks.common import as_json, facts, interval, show_facts, table
 
 LIBRARIES = ("bursar", "langsmith", "logfire", "openinference")
 PACKAGES = ("bursar", "langsmith", "logfire", "openinference-instrumentation-openai", "openai", "anthropic")
-CHUNKS = 200
+LONG, SHORT = 220, 20
+CHUNKS = LONG - SHORT
 PROMPT = "Where is the order of customer 17, and when will it arrive? Answer in one paragraph. " * 10
 WORDS = "The order of customer 17 left the warehouse on Monday. " * 20
 CHAT: Any = {"model": "gpt-4o", "max_completion_tokens": 400, "messages": [{"role": "user", "content": PROMPT}]}
 CLAUDE: Any = {"model": "claude-sonnet-4-5", "max_tokens": 400, "messages": [{"role": "user", "content": PROMPT}]}
-KINDS = ("chat", "chat stream", "messages", "messages stream")
+EACH = {"chat": 10, "chat long": 1, "chat short": 4, "messages": 10, "messages long": 4, "messages short": 8}
+"""Calls in a block of each kind: short blocks, so that one of them at least falls into a quiet moment."""
+SHOWN = ("chat", "chat long", "chat chunk", "messages", "messages long", "messages chunk")
 
 
 def chat_body() -> dict[str, Any]:
@@ -55,15 +59,15 @@ def chat_body() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def chat_events() -> bytes:
-    """The same answer as a stream of `CHUNKS` chunks."""
+def chat_events(chunks: int) -> bytes:
+    """The same answer as a stream."""
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-2024-08-06"}
 
     def chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
         return {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
 
     body = chat_body()
-    said = [chunk({"role": "assistant", "content": ""}), *(chunk({"content": "order "}) for _ in range(CHUNKS))]
+    said = [chunk({"role": "assistant", "content": ""}), *(chunk({"content": "order "}) for _ in range(chunks))]
     said += [chunk({}, "stop"), {**head, "choices": [], "usage": body["usage"]}]
     return b"".join(f"data: {json.dumps(each)}\n\n".encode() for each in said) + b"data: [DONE]\n\n"
 
@@ -77,14 +81,14 @@ def claude_body() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def claude_events() -> bytes:
-    """The same answer as a stream of `CHUNKS` chunks."""
+def claude_events(chunks: int) -> bytes:
+    """The same answer as a stream."""
     start = {**claude_body(), "content": [], "stop_reason": None, "usage": {"input_tokens": 180, "output_tokens": 1}}
     delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "order "}}
     said: list[dict[str, Any]] = [
         {"type": "message_start", "message": start},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        *([delta] * CHUNKS),
+        *([delta] * chunks),
         {"type": "content_block_stop", "index": 0},
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 200}},
         {"type": "message_stop"},
@@ -93,15 +97,15 @@ def claude_events() -> bytes:
 
 
 def transport() -> httpx2.MockTransport:
-    """A network that answers at once."""
+    """A network that answers at once; a prompt of one word asks for a short stream."""
     plain = [json.dumps(body).encode() for body in (chat_body(), claude_body())]
-    events = [chat_events(), claude_events()]
+    events = [(make(LONG), make(SHORT)) for make in (chat_events, claude_events)]
     kinds = {False: "application/json", True: "text/event-stream"}
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         stream = b'"stream":true' in request.content.replace(b" ", b"")
         which = int(request.url.path.endswith("/messages"))
-        content = events[which] if stream else plain[which]
+        content = events[which][b"customer" not in request.content] if stream else plain[which]
         return httpx2.Response(200, content=content, headers={"content-type": kinds[stream]})
 
     return httpx2.MockTransport(answer)
@@ -168,15 +172,28 @@ def dropping() -> Any:
 
 def calls(gpt: Any, claude: Any) -> dict[str, Callable[[], int]]:
     """One call of each kind; each gives the tokens or chunks that it saw, which are checked."""
+    short: Any = {"messages": [{"role": "user", "content": "Where?"}]}
+
+    def chat(**more: Any) -> int:
+        return sum(1 for chunk in gpt.chat.completions.create(**CHAT | more, stream=True) if chunk.choices)
+
+    def messages(**more: Any) -> int:
+        return sum(1 for _ in claude.messages.create(**CLAUDE | more, stream=True))
+
     return {
         "chat": lambda: gpt.chat.completions.create(**CHAT).usage.completion_tokens,
-        "chat stream": lambda: sum(1 for c in gpt.chat.completions.create(**CHAT, stream=True) if c.choices),
+        "chat long": chat,
+        "chat short": lambda: chat(**short),
         "messages": lambda: claude.messages.create(**CLAUDE).usage.output_tokens,
-        "messages stream": lambda: sum(1 for _ in claude.messages.create(**CLAUDE, stream=True)),
+        "messages long": messages,
+        "messages short": lambda: messages(**short),
     }
 
 
-EXPECTED = {"chat": 200, "chat stream": CHUNKS + 2, "messages": 200, "messages stream": CHUNKS + 5}
+EXPECTED = {
+    "chat": 200, "chat long": LONG + 2, "chat short": SHORT + 2,
+    "messages": 200, "messages long": LONG + 5, "messages short": SHORT + 5,
+}  # fmt: skip
 
 
 def right(call: Callable[[], int], expected: int) -> bool:
@@ -195,41 +212,80 @@ def cpu_us(call: Callable[[], int], each: int) -> float:
     return (time.thread_time_ns() - began) / each / 1_000
 
 
-def child(library: str, rounds: int, each: int) -> None:
+def child(library: str, rounds: int) -> None:
     """Measure one library in this process, in blocks that take turns with the bare client's."""
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     bare = calls(*clients())
     gpt, claude, on, off = attached(library)
     with_it = calls(gpt, claude)
-    found: dict[str, Any] = {}
-    for kind in KINDS:
+    found: dict[str, list[float]] = {}
+    for kind, each in EACH.items():
         on()
         sound = right(with_it[kind], EXPECTED[kind])
         off()
         assert right(bare[kind], EXPECTED[kind])
-        more, less = [], []
+        more, less = found.setdefault(kind, []), found.setdefault(f"bare {kind}", [])
         for _ in range(rounds if sound else 0):
             on()
             more.append(cpu_us(with_it[kind], each))
             off()
             less.append(cpu_us(bare[kind], each))
-        found[kind] = statistics.median(map(operator.sub, more, less)) if sound else None
-        found[f"bare {kind}"] = statistics.median(less) if less else None
     print(json.dumps(found))
     sys.stdout.flush()
     # Not waiting for anybody's exporter.
     os._exit(0)
 
 
-def added(library: str, rounds: int, each: int) -> dict[str, float | None]:
-    """What a library adds to each kind of call, in a process of its own."""
+def added(library: str, rounds: int) -> dict[str, list[float]]:
+    """What calls of each kind take with a library and bare, block by block, in a process of its own."""
     with tempfile.TemporaryDirectory() as place:
         extra = {"BURSAR_LEDGER": f"{place}/ledger.db", "BURSAR_CONFIG": "", "LANGSMITH_TRACING": "true"}
-        command = [sys.executable, "-m", "benchmarks.tracers", "--child", library, str(rounds), str(each)]
+        command = [sys.executable, "-m", "benchmarks.tracers", "--child", library, str(rounds)]
         done = subprocess.run(command, env=os.environ | extra, capture_output=True, text=True, check=True)
-    figures: dict[str, float | None] = json.loads(done.stdout.splitlines()[-1])
+    figures: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
     return figures
+
+
+def differences(found: dict[str, list[float]]) -> dict[str, list[float]]:
+    """What each block took more than the bare one beside it; of a chunk, by the two lengths of streams."""
+    more = {kind: list(map(operator.sub, found[kind], found[f"bare {kind}"])) for kind in EACH}
+    for api in ("chat", "messages"):
+        more[f"{api} chunk"] = [
+            (a - b) / CHUNKS for a, b in zip(more[f"{api} long"], more[f"{api} short"], strict=False)
+        ]
+    return more
+
+
+def least(found: dict[str, list[float]], prefix: str = "") -> dict[str, float | None]:
+    """The quickest block of each kind: what a call takes where nobody else has the machine."""
+    quick: dict[str, float | None] = {kind: min(found[prefix + kind], default=None) for kind in EACH}
+    for api in ("chat", "messages"):
+        long, short = quick[f"{api} long"], quick[f"{api} short"]
+        quick[f"{api} chunk"] = None if long is None or short is None else (long - short) / CHUNKS
+    return quick
+
+
+def number(value: float | None) -> str:
+    """A figure, or that there is none."""
+    return "breaks" if value is None else f"{value:,.{0 if abs(value) >= 20 else 1}f}"
+
+
+def medians(found: dict[str, list[float]]) -> list[str]:
+    """Medians with their intervals, in the order of the table."""
+    more, cells = differences(found), []
+    for kind in SHOWN:
+        low, high = interval(more[kind]) if more[kind] else (0.0, 0.0)
+        median = number(statistics.median(more[kind])) if more[kind] else "breaks"
+        cells.append(f"{median} ({number(low)} to {number(high)})" if more[kind] else median)
+    return cells
+
+
+def quickest(found: dict[str, list[float]]) -> list[str]:
+    """The quickest block with the library less the quickest bare one, in the order of the table."""
+    with_it, bare = least(found), least(found, "bare ")
+    both = ((with_it[kind], bare[kind]) for kind in SHOWN)
+    return [number(None if more is None or less is None else more - less) for more, less in both]
 
 
 def main() -> None:
@@ -237,41 +293,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--json", action="store_true", help="figures for a program")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.child:
-        child(chosen.child[0], int(chosen.child[1]), int(chosen.child[2]))
-    turns, rounds, each = (1, 5, 20) if chosen.quick else (5, 9, 40)
-    seen: dict[str, list[dict[str, float | None]]] = {library: [] for library in LIBRARIES}
+        child(chosen.child[0], int(chosen.child[1]))
+    turns, rounds = (1, 8) if chosen.quick else (5, 12)
+    machine = facts()
+    seen: dict[str, dict[str, list[float]]] = {library: {} for library in LIBRARIES}
     for _ in range(turns):
         for library in LIBRARIES:
-            seen[library].append(added(library, rounds, each))
-    medians = {
-        library: {
-            kind: None if any(turn[kind] is None for turn in found) else statistics.median(t[kind] or 0 for t in found)
-            for kind in found[0]
-        }
-        for library, found in seen.items()
-    }
+            for kind, values in added(library, rounds).items():
+                seen[library].setdefault(kind, []).extend(values)
     versions = {name: version(name) for name in PACKAGES}
     if chosen.json:
-        print(as_json({"facts": facts(), "versions": versions, "turns": turns, "us_of_cpu_added": medians}))
+        print(as_json({"facts": machine, "versions": versions, "blocks": turns * rounds, "us_of_cpu": seen}))
         return
+    heads = ["", *(kind.replace("long", f"stream of {LONG}") for kind in SHOWN)]
+    print(show_facts(machine))
     print(", ".join(f"{name} {found}" for name, found in versions.items()))
-    heads = ["us of CPU added", *(kind + (", a chunk" if "stream" in kind else "") for kind in KINDS)]
-    rows = []
-    for library, found in medians.items():
-        cells = []
-        for kind in KINDS:
-            value = found[kind]
-            shown = "breaks" if value is None else f"{value:,.0f}"
-            if value is not None and "stream" in kind:
-                shown = f"{value:,.0f} ({value / CHUNKS:.2f})"
-            cells.append(shown)
-        rows.append([library, *cells])
-    bare = [statistics.median(f[f"bare {kind}"] or 0 for f in medians.values() if f[f"bare {kind}"]) for kind in KINDS]
-    rows.append(["(the bare call)", *(f"{value:,.0f}" for value in bare)])
-    print(table(heads, rows))
+    print(f"\nus of CPU added: median of {turns * rounds} differences in {turns} processes (its 95 % interval)")
+    print(table(heads, [[library, *medians(found)] for library, found in seen.items()]))
+    print("\nus of CPU added: the quickest block with it less the quickest bare one")
+    bare = least({kind: [v for found in seen.values() for v in found[kind]] for kind in seen["bursar"]}, "bare ")
+    rows = [[library, *quickest(found)] for library, found in seen.items()]
+    print(table(heads, [*rows, ["(bare)", *(number(bare[kind]) for kind in SHOWN)]]))
 
 
 if __name__ == "__main__":

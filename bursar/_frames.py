@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bursar._accounts import Account
 from bursar._clock import new_id
@@ -93,15 +93,7 @@ def client_frame(who: Who, guards: Sequence[Spec]) -> ScopedFrame:
 
 def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
     """The frame of a client's call inside a run: the run's tags first, the client's limits as well."""
-    tags, own = inner.who.tags, client.who.tags
-    filled = {name: value for name, value in own._asdict().items() if getattr(tags, name) is None}
-    extra = tuple(sorted({**dict(own.extra), **dict(tags.extra)}.items()))
-    who = Who(
-        tags._replace(**{**filled, "extra": extra}),
-        inner.who.user or client.who.user,
-        inner.who.session or client.who.session,
-    )
-    frame = inner if who == inner.who else replace(inner, who=who, shares=_shares(who, inner.owner))
+    frame = told(inner, client.who)
     if client.retries is not None:
         frame = replace(frame, retries=client.retries.strictest(inner.retries))
     if client.gates is not None and client.gates is not frame.gates:
@@ -126,6 +118,21 @@ def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
     )
 
 
+def told(frame: ScopedFrame, more: Who) -> ScopedFrame:
+    """The frame with further tags: what it says already stays."""
+    who = frame.who
+    tags, own = who.tags, more.tags
+    filled: dict[str, Any] = {
+        name: value
+        for name, had, value in zip(Tags._fields, tags, own, strict=True)
+        if value is not None and had is None
+    }
+    if own.extra:
+        filled["extra"] = tuple(sorted({**dict(own.extra), **dict(tags.extra)}.items()))
+    filled_who = Who(tags._replace(**filled) if filled else tags, who.user or more.user, who.session or more.session)
+    return frame if filled_who == who else replace(frame, who=filled_who, shares=_shares(filled_who, frame.owner))
+
+
 def run_frame(
     who: Who, guards: Sequence[Spec], outer: ScopedFrame | None, owner: Process, *, observe: bool | None
 ) -> ScopedFrame:
@@ -144,11 +151,10 @@ def run_frame(
     added: list[tuple[Budget | None, Account]] = [(specs[0] if specs else None, first)]
     for n, spec in enumerate(specs[1:], 2):
         added.append((spec, Account(Scope("budget", f"{run_id}.{n}"), spec, owner)))
-    base = outer or ScopedFrame(who, owner=owner)
     judged = owner.settings.mode == "observe" if observe is None else observe
-    base = replace(
-        base, who=who, run=opened, asks=opened.asks, shares=_shares(who, owner), observe=judged or base.observe
-    )
+    base = ScopedFrame(who, observe=judged, owner=owner) if outer is None else replace(outer, who=who)
+    base.run, base.asks, base.shares = opened, opened.asks, _shares(who, owner)
+    base.observe = judged or base.observe
     base.retries = _retries(guards, who, owner, base.retries)
     base.gates = _gates(guards, owner, base.gates)
     # Budgets add up; of loop guards and windows the innermost holds.

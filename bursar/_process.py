@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bursar._asks import Asks
 from bursar._call import World
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
     from bursar._ports import Store
     from bursar.approvals.desk import ApprovalDesk
+
+
+_KEEP_US: Final = 1_000_000
 
 
 class Process:
@@ -69,6 +72,7 @@ class Process:
             expire(self.ledger)
         self.asks, self.fingerprints = Asks(), Fingerprints(self.ledger.key)
         self.forked = self.ended = False
+        self._kept_us = -_KEEP_US
         self.orphans: deque[Callable[[], Any]] = deque()
 
     @cached_property
@@ -82,6 +86,13 @@ class Process:
         """Conclude what the garbage collector found abandoned (it cannot: it may run inside any lock)."""
         while self.orphans:
             self.orphans.popleft()()
+
+    def keep_learned(self) -> None:
+        """Keep what was learned, at most once a second: short runs learn little, and each write is a commit."""
+        now_us = self.world.clock.monotonic_us()
+        if now_us >= self._kept_us + _KEEP_US:
+            self._kept_us = now_us
+            self.ledger.save_calibration(self.world.estimator.dump())
 
     def close(self) -> None:
         """Keep what was learned and close ledger and trace log."""

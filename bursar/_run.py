@@ -186,7 +186,7 @@ class Run:
         self._owner.adopt()
         self._ended_us = self._owner.world.clock.wall_us()
         self._owner.desk.sink.write(self.record(self._ended_us))
-        self._owner.ledger.save_calibration(self._owner.world.estimator.dump())
+        self._owner.keep_learned()
         used = self._steps or self.fetched or self.seen or self._account.balance().settled.tool_calls
         if unhooked:
             _warn_unhooked(self)

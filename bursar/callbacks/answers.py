@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar._errors import Stopped
-from bursar._events import Answer, RetryReason, Status, Usage, UsageSource
-from bursar.clients.answers import of_error, of_status
+from bursar._events import Answer, RetryReason, Status, Usage
+from bursar.clients.answers import of_error, of_reading, of_status
 from bursar.clients.usage import Reading, anthropic_usage, chat_usage, word
 
 if TYPE_CHECKING:
@@ -41,19 +41,14 @@ def _of_result(result: Any, *, words: bool) -> Answer:
     reading, tier = _usage(metadata, counted)
     stop = word(metadata.get("stop_reason") or metadata.get("finish_reason"))
     name = word(metadata.get("id"))
-    return Answer(
-        Status.OK,
-        usage=reading.usage,
-        usage_source=UsageSource.PROVIDER,
-        flags=reading.flags,
-        charge="usage" if reading.usage is not None else "bound",
-        response_model=word(metadata.get("model_name") or metadata.get("model")),
+    return of_reading(
+        reading,
+        model=word(metadata.get("model_name") or metadata.get("model")),
         response_id=name,
-        http_status=200,
-        finish_reason=stop,
-        truncated=stop in _CUT,
-        tool_calls=sum(_tool_calls(message) for message in messages),
-        tier_served=word(metadata.get("service_tier")) or tier,
+        finish=stop,
+        cut=stop in _CUT,
+        tool_calls=sum([_tool_calls(message) for message in messages]),
+        tier=word(metadata.get("service_tier")) or tier,
         said=_said(messages) if words else None,
     )
 
@@ -61,16 +56,8 @@ def _of_result(result: Any, *, words: bool) -> Answer:
 def of_decision(output: Any) -> Answer:
     """What a decision model answered, which runs as a chain and says its usage in its answer."""
     reading = counted_usage(getattr(output, "usage", None))[0]
-    return Answer(
-        Status.OK,
-        usage=reading.usage,
-        usage_source=UsageSource.PROVIDER,
-        flags=reading.flags,
-        charge="usage" if reading.usage is not None else "bound",
-        response_model=word(getattr(output, "model", None)),
-        request_id=word(getattr(output, "request_id", None)),
-        http_status=200,
-    )
+    model, request_id = word(getattr(output, "model", None)), word(getattr(output, "request_id", None))
+    return of_reading(reading, model=model, request_id=request_id)
 
 
 def of_failure(error: BaseException, *, output_seen: int | None = None) -> Answer:
@@ -147,9 +134,11 @@ def _plain(details: Any) -> tuple[dict[str, int], str | None]:
     found: dict[str, int] = {}
     tier: str | None = None
     for name, value in (details or {}).items():
-        prefix = next((each for each in _TIERS if name == each or name.startswith(f"{each}_")), None)
-        bare = name if prefix is None else name[len(prefix) + 1 :]
-        tier = tier or prefix
+        bare = name
+        if name.startswith(_TIERS):
+            prefix, _, rest = name.partition("_")
+            if prefix in _TIERS:
+                bare, tier = rest, tier or prefix
         if bare and value.__class__ is int:
             found[bare] = found.get(bare, 0) + value
     return found, tier
@@ -159,16 +148,11 @@ def _of_text(batch: list[Any], said: Mapping[str, Any]) -> Answer:
     reading = chat_usage(said.get("token_usage"))
     info = getattr(batch[0], "generation_info", None) or {} if batch else {}
     stop = word(info.get("finish_reason"))
-    return Answer(
-        Status.OK,
-        usage=reading.usage,
-        usage_source=UsageSource.PROVIDER,
-        flags=reading.flags,
-        charge="usage" if reading.usage is not None else "bound",
-        response_model=word(said.get("model_name")),
-        http_status=200,
-        finish_reason=stop,
-        truncated=stop in _CUT,
+    return of_reading(
+        reading,
+        model=word(said.get("model_name")),
+        finish=stop,
+        cut=stop in _CUT,
         said={"choices": [{"message": {"content": each.text}} for each in batch]},
     )
 

@@ -138,8 +138,10 @@ class ModelCalling:
         call, attempt = self.call, self.attempt
         if call is None or attempt is None or attempt.closed:
             return
-        with contextlib.suppress(BursarWarning):
+        try:
             self._guard.close(call, attempt, answer)
+        except BursarWarning:
+            return
 
     def _begin(self, frame: ScopedFrame) -> None:
         request, body = self._read()

@@ -8,27 +8,23 @@ both: then the handler only says what run, node and tags the call belongs to, an
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from bursar._accounts import Account
-from bursar._clock import new_id
 from bursar._errors import ConfigError
-from bursar._frames import check_guards, joined, make_who, run_frame
-from bursar._ports import Scope
-from bursar._process import process
+from bursar._frames import check_guards, make_who
 from bursar._scoped import scoped_frame
 from bursar.callbacks.answers import of_decision, of_result
 from bursar.callbacks.calls import ModelCalling, begin, calls, pop
+from bursar.callbacks.invocations import Invocations
 from bursar.callbacks.models import MARK, WRAPPED
 from bursar.callbacks.offers import take
 from bursar.callbacks.requests import model_of, prompt_request, request_of
 from bursar.callbacks.roots import Root, roots
+from bursar.callbacks.stream_words import arguments_of, words_of
 from bursar.callbacks.tags import tagged, tags_of
 from bursar.callbacks.tool_starts import gate_end, gate_start
-from bursar.guards.budget import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,12 +33,9 @@ if TYPE_CHECKING:
     from bursar._events import ModelRequest
     from bursar._frames import Spec
     from bursar._run import Run
-    from bursar._scoped import ScopedFrame
 
     Reader = Callable[[bool | None], tuple[ModelRequest, dict[str, Any]]]
 
-_TOLD: Final = ("user", "session", "feature", "owner", "tenant")
-"""Tags of a run that are taken from the metadata of an invocation."""
 _PER: Final = ("invocation", "instance", "scope")
 
 
@@ -81,21 +74,19 @@ class BursarCallbackHandler(BaseCallbackHandler):
             raise ConfigError(f"per={per!r} is neither 'invocation' nor 'instance'")
         if mode not in (None, "enforce", "observe"):
             raise ConfigError(f"mode={mode!r} is neither 'enforce' nor 'observe'")
-        self.last_run: Run | None = None
-        self._workflow, self._guards, self._per = workflow, check_guards(guards), per
-        self._tags: dict[str, str | None] = {"user": user, "session": session, **tags}
-        make_who(workflow, **self._tags)
-        self._observe = None if mode is None else mode == "observe"
-        self._lock = threading.Lock()
-        self._shared: ScopedFrame | None = None
-        self._accounts: list[tuple[Budget | None, Account]] | None = None
+        told: dict[str, str | None] = {"user": user, "session": session, **tags}
+        make_who(workflow, **told)
+        observe = None if mode is None else mode == "observe"
+        self._invocations = Invocations(workflow, check_guards(guards), per, told, observe=observe)
+
+    @property
+    def last_run(self) -> Run | None:
+        """The run of the last invocation."""
+        return self._invocations.last_run
 
     def close(self) -> None:
         """End the run of `per="instance"`; the next invocation opens another."""
-        with self._lock:
-            frame, self._shared = self._shared, None
-        if frame is not None and frame.run is not None:
-            frame.run.end(None, watched=True)
+        self._invocations.close()
 
     # What LangChain calls, with the names that it calls.
 
@@ -224,8 +215,8 @@ class BursarCallbackHandler(BaseCallbackHandler):
         """
         calling = calls.get(run_id.int)
         if calling is not None:
-            words = _words(token)
-            calling.said(words or _arguments(chunk), words=bool(words))
+            words = words_of(token)
+            calling.said(words or arguments_of(chunk), words=bool(words))
 
     def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Charge a call what its answer says."""
@@ -248,85 +239,12 @@ class BursarCallbackHandler(BaseCallbackHandler):
     def _part(
         self, run_id: UUID, parent_run_id: UUID | None, metadata: Mapping[str, Any] | None, name: str | None
     ) -> Root | None:
-        key, parent = run_id.int, None if parent_run_id is None else parent_run_id.int
-        root = roots.get(key)
-        if root is None:
-            root = roots.get(parent) if parent is not None else None
-            if root is None:
-                return self._invoked(run_id, alone=parent is not None, metadata=metadata or {}, name=name)
-            root.add(key, parent, name)
-        if self._is_new_to(root):
-            self._join(root)
-        return root
-
-    def _is_new_to(self, root: Root) -> bool:
-        return bool(self._guards) and id(self) not in root.members
-
-    def _join(self, root: Root) -> list[tuple[Budget | None, Account]]:
-        # Another handler has begun the invocation: the limits of this one apply as well, from here on.
-        added = self._added()
-        root.members.add(id(self))
-        root.lend(joined(scoped_frame() or root.frame, self._guards, added))
-        self.last_run = root.frame.run
-        return added
+        return self._invocations.part(run_id, parent_run_id, metadata, name)
 
     def _part_end(self, run_id: UUID, error: BaseException | None) -> None:
         root = roots.get(run_id.int)
         if root is not None:
             root.ended(run_id.int, error)
-
-    def _invoked(self, run_id: UUID, *, alone: bool, metadata: Mapping[str, Any], name: str | None) -> Root | None:
-        # `alone`: this handler sees a part whose parent it was not told of.
-        frame, opened = scoped_frame(), None
-        joins = frame is not None and frame.run is not None
-        if self._per == "scope":
-            return None if frame is None else Root(run_id, name, frame, None)
-        if joins:
-            assert frame is not None
-            base = frame
-            frame = joined(frame, self._guards, self._added()) if self._guards else frame
-        elif alone or self._per == "instance":
-            base, frame = None, self._instance(metadata, name)
-        else:
-            base, frame = None, self._run_frame(metadata, name)
-            opened = frame.run
-        self.last_run = frame.run
-        root = Root(run_id, name, frame, opened)
-        root.members.add(id(self))
-        if frame is not base:
-            root.lend(frame)
-        return root
-
-    def _added(self) -> list[tuple[Budget | None, Account]]:
-        with self._lock:
-            if self._accounts is not None:
-                return self._accounts
-            added: list[tuple[Budget | None, Account]] = [
-                (spec, Account(Scope("budget", new_id()), spec, process()))
-                for spec in self._guards
-                if isinstance(spec, Budget)
-            ]
-            if self._per == "instance":
-                self._accounts = added
-            return added
-
-    def _instance(self, metadata: Mapping[str, Any], name: str | None) -> ScopedFrame:
-        with self._lock:
-            if self._shared is None or self._shared.owner.ended:
-                self._shared = self._run_frame(metadata, name)
-            return self._shared
-
-    def _run_frame(self, metadata: Mapping[str, Any], name: str | None) -> ScopedFrame:
-        known = dict(tags_of(metadata))
-        told: dict[str, str | None] = {key: known[key] for key in _TOLD if key in known}
-        told.update((key, value) for key, value in self._tags.items() if value is not None)
-        who = make_who(self._workflow or known.get("workflow") or name, **told)
-        owner = process()
-        owner.adopt()
-        frame = run_frame(who, self._guards, None, owner, observe=self._observe)
-        assert frame.run is not None
-        frame.run.open()
-        return frame
 
     def _model_start(
         self,
@@ -368,10 +286,10 @@ class BursarCallbackHandler(BaseCallbackHandler):
 
     def _tighten(self, begun: ModelCalling, run_id: UUID) -> None:
         root = begun.root
-        if root is None or not self._is_new_to(root):
+        if root is None or not self._invocations.is_new_to(root):
             return
         try:
-            begun.tighten(self._join(root))
+            begun.tighten(self._invocations.join(root))
         except BaseException as error:
             pop(run_id.int)
             self._refused(root, run_id, begun.parent, error)
@@ -389,16 +307,3 @@ class BursarCallbackHandler(BaseCallbackHandler):
         self._model_start(
             lambda ended: prompt_request(text, {}, metadata, open_ended=ended), run_id, parent_run_id, {}, metadata
         )
-
-
-def _words(token: Any) -> str:
-    if not isinstance(token, list):
-        return token if isinstance(token, str) else ""
-    # Of a model with tools a piece is a list of blocks.
-    blocks = [block for block in token if isinstance(block, dict)]
-    return "".join(block.get("text") or block.get("thinking") or "" for block in blocks)
-
-
-def _arguments(chunk: Any) -> str:
-    pieces = getattr(getattr(chunk, "message", None), "tool_call_chunks", None) or ()
-    return "".join(piece.get("args") or "" for piece in pieces)

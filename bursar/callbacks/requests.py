@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar.clients.requests import read
+from bursar.clients.usage import fields
 from bursar.pricing.rates import find_provider
 
 if TYPE_CHECKING:
@@ -33,17 +34,20 @@ def request_of(
     `params` are LangChain's invocation parameters, `metadata` its `ls_...` ones. `open_ended` says whether nobody can
     put a cap into the request; None: if it has none.
     """
-    body = {**params, "messages": [_message(message) for message in messages]}
     model = model_of(params, metadata)
+    body = {**params, "model": model, "messages": [_message(message) for message in messages]}
     vendor = metadata.get("ls_provider")
     provider = PROVIDERS.get(vendor, vendor) if isinstance(vendor, str) else find_provider(model) or "unknown"
-    cap = next((params[name] for name in _CAPS if params.get(name) is not None), metadata.get("ls_max_tokens"))
-    api = "messages" if provider == "anthropic" else "chat"
+    cap = None
     for name in _CAPS:
-        body.pop(name, None)
+        asked = body.pop(name, None)
+        cap = asked if cap is None else cap
+    cap = metadata.get("ls_max_tokens") if cap is None else cap
     if cap is not None:
         body[_CAPS[0]] = cap
-    request = read(api, {**body, "model": model}, None)._replace(provider=provider)
+    request = read("messages" if provider == "anthropic" else "chat", body, None)
+    if request.provider != provider:
+        request = request._replace(provider=provider)
     if open_ended or (open_ended is None and request.cap is None):
         least = COLD_OUTPUT if request.cap is None else request.cap
         request = request._replace(open_ended=True, clampable=False, cap_default=least + request.thinking)
@@ -66,8 +70,9 @@ def model_of(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
 
 
 def _message(message: Any) -> dict[str, Any]:
-    said: dict[str, Any] = {"role": message.type, "content": message.content}
-    calls = getattr(message, "tool_calls", None)
+    told = fields(message)
+    said: dict[str, Any] = {"role": told.get("type"), "content": told.get("content")}
+    calls = told.get("tool_calls")
     if calls:
         said["tool_calls"] = calls
     return said

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._frames import make_who, merged_frame
-from bursar._scoped import ScopedFrame
+from bursar._frames import make_who, told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from bursar._scoped import ScopedFrame
 
 MOST_TAGS: Final = 16
 """Tags of one call that are taken from a user's metadata, in the order in which he wrote them."""
@@ -57,4 +58,4 @@ def tagged(frame: ScopedFrame, tags: Tags) -> ScopedFrame:
     if not tags:
         return frame
     given = {name: value for name, value in tags if name != "workflow"}
-    return merged_frame(ScopedFrame(make_who(None, **given), owner=frame.owner), frame)
+    return told(frame, make_who(None, **given))

@@ -11,6 +11,7 @@ import typer
 from bursar.cli.accepted import standing
 from bursar.cli.console import fail, output, safe, text_table
 from bursar.cli.ledger_option import LedgerOption, ledger_path
+from bursar.cli.times import read_time
 
 if TYPE_CHECKING:
     from bursar._rows import MixRow
@@ -48,6 +49,7 @@ def explain_command(
     prompt_version: Annotated[
         tuple[str, str] | None, typer.Option(help="Two versions of a prompt, the older first.", metavar="OLD NEW")
     ] = None,
+    until: Annotated[str | None, typer.Option(help="The end of the last days, if not now: 2026-11-01.")] = None,
     against: Annotated[
         Path | None, typer.Option(help="Another ledger: what it has is before, what --ledger has is after.")
     ] = None,
@@ -58,10 +60,10 @@ def explain_command(
     from bursar.reports.changes import explain
 
     path = ledger_path(ledger)
-    before, after = _sides(path, days, release, prompt_version, against)
+    before, after = _sides(path, days, until, release, prompt_version, against)
     old, new = _mix(before), _mix(after)
     if not old and not new:
-        fail(f"{path} has no model call of {before.name} nor of {after.name}")
+        fail(f"{path} has no model call of {before.name} nor of {after.name}; --until DAY names another end")
     found = explain(old, new)
     told = _told(found, before, after, old, path)
     unpriced = sum(row.unpriced for row in new)
@@ -76,6 +78,7 @@ def explain_command(
 def _sides(
     path: Path,
     days: int,
+    until: str | None,
     release: tuple[str, str] | None,
     prompt_version: tuple[str, str] | None,
     against: Path | None,
@@ -93,12 +96,17 @@ def _sides(
         shown = chosen[0].replace("_", " ")
         sides = [_Side(f"{shown} {value}", path, Slice(tags=((chosen[0], value),)), None) for value in pair]
         return sides[0], sides[1]
-    now_us = time.time_ns() // 1_000
-    since_us = now_us - days * _DAY_US
-    span = f"{days} days" if days > 1 else "day"
+    end_us = read_time(until)
+    since_us = (end_us or time.time_ns() // 1_000) - days * _DAY_US
+    span = (f"{days} days" if days > 1 else "day") + (f" until {until}" if until else "")
     return (
-        _Side(f"the {span} before", path, Slice(since_us - days * _DAY_US, since_us), days),
-        _Side(f"the last {span}", path, Slice(since_us), days),
+        _Side(
+            f"the {days} days before" if days > 1 else "the day before",
+            path,
+            Slice(since_us - days * _DAY_US, since_us),
+            days,
+        ),
+        _Side(f"the last {span}", path, Slice(since_us, end_us), days),
     )
 
 

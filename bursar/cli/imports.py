@@ -46,12 +46,15 @@ class Summary:
     nusd: int = 0
     unpriced: Counter[str] = field(default_factory=Counter)
     uncounted: int = 0
+    unfinished: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     problems: list[RecordingError] = field(default_factory=list)
 
     def add(self, read: Imported) -> None:
         """Take in one file that was read."""
+        from bursar.importers.priced import UNFINISHED
+
         found = read.found
         self.files += 1
         self.lines += found.lines
@@ -60,6 +63,7 @@ class Summary:
         self.problems += found.problems
         self.sources[read.source] += len(found.entries)
         for entry in found.entries:
+            self.unfinished += UNFINISHED in entry.call.flags
             self.nusd += entry.call.cost_nusd or 0
             self.uncounted += entry.requests is None and read.provider is not None
             if entry.call.cost_nusd is None:
@@ -225,6 +229,8 @@ def _show(summary: Summary, *, dry_run: bool) -> None:
         sources = ", ".join(f"{source} {number:,}" for source, number in summary.sources.items())
         output(f"{sources}: {summary.new:,} rows {would}new, {summary.grown:,} {would}grown, {summary.known:,} known")
         output(f"together {show_usd(summary.nusd)} at the list prices of their days" + _unpriced(summary.unpriced))
+    if summary.unfinished:
+        output(f"at least that: of {summary.unfinished:,} answers the log has the output as it was at their beginning")
     if summary.merged:
         output(f"one with another line: {summary.merged:,}")
     if summary.skipped:

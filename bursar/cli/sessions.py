@@ -96,7 +96,7 @@ def _cells(session: Session, found: Curve) -> list[str]:
 def _saves(best: Reset | None) -> str:
     from bursar._money import show_usd
 
-    return f"{show_usd(best.nusd)} after {best.after_turn:,}" if best else ""
+    return show_usd(best.nusd) if best else ""
 
 
 def _show_one(session: Session, *, json: bool) -> None:

@@ -7,6 +7,7 @@ one operation are known by the request body that they share. The SDK retries non
 from __future__ import annotations
 
 import contextvars
+import functools
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anthropic
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _COUNTED: Final = ("model", "messages", "system", "tools", "tool_choice", "thinking")
 _COUNT_TIMEOUT_S: Final = 5.0
 _RAW_HEADER: Final = "X-Stainless-Raw-Response"
+_CARRIES: Final = "_bursar_carries"
 
 
 class _Operation(NamedTuple):
@@ -168,24 +170,37 @@ class GuardMiddleware(anthropic.Middleware):
 def guarded(client: Any, guard: Guard) -> Any:
     """A copy of the client that carries the guard, innermost so that it sees what is really sent."""
     others = [m for m in client.middleware if not isinstance(m, GuardMiddleware)]
-    # The class's own way: that of a client which carries a guard puts it back.
-    bare = type(client).with_options(client, middleware=others)
+    # By the way of the SDK's own class: that of a client which carries a guard puts it back.
+    base = _bare_class(type(client))
+    bare = base.with_options(client, middleware=others)
+    bare.__class__ = base
     for carried in client.middleware:
         guard = guard.over(carried.guard) if isinstance(carried, GuardMiddleware) else guard
-    return _carry(bare.with_options(middleware=[*bare.middleware, GuardMiddleware(guard, bare)]), guard)
+    made = bare.with_options(middleware=[*bare.middleware, GuardMiddleware(guard, bare)])
+    made.__class__ = _carrying(base)
+    return made
 
 
-def _carry(client: Any, guard: Guard) -> Any:
-    # A copy that is given other middlewares loses ours: it is put back.
-    copy = client.copy
+def _bare_class(cls: Any) -> Any:
+    return cls.__mro__[1] if _CARRIES in cls.__dict__ else cls
 
-    def again(**options: Any) -> Any:
-        made = copy(**options)
-        kept = any(isinstance(each, GuardMiddleware) for each in made.middleware)
-        return _carry(made, guard) if kept else guarded(made, guard)
 
-    client.copy = client.with_options = again
-    return client
+@functools.lru_cache(maxsize=64)
+def _carrying(base: Any) -> type[Any]:
+    """The class of a client whose copies keep the guard, also where they name their middlewares anew."""
+
+    class Carrying(base):  # type: ignore[misc]  # the base is the class of the client at hand
+        def copy(self, **options: Any) -> Any:
+            made = super().copy(**options)
+            if any(isinstance(each, GuardMiddleware) for each in made.middleware):
+                return made
+            return guarded(made, next(each.guard for each in self.middleware if isinstance(each, GuardMiddleware)))
+
+        with_options = copy
+
+    Carrying.__name__, Carrying.__qualname__, Carrying.__module__ = base.__name__, base.__qualname__, base.__module__
+    setattr(Carrying, _CARRIES, True)
+    return Carrying
 
 
 def _apart(request: APIRequest, body: dict[str, Any]) -> APIRequest:

@@ -13,7 +13,7 @@ from bursar.clients.toolset import FUNCTIONS_END, claude_prompt, gpt_tool
 from bursar.pricing.tokens import COUNTER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 MESSAGE_TOKENS: Final = 4
 """Tokens of a message's frame: OpenAI publishes 3 and the role; vendors that publish nothing were measured near it."""
@@ -40,7 +40,7 @@ def measure(
     messages: Iterable[Any],
     fixed: Iterable[Any],
     *,
-    tools: Iterable[Any] = (),
+    tools: Sequence[Any] = (),
     tool_choice: Any = None,
     first: object = None,
     unbounded: bool = False,
@@ -53,38 +53,52 @@ def measure(
     What is attached weighs what `provider` says of `model`.
     """
     meter = _Meter(provider, model)
-    sizes = [meter.message(message) for message in messages]
     rest = [meter.value(value) for value in fixed if value is not None]
-    offered = [(tool, _text_of(tool)) for tool in tools]
-    texts = [_text(written) for _, written in offered]
-    rest += texts
-    said = most = sum([size.tokens + size.media for size in rest])
-    if offered and provider == "anthropic":
-        said = most = said + claude_prompt(model, tool_choice)
-    elif offered:
-        known = zip(offered, texts, strict=True)
-        spared = sum(size.tokens - _gpt_tool(tool, written, size.tokens) for (tool, written), size in known)
-        said = most - spared + min(FUNCTIONS_END, spared)
-    # Most requests are a few messages: a pass of its own for each sum would cost more than what it adds up.
-    utf8_bytes, attaches = 0, False
+    said, most = _fixed(rest, tools, tool_choice, provider, model)
+    sizes = [meter.message(message) for message in messages]
+    # Most requests are a few messages: a pass for each sum would cost more than what it adds up.
+    tokens, marks, utf8_bytes, attaches = [], [], 0, False
     for size in sizes:
+        tokens.append(size.tokens + MESSAGE_TOKENS)
+        marks.append(size.mark)
         utf8_bytes += size.utf8_bytes
         attaches = attaches or size.media_most > 0
         unbounded = unbounded or size.unbounded
+    fixed_marks = []
     for size in rest:
+        fixed_marks.append(size.mark)
         utf8_bytes += size.utf8_bytes + size.media_most
         unbounded = unbounded or size.unbounded
     return Transcript(
-        tuple([size.tokens + MESSAGE_TOKENS for size in sizes]),
-        tuple([size.mark for size in sizes]),
+        tuple(tokens),
+        tuple(marks),
         said,
         utf8_bytes,
-        hash((sizes[0].mark if sizes else 0, tuple([size.mark for size in rest]), first)),
+        hash((marks[0] if marks else 0, tuple(fixed_marks), first)),
         unbounded,
         most,
         tuple([size.media for size in sizes]) if attaches else (),
         tuple([size.media_most for size in sizes]) if attaches else (),
     )
+
+
+def _fixed(rest: list[_Size], tools: Sequence[Any], choice: Any, provider: str, model: str) -> tuple[int, int]:
+    """Add the sizes of tools to what is sent with every call; its tokens, and those that it hardly exceeds."""
+    said = sum([size.tokens + size.media for size in rest])
+    if not tools:
+        return said, said
+    spared = 0
+    for tool in tools:
+        written = _text_of(tool)
+        size = _text(written)
+        rest.append(size)
+        said += size.tokens
+        if provider != "anthropic":
+            spared += size.tokens - _gpt_tool(tool, written, size.tokens)
+    if provider == "anthropic":
+        said += claude_prompt(model, choice)
+        return said, said
+    return said - spared + min(FUNCTIONS_END, spared), said
 
 
 class _Meter:
@@ -103,7 +117,8 @@ class _Meter:
         if kind is not None and (kind in ATTACHED or kind in _SEALED):
             # Of Responses: an item that is what elsewhere is a block.
             return self._block(message)
-        size = self.value(message.get("content"))
+        content = message.get("content")
+        size = _text(content) if content.__class__ is str else self.value(content)
         for name, value in message.items():
             if name not in ("content", "role") and value is not None:
                 size = _add(size, self.value(value))

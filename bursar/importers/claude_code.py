@@ -2,6 +2,8 @@
 
 An answer is written as one line for each block of its content, each with the usage so far, and is copied whole into
 the file of a session that was resumed or forked: its message and request ids make it one row, the last count is right.
+Some versions write only the first one, with the few tokens of output that there were by then: such a cost is a lower
+bound.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bursar._records import Who
 from bursar.clients.answers import of_message
 from bursar.importers.found import Found, json_lines, time_us
+from bursar.importers.priced import at_least
 from bursar.tracing.imports import Entry, tags
 
 if TYPE_CHECKING:
@@ -27,13 +30,17 @@ _CLOUDS: Final = {"msg_bdrk_": "aws.bedrock", "msg_vrtx_": "gcp.vertex_ai"}
 
 
 class _Parts(NamedTuple):
-    """One answer as far as it was read: its first line, its time, its blocks and the usage that counts most."""
+    """One answer as far as it was read: its first line, its time, its blocks and the usage that counts most.
+
+    ended: whether a line of it says why it ended; until then its usage counts the output as it was at its beginning.
+    """
 
     line: int
     ts_us: int
     value: dict[str, Any]
     message: dict[str, Any]
     blocks: dict[str, Any]
+    ended: bool
 
 
 def home() -> Path:
@@ -45,7 +52,8 @@ def home() -> Path:
 
 def transcripts(folder: Path) -> list[Path]:
     """The transcripts below a folder, those that were written to last at the end: a copy comes after its original."""
-    return sorted(folder.rglob("*.jsonl"), key=lambda path: (path.stat().st_mtime_ns, str(path)))
+    files = [path for path in folder.rglob("*.jsonl") if path.is_file()]
+    return sorted(files, key=lambda path: (path.stat().st_mtime_ns, str(path)))
 
 
 def is_transcript(value: dict[str, Any]) -> bool:
@@ -87,12 +95,14 @@ def _feed(line: Line, answers: dict[str, _Parts], found: Found) -> None:
     key = _key(line)
     known = answers.get(key)
     if known is None:
-        answers[key] = _Parts(line.number, ts_us, value, message, _blocks(message))
+        ended = message.get("stop_reason") is not None
+        answers[key] = _Parts(line.number, ts_us, value, message, _blocks(message), ended)
         return
     found.merged += 1
     known.blocks.update(_blocks(message))
     fuller = message if _written(message) >= _written(known.message) else known.message
-    answers[key] = known._replace(ts_us=min(known.ts_us, ts_us), message=fuller)
+    ended = known.ended or message.get("stop_reason") is not None
+    answers[key] = known._replace(ts_us=min(known.ts_us, ts_us), message=fuller, ended=ended)
 
 
 def _key(line: Line) -> str:
@@ -126,7 +136,8 @@ def _entry(key: str, parts: _Parts, pricer: Pricer, workflow: str, found: Found)
         None,
         session,
     )
-    return Entry(SOURCE, key, pricer.answered(answer, _provider(message), parts.ts_us, who), None, session)
+    call = pricer.answered(answer, _provider(message), parts.ts_us, who)
+    return Entry(SOURCE, key, call if parts.ended else at_least(call), None, session)
 
 
 def _provider(message: dict[str, Any]) -> str:

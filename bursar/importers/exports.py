@@ -103,7 +103,7 @@ def _csv(path: Path, found: Found) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         reader = csv.DictReader(file)
         found.lines += 1
-        for values in reader:
+        for values in _rows(path, reader):
             found.lines += 1
             since = _first_time(values, "start_time_iso", "start_time", "usage_date_utc", "date")
             until = _first_time(values, "end_time_iso", "end_time")
@@ -111,6 +111,13 @@ def _csv(path: Path, found: Found) -> Iterator[Row]:
                 found.problem(reader.line_num, "has no time that can be one, or more cells than columns")
                 continue
             yield Row(reader.line_num, since, until or since + DAY_US, values)
+
+
+def _rows(path: Path, reader: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise RecordingError(str(path), reader.line_num, f"is no line of a CSV file ({error})") from None
 
 
 def _first_time(values: Mapping[str, Any], *names: str) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar._charge import context_of, place_of, with_side
 from bursar._events import CostStatus, Usage, UsageSource, sum_usage
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from bursar._events import Answer
     from bursar.pricing.rates import PriceContext, PriceList, RateCard
+
+
+UNFINISHED: Final = "unfinished"
+"""Flag: the log has the usage of an answer as it was while it was being written."""
 
 
 class Bucket(NamedTuple):
@@ -96,6 +100,12 @@ def billed(provider: str, item: str, ts_us: int, nusd: int, who: Who) -> ModelCa
     cost = Cost(nusd, CostStatus.PROVIDER, fees_nusd=nusd)
     call = _row(provider, item, ts_us, who, Usage(), cost, None)
     return cleaned_row(replace(call, usage_source=UsageSource.NONE, flags=(AGGREGATE,)))
+
+
+def at_least(call: ModelCall) -> ModelCall:
+    """The row of an answer whose output was not counted to its end: it cost this much or more."""
+    status = call.cost_status if call.cost_nusd is None else weaker(call.cost_status, CostStatus.LOWER_BOUND)
+    return replace(call, usage_source=UsageSource.STREAM_PARTIAL, cost_status=status, flags=(*call.flags, UNFINISHED))
 
 
 def day_of(ts_us: int) -> date:

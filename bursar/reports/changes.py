@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 USERS, RUNS, CALLS, MIX, RETRIES = "users", "runs per user", "calls per run", "model mix", "retries"
 INPUT, OUTPUT, CACHE, PRICE, FEES = "input tokens per call", "output tokens per call", "cache", "price", "fees per call"
 NEW, GONE = "new workflow", "gone workflow"
+ALL_CALLS: Final = "calls"
+"""What `CALLS` is called where nobody knows of runs: in an export of a provider, or outside of any run."""
 FACTORS: Final = (USERS, RUNS, CALLS, MIX, RETRIES, INPUT, OUTPUT, CACHE, PRICE, FEES)
 _INPUT_KINDS: Final = ("uncached", "cache_read", "cache_write")
 _KINDS: Final = (*_INPUT_KINDS, "output", "fees")
@@ -97,7 +99,7 @@ def _workflow(workflow: str, old: list[MixRow], new: list[MixRow]) -> list[Cause
     return [
         Cause(
             workflow,
-            factor,
+            factor if factor != CALLS or after.runs else ALL_CALLS,
             whole[factor],
             exp(parts[factor] / mean) if mean else None,
             values[0].get(factor),

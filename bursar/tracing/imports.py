@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from bursar._clock import first_id
 from bursar._errors import LedgerError
@@ -16,12 +16,14 @@ from bursar._records import RunRecord, Tags, Who
 from bursar.tracing.queries import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from bursar._records import ModelCall
     from bursar.db import Run
     from bursar.tracing.ledger import Ledger
+
+T = TypeVar("T")
 
 SOURCE: Final = "source"
 """The tag that names the importer of a row."""
@@ -62,7 +64,7 @@ class Tally(NamedTuple):
 
 
 class Imports:
-    """The ledger as importers see it. Raises what `Ledger.transact` raises; what was committed stays."""
+    """The ledger as importers see it. Raises `LedgerError`; what was committed by then stays."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -72,7 +74,7 @@ class Imports:
         touched: dict[str, Who] = {}
         for begin in range(0, len(entries), _ROWS_AT_ONCE):
             lot = entries[begin : begin + _ROWS_AT_ONCE]
-            yield self._ledger.transact(partial(self._lot, lot, touched))
+            yield self._transact(partial(self._lot, lot, touched))
         for run_id, who in touched.items():
             self._sum_up(run_id, who)
 
@@ -84,7 +86,17 @@ class Imports:
 
     def note(self, stamp: tuple[str, int, int]) -> None:
         """Remember a file as it was when its reading began."""
-        self._ledger.transact(lambda run: run("INSERT OR REPLACE INTO import_file VALUES (?, ?, ?)", stamp))
+        self._transact(lambda run: run("INSERT OR REPLACE INTO import_file VALUES (?, ?, ?)", stamp))
+
+    def _transact(self, work: Callable[[Run], T]) -> T:
+        import apsw
+
+        try:
+            return self._ledger.transact(work)
+        except apsw.Error as error:
+            raise LedgerError(
+                f"the ledger {self._ledger.path} cannot be written ({error}); import again: what is there is known"
+            ) from None
 
     def _lot(self, lot: Sequence[Entry], touched: dict[str, Who], run: Run) -> Tally:
         counts = [0, 0, 0]

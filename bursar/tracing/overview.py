@@ -8,7 +8,7 @@ from bursar._clock import first_id
 from bursar._records import UNATTRIBUTED
 from bursar._rows import DaySpend, Nameless, Overview, Unpriced
 from bursar._windows import window_at
-from bursar.tracing.queries import Reader
+from bursar.tracing.queries import MORE, Reader
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -31,7 +31,7 @@ class OverviewReader(Reader):
             before.append(DaySpend(self._nusd(day.since_us, middle_us), self._nusd(middle_us, day.until_us)))
         span = first_id(today.since_us), first_id(now_us + 1_000)
         ((calls, nusd, nameless, nameless_nusd),) = self._ask(
-            """SELECT count(*), CAST(total(c.cost_nusd) AS INTEGER), total(d.workflow = ?),
+            f"""SELECT count(*) + {MORE}, CAST(total(c.cost_nusd) AS INTEGER), total(d.workflow = ?),
                 total(c.cost_nusd) FILTER (WHERE d.workflow = ?)
             FROM model_call c JOIN dimension d ON d.id = c.dimension WHERE c.call_id >= ? AND c.call_id < ?""",
             (UNATTRIBUTED, UNATTRIBUTED, *span),

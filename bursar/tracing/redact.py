@@ -139,12 +139,12 @@ def cleaned(record: Record) -> Record:
     if isinstance(record, Verdict):
         return _clean_fields(record, _VERDICT_TEXTS)
     who = _clean_who(record.who)
-    return _clean_fields(record if who is record.who else replace(record, who=who), ("stop_reason",))
+    return _clean_fields(record if who == record.who else replace(record, who=who), ("stop_reason",))
 
 
 def _clean_call(call: ModelCall) -> ModelCall:
     who = _clean_who(call.who)
-    if who is not call.who:
+    if who != call.who:
         call = replace(call, who=who)
     words = (
         call.request_model, call.response_model, call.host, call.finish_reason, call.error_type, call.provider,
@@ -165,7 +165,7 @@ def _clean_call(call: ModelCall) -> ModelCall:
 
 def _clean_tool(call: ToolCall) -> ToolCall:
     who = _clean_who(call.who)
-    if who is not call.who:
+    if who != call.who:
         call = replace(call, who=who)
     words = (call.tool_name, call.tool_type, call.effect, call.error_type)
     if _clean_words.issuperset(words) and not (call.tool_call_id and _suspicious(call.tool_call_id)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,14 @@ MODELS: dict[str, TypeAdapter[Any]] = {
 }
 
 
-def recorded(name: str = "*") -> Iterator[list[dict[str, Any]]]:
+def recorded(name: str = "*") -> list[list[dict[str, Any]]]:
     """The recorded conversations beside a checkout, as plain chat messages; none where there are none."""
+    found: list[list[dict[str, Any]]] = []
     for path in sorted(RECORDED.glob(f"{name}.jsonl.gz")):
         if not path.name.startswith("skeleton"):
             with gzip.open(path) as lines:
-                yield from (clean(json.loads(line)["messages"]) for line in lines)
+                found += [clean(json.loads(line)["messages"]) for line in lines]
+    return found
 
 
 def agent(steps: int, *, users: int = 1, words: int = 60) -> list[dict[str, Any]]:

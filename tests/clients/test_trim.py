@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import bursar
 from bursar import ConfigError, ContextWindow, WindowMemory, trim
 from tests.clients.conversations import FORMS, agent, check, extends, recorded, requests, text_of
+from tests.clients.loopback_histories import histories
 
 STRATEGIES = ["ladder", "drop", "clear_results", "summarise", "slide"]
 
@@ -46,10 +47,11 @@ def replay(form: str, strategy: str, messages: list[dict[str, Any]], tokens: int
 
 
 def sample(count: int) -> list[list[dict[str, Any]]]:
-    """Recorded runs of every source, the longest and some others; where there are none, agents of our own."""
-    found = sorted(recorded("[!i]*"), key=len)
-    if not found:
-        return [agent(steps, users=users) for steps in (5, 30, 60) for users in (1, 4)]
+    """Recorded runs, the longest and some others; where there are none, runs at the provider on loopback.
+
+    All of them, cut at every step, are for `scripts/window_histories.py`.
+    """
+    found = sorted(recorded("[!i]*") or histories(), key=len)
     return [*found[-count // 2 :], *random.Random(5).sample(found, count // 2)]
 
 

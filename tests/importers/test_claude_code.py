@@ -153,6 +153,19 @@ def test_an_answer_that_was_not_finished_grows(ledger: Path, tmp_path: Path) -> 
     assert (run.steps, run.tokens, run.tool_calls) == (1, 710, 3)
 
 
+def test_output_that_was_counted_too_early_is_a_lower_bound(ledger: Path, tmp_path: Path) -> None:
+    """As some versions write it: one line without a reason to stop. It is said, and is no list price."""
+    lines = Transcript("s")
+    lines.answer(usage(10, out=5))
+    lines.lines[-1] = lines.lines[-1].replace('"stop_reason": "tool_use"', '"stop_reason": null')
+    lines.answer(usage(10))
+    path = lines.write(tmp_path)
+    assert "at least that: of 1 answers" in cli(path).stdout
+    with Reader(ledger) as reader:
+        calls = reader.calls(reader.runs())
+    assert [(call.cost_status, call.flags) for call in calls] == [("lower_bound", ("unfinished",)), ("list_price", ())]
+
+
 def test_what_was_not_billed_by_anthropic_is_priced_as_what_it_was(ledger: Path, tmp_path: Path) -> None:
     """An unknown model has a cost of NULL, not 0, and is named; ids tell the clouds; a price that is set later is used."""
     lines = Transcript("s")

@@ -8,8 +8,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
+from bursar import LedgerError
 from bursar._clock import first_id
 from bursar._events import CostStatus, Usage, UsageSource
 from bursar._records import ModelCall, Who
@@ -246,3 +248,27 @@ def test_workflows_are_named_after_what_was_asked_for(ledger: Path, tmp_path: Pa
     assert set(rows_by(other, "workflow")) == {"key_1"}
     assert not any("ana" in key for key in rows_by(ledger, "user"))
     assert cli(path, "--workflow-from", "mood").exit_code == 2
+
+
+def test_a_file_that_is_torn_is_named(tmp_path: Path) -> None:
+    """A cell longer than any: the line, and no traceback."""
+    path = write_csv(tmp_path / "u.csv", [openai_usage(0), openai_usage(1, project_id="x" * 200_000)])
+    found = counts(path, code=1)
+    assert "is no line of a CSV file" in found["problems"][0]["what"]
+
+
+def test_a_ledger_that_is_held_is_said(ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process writes for longer than anybody waits: an error that says so; afterwards it can be done."""
+    monkeypatch.setattr("bursar.db.BUSY_MS", 50)
+    path = write_csv(tmp_path / "u.csv", [openai_usage(0)])
+    writer = Ledger(ledger)
+    writer.database()
+    held = apsw.Connection(str(ledger))
+    held.execute("BEGIN IMMEDIATE")
+    done = cli(path)
+    assert isinstance(done.exception, LedgerError)
+    assert "cannot be written" in str(done.exception)
+    held.execute("ROLLBACK")
+    held.close()
+    writer.close()
+    assert counts(path)["new"] == 1

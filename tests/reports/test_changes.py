@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bursar._rows import MixRow
 from bursar.reports.changes import (
+    ALL_CALLS,
     CACHE,
     CALLS,
     FACTORS,
@@ -156,7 +157,7 @@ def test_the_parts_add_up_exactly(before: list[MixRow], after: list[MixRow]) -> 
     assert (found.before_nusd, found.after_nusd) == (total(before), total(after))
     assert sum(cause.nusd for cause in found.causes) == found.after_nusd - found.before_nusd
     assert len({(cause.workflow, cause.factor) for cause in found.causes}) == len(found.causes)
-    assert all(cause.factor in (*FACTORS, NEW, GONE) and cause.nusd for cause in found.causes)
+    assert all(cause.factor in (*FACTORS, ALL_CALLS, NEW, GONE) and cause.nusd for cause in found.causes)
     assert list(found.causes) == sorted(found.causes, key=lambda cause: -abs(cause.nusd))
     for cause in found.causes:
         line = remedy(cause, 10**9)

@@ -108,7 +108,7 @@ def test_every_field_comes_back(ledger: Path) -> None:
             backoff_us=13,
         )  # fmt: skip
         assert [tuple(row) for row in reader.verdicts([run])] == [
-            (full.op_id, "R", 5, "budget", "deny", "no_room", "run R", "usd", 10, 4, 3, 9, False, *[None] * 4)
+            (full.op_id, "R", 5, "budget", "deny", "no_room", "run R", "usd", 10, 4, 3, 9, False, *[None] * 5)
         ]
         for by in ("env", "feature", "owner", "tenant", "release", "prompt_version", "provider", "session"):
             assert [spend.nusd for spend in reader.spend_by(by)] == [1_000]

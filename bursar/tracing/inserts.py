@@ -1,0 +1,192 @@
+"""Records as rows of the ledger's tables. What comes again and again has a row of its own, and its number is kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import fields
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
+
+from bursar._records import ModelCall, ToolCall, Verdict
+from bursar.tracing.events import side_usage
+from bursar.tracing.spool import HASHED
+from bursar.tracing.users import hash_user
+from bursar.tracing.values import LONGEST, clean, fit, plain, safe, to_json
+
+if TYPE_CHECKING:
+    from bursar._records import Record, RunRecord, Tags
+    from bursar.db import Run
+
+_MOST_KNOWN: Final = 4_096
+_CALL: Final = (
+    "call_id, run, step, dimension, ending, user_hash, session_id, ts_us, latency_us, ttft_us, queue_us, response_id, "
+    "request_id, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_30m_tokens, "
+    "cache_write_1h_tokens, cache_write_12h_tokens, reasoning_tokens, web_searches, web_fetches, file_searches, "
+    "code_executions, image_generations, audio_input_tokens, audio_output_tokens, tool_calls, messages, "
+    "tools_offered, max_tokens, sent_max_tokens, est_input_tokens, held_nusd, held_tokens, cost_nusd, "
+    "cost_input_nusd, cost_output_nusd, cost_cache_read_nusd, cost_cache_write_nusd, cost_fees_nusd, side_usage, "
+    "backoff_us, trimmed_tokens"
+)
+_INSERT_CALL: Final = f"INSERT OR IGNORE INTO model_call ({_CALL}) VALUES ({', '.join('?' * 45)})"
+_TOOL: Final = (
+    "call_id, run, step, dimension, user_hash, session_id, ts_us, latency_us, queue_us, tool_name, tool_type, "
+    "tool_call_id, requested_by, args_hash, result_bytes, result_hash, repeat_index, same_result, effect, status, "
+    "error_type, fee_nusd, fee_status, flags"
+)
+_INSERT_TOOL: Final = f"INSERT OR IGNORE INTO tool_call ({_TOOL}) VALUES ({', '.join('?' * 24)})"
+_RUN: Final = (
+    "run_id, parent_run_id, dimension, user_hash, session_id, started_us, ended_us, stop_reason, steps, tool_calls, "
+    "tokens, cost_nusd, unpriced, unmeasured_nusd, limits"
+)
+_INSERT_RUN: Final = (
+    f"INSERT INTO run ({_RUN}) VALUES ({', '.join('?' * 15)}) ON CONFLICT (run_id) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _RUN.split(", ")[1:])
+    # A beginning that was kept aside must not reopen a run that has ended since.
+    + " WHERE run.ended_us IS NULL OR excluded.ended_us IS NOT NULL"
+)
+_VERDICT: Final = (
+    'ts_us, run_id, op_id, guard, action, reason, scope, unit, "limit", settled, held, needed, acted, streak, onset, '
+    "tokens, nusd, pays_after"
+)
+_INSERT_VERDICT: Final = f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES ({', '.join('?' * 18)})"
+_verdict_row: Final = attrgetter(*(field.name for field in fields(Verdict)))
+_EXECUTE_TOOL: Final = "execute_tool"
+"""OpenTelemetry's name of what a tool call does."""
+_DIMENSION: Final = (
+    "workflow", "env", "feature", "owner", "tenant", "promise", "release", "prompt_version", "extra", "operation",
+    "provider", "request_model", "response_model", "host", "tier_requested", "tier_served", "speed", "path",
+    "region", "attempt_source", "fallback_from",
+)  # fmt: skip
+_ENDING: Final = (
+    "status", "error_type", "http_status", "finish_reason", "retry_reason", "usage_source", "bound", "flags",
+    "cost_status", "price_version",
+)  # fmt: skip
+
+
+def _shared(table: str, columns: tuple[str, ...]) -> tuple[str, str]:
+    find = f"SELECT id FROM {table} WHERE " + " AND ".join(f"{name} IS ?" for name in columns)
+    # One statement, so that two processes cannot both find nothing and both insert.
+    values = ", ".join(f"?{n}" for n in range(1, len(columns) + 1))
+    same = " AND ".join(f"{name} IS ?{n}" for n, name in enumerate(columns, 1))
+    add = (
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT {values} "
+        f"WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {same})"
+    )
+    return find, add
+
+
+_DIMENSION_SQL: Final = _shared("dimension", _DIMENSION)
+_ENDING_SQL: Final = _shared("ending", _ENDING)
+
+
+class Inserts:
+    """Puts records into the tables of one file. `key` is that of its users' hashes."""
+
+    def __init__(self) -> None:
+        self.key: bytes | None = None
+        self._shared: dict[tuple[Any, ...], int] = {}
+        self._runs: OrderedDict[str, int] = OrderedDict()
+        self._users: OrderedDict[str, str] = OrderedDict()
+
+    def put(self, run: Run, record: Record) -> None:
+        """Write one record down within a transaction; a call or verdict that is there already stays."""
+        if isinstance(record, ModelCall):
+            run(_INSERT_CALL, self._call_row(run, record))
+        elif isinstance(record, ToolCall):
+            run(_INSERT_TOOL, self._tool_row(run, record))
+        elif isinstance(record, Verdict):
+            run(_INSERT_VERDICT, safe(_verdict_row(record)))
+        else:
+            run(_INSERT_RUN, self._run_row(run, record))
+
+    def hash_of(self, user: str | None) -> str | None:
+        """The keyed hash that stands for a user; None where there is no key."""
+        if user is None or self.key is None:
+            return None
+        if user.startswith(HASHED):
+            return user.removeprefix(HASHED)
+        known = self._users.get(user)
+        if known is None:
+            known = self._users[user] = hash_user(user, self.key)
+            if len(self._users) > _MOST_KNOWN:
+                self._users.popitem(last=False)
+        return known
+
+    def forget_numbers(self) -> None:
+        """After a transaction that was undone: what was numbered in it has no number. And for another file."""
+        self._shared.clear()
+        self._runs.clear()
+
+    def _call_row(self, run: Run, call: ModelCall) -> tuple[Any, ...]:
+        tags, usage = call.who.tags, call.usage
+        dimension = (
+            *_tag_columns(tags), call.operation, call.provider, call.request_model, call.response_model, call.host,
+            call.tier_requested, call.tier_served, call.speed, call.path,
+            call.region, call.attempt_source, call.fallback_from,
+        )  # fmt: skip
+        ending = (
+            call.status, call.error_type, call.http_status, call.finish_reason, call.retry_reason, call.usage_source,
+            call.bound, " ".join(call.flags) if call.flags else "", call.cost_status, call.price_version,
+        )  # fmt: skip
+        row = (
+            call.call_id, None if call.run_id is None else self._run_number(run, call.run_id), call.step,
+            self._number(run, dimension, _DIMENSION_SQL), self._number(run, ending, _ENDING_SQL),
+            self.hash_of(call.who.user), call.who.session, call.ts_us, call.latency_us, call.ttft_us, call.queue_us,
+            call.response_id, call.request_id, *usage, call.tool_calls, call.messages, call.tools_offered,
+            call.max_tokens, call.sent_max_tokens, call.est_input_tokens, call.held_nusd, call.held_tokens,
+            call.cost_nusd, call.cost_input_nusd, call.cost_output_nusd, call.cost_cache_read_nusd,
+            call.cost_cache_write_nusd, call.cost_fees_nusd,
+            to_json(side_usage(call)) if call.side_usage else None, call.backoff_us, call.trimmed_tokens,
+        )  # fmt: skip
+        return safe(row)
+
+    def _tool_row(self, run: Run, call: ToolCall) -> tuple[Any, ...]:
+        dimension = (*_tag_columns(call.who.tags), _EXECUTE_TOOL, *(None,) * (len(_DIMENSION) - 10))
+        row = (
+            call.call_id, None if call.run_id is None else self._run_number(run, call.run_id), call.step,
+            self._number(run, dimension, _DIMENSION_SQL), self.hash_of(call.who.user), call.who.session, call.ts_us,
+            call.latency_us, call.queue_us, call.tool_name, call.tool_type, call.tool_call_id, call.requested_by,
+            call.args_hash, call.result_bytes, call.result_hash, call.repeat_index, call.same_result, call.effect,
+            call.status.value, call.error_type, call.fee_nusd, call.fee_status, " ".join(call.flags),
+        )  # fmt: skip
+        return safe(row)
+
+    def _run_row(self, run: Run, record: RunRecord) -> tuple[Any, ...]:
+        dimension = (*_tag_columns(record.who.tags), *(None,) * (len(_DIMENSION) - 9))
+        row = (
+            record.run_id, record.parent_run_id, self._number(run, dimension, _DIMENSION_SQL),
+            self.hash_of(record.who.user), record.who.session, record.started_us, record.ended_us, record.stop_reason,
+            record.steps, record.tool_calls, record.tokens, record.cost_nusd, record.unpriced,
+            record.unmeasured_nusd, to_json({fit(unit): fit(limit) for unit, limit in record.limits}),
+        )  # fmt: skip
+        return safe(row)
+
+    def _number(self, run: Run, row: tuple[Any, ...], sql: tuple[str, str]) -> int:
+        known = self._shared.get(row)
+        if known is None:
+            values, (find, add) = safe(tuple(plain(value) for value in row)), sql
+            run(add, values)
+            known = int(run(find, values)[0][0])
+            if len(self._shared) >= _MOST_KNOWN:
+                self._shared.clear()
+            self._shared[row] = known
+        return known
+
+    def _run_number(self, run: Run, run_id: str) -> int:
+        known = self._runs.get(run_id)
+        if known is None:
+            values = safe((run_id,))
+            run("INSERT OR IGNORE INTO run (run_id) VALUES (?)", values)
+            known = self._runs[run_id] = int(run("SELECT number FROM run WHERE run_id = ?", values)[0][0])
+            if len(self._runs) > _MOST_KNOWN:
+                self._runs.popitem(last=False)
+        return known
+
+
+def _tag_columns(tags: Tags) -> tuple[str | None, ...]:
+    # The tags are in the order of the columns; the extra ones are kept as one text.
+    return (*tags[:8], to_json(dict(_pairs(tags))) if tags.extra else None)
+
+
+def _pairs(tags: Tags) -> list[tuple[str, str]]:
+    return [(clean(name, LONGEST), clean(value, LONGEST)) for name, value in tags.extra]
