@@ -126,18 +126,22 @@ class PriceList:
         """
         name = f"{provider}|{model}|||||"
         files = (self._directory or cache_directory()).glob(f"rates-{_FORMAT}-*.json")
-        entries = _read(max(files, key=lambda path: path.stat().st_mtime_ns, default=Path(os.devnull)))
-        days = [entry.removeprefix(name) for entry in entries if entry.startswith(name)]
-        found = max((each for each in days if each <= day.isoformat()), default=None)
-        try:
-            card = None if found is None else _from_json(entries[name + found])
-        except (TypeError, ValueError):
-            return None
-        if not self._set_prices:
-            return card
-        from bursar.pricing.overrides import overridden
+        for file in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+            entries = _read(file)
+            days = [entry.removeprefix(name) for entry in entries if entry.startswith(name)]
+            found = max((each for each in days if each <= day.isoformat()), default=None)
+            if found is None:
+                continue
+            try:
+                card = _from_json(entries[name + found])
+            except (TypeError, ValueError):
+                continue
+            if not self._set_prices:
+                return card
+            from bursar.pricing.overrides import overridden
 
-        return overridden(self._set_prices, card, card, (provider, model, STANDARD, day))
+            return overridden(self._set_prices, card, card, (provider, model, STANDARD, day))
+        return None
 
     def _miss(self, key: tuple[str, str, PriceContext, date]) -> RateCard | None:
         provider, model, context, day = key

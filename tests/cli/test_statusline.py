@@ -61,6 +61,18 @@ def test_the_line_of_a_session(told: dict[str, Any], tmp_path: Path, monkeypatch
     )
 
 
+def test_a_price_at_hand_is_found_beside_newer_data_without_it(tmp_path: Path) -> None:
+    """Nothing is compiled for a glance: a price of an older list is taken where the newest has none of the model yet."""
+    prices, day = PriceList(tmp_path), datetime.now(UTC).date()
+    assert prices.at_hand("openai", "gpt-4o", day=day) is None
+    card = prices.card("openai", "gpt-4o", day=day)
+    (tmp_path / "rates-2-genai-prices-data-newer.json").write_text("{}")
+    assert card is not None
+    assert PriceList(tmp_path).at_hand("openai", "gpt-4o", day=day) == card
+    assert PriceList(tmp_path).at_hand("openai", "gpt-4o", day=day - timedelta(days=1)) is None
+    assert PriceList(tmp_path).at_hand("openai", "gpt-4o", day=day + timedelta(days=9)) == card
+
+
 def test_behind_the_line_the_transcript_comes_into_the_ledger(told: dict[str, Any], ledger: Path) -> None:
     """The agent does not wait for it; twice in a row is once."""
     line(told)
