@@ -12,14 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import bursar
 from bursar import Budget, CostGate
-from bursar.approvals import Question, Reply
+from bursar.cli.approvals import watch_command
 
 warnings.simplefilter("ignore")
-
-
-def soon(question: Question) -> Reply | None:
-    """Leaves every question to the next."""
-    return None
 
 
 def main(how: str, given: str, timeout: str) -> None:
@@ -31,7 +26,10 @@ def main(how: str, given: str, timeout: str) -> None:
     pay = bursar.tool(usd="0.02", name=args.pop("name", "pay"))(lambda **what: f"paid {json.dumps(what)[:200]}")
     try:
         with bursar.run("w", Budget(usd="1"), CostGate(tool="*", ask="always", timeout=timeout)) as run:
-            if how == "two":
+            if how == "watch":
+                watch_command(once=True)
+                said = ["watched"]
+            elif how == "two":
                 with ThreadPoolExecutor(2) as pool:
                     made = [pool.submit(run.bind(lambda n=n: pay(**args, n=n))) for n in range(2)]
                     said = [str(each.result()) for each in made]

@@ -215,6 +215,19 @@ def test_an_answer_from_elsewhere_ends_the_question() -> None:
     assert process().approvals.book.latest(0, 1)[0].by_whom == "ana"
 
 
+def test_questions_of_other_processes_are_watched() -> None:
+    """`bursar approvals watch` asks here what is open in the ledger, and ends when nothing is."""
+    book = process().approvals.book
+    row = book.open(_question("{}"), until_us=None, asking="inbox", user_hash=None)
+    session = Session("watch")
+    session.asked()
+    session.press("y")
+    assert session.result() == ["watched"]
+    found = book.row(row.id)
+    assert found is not None
+    assert (found.state, found.via) == ("approved", "watch")
+
+
 HOSTILE = {
     "escape": "a\x1b[2J\x1b]0;owned\x07\x1b]52;c;aGk=\x07b",
     "c1": "a\x9b2Jb\x85",
