@@ -55,9 +55,14 @@ class Fingerprints:
         return digest
 
 
-def canonical(value: Any, *, nodes: int = MOST_NODES, text: int = MOST_TEXT) -> Canonical:
-    """Write a value as canonical JSON, as far as these bounds reach. Never raises."""
-    walk = _Walk(nodes, text)
+def canonical(
+    value: Any, *, nodes: int = MOST_NODES, text: int = MOST_TEXT, spelling: type[Walk] | None = None
+) -> Canonical:
+    """Write a value as canonical JSON, as far as these bounds reach. Never raises.
+
+    `spelling` says otherwise how numbers, keys and broken characters are written.
+    """
+    walk = (spelling or Walk)(nodes, text)
     try:
         data = orjson.dumps(walk.plain(value, 0), option=orjson.OPT_SORT_KEYS)
     except Exception:  # noqa: BLE001 - another thread may change it while it is read
@@ -79,10 +84,12 @@ def type_name(value: object) -> str:
     return _name_of(type(value))
 
 
-class _Walk:
+class Walk:
     """One walk over a structure, with what is left of its bounds."""
 
     __slots__ = ("nodes", "text", "whole")
+    lone = "replace"
+    """What becomes of half a pair, which is no character: it is replaced, as in the rows of the ledger."""
 
     def __init__(self, nodes: int, text: int) -> None:
         self.nodes, self.text, self.whole = nodes, text, True
@@ -104,9 +111,9 @@ class _Walk:
         if issubclass(kind, tuple):
             return self._items(tuple.__iter__(value), tuple.__len__(value), depth)
         if issubclass(kind, int):
-            return _number(int.__int__(value))
+            return number(int.__int__(value))
         if issubclass(kind, float):
-            return _real(float.__float__(value))
+            return self.real(float.__float__(value))
         if issubclass(kind, str):
             return self._text(str.__str__(value))
         if kind is bytes:
@@ -123,8 +130,7 @@ class _Walk:
         self.text -= length
         if text.isascii():
             return text
-        # A lone half of a pair is no character: it is replaced, as in the rows of the ledger.
-        return unicodedata.normalize("NFC", text).encode("utf-8", "replace").decode()
+        return unicodedata.normalize("NFC", text).encode("utf-8", self.lone).decode()
 
     def _members(self, members: Iterable[tuple[Any, Any]], length: int, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -133,7 +139,7 @@ class _Walk:
                 self.whole = False
                 found["\0length"] = length
                 break
-            found[self._key(key)] = self.plain(value, depth + 1)
+            found[self.key(key)] = self.plain(value, depth + 1)
         return found
 
     def _items(self, items: Iterable[Any], length: int, depth: int) -> list[Any]:
@@ -146,24 +152,25 @@ class _Walk:
             found.append(self.plain(item, depth + 1))
         return found
 
-    def _key(self, key: Any) -> str:
+    def real(self, value: float) -> Any:
+        """How a float is written."""
+        if math.isfinite(value):
+            return value + 0.0
+        return {"\0float": "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"}
+
+    def key(self, key: Any) -> str:
+        """How a key is written. JSON has none but texts: others stay apart from the text that they would be."""
         if type(key) is str:
             return self._text(key)
-        # JSON has no other keys: these stay apart from the text that they would be.
         return "\0" + orjson.dumps(self.plain(key, _DEEPEST), option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _number(value: int) -> Any:
+def number(value: int) -> Any:
+    """How a whole number is written."""
     if -_INT_MAX <= value <= _INT_MAX:
         return value
     # As text in base ten a very large one takes minutes.
     return {"\0int": hex(value) if value.bit_length() <= _LARGEST_BITS else f"{value.bit_length()} bits"}
-
-
-def _real(value: float) -> Any:
-    if math.isfinite(value):
-        return value + 0.0
-    return {"\0float": "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"}
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -169,7 +169,8 @@ class MixRow(NamedTuple):
     """What one workflow did with one model in a period. `users` and `runs` are those of the workflow, over all models.
 
     `operations` counts what was asked for, `attempts` what was sent; `input_tokens` includes cached ones; the parts of
-    the cost are in nano-dollars, and attempts without a price are in `unpriced` and in none of them.
+    the cost are in nano-dollars, and attempts without a price are in `unpriced` and in none of them. `uncounted` rows
+    are sums of nobody knows how many calls, and stand for one each.
     """
 
     workflow: str
@@ -188,6 +189,7 @@ class MixRow(NamedTuple):
     cache_write_nusd: int
     output_nusd: int
     fees_nusd: int
+    uncounted: int = 0
 
 
 class DaySpend(NamedTuple):

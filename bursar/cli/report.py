@@ -14,6 +14,7 @@ from bursar.cli.times import read_time
 if TYPE_CHECKING:
     from bursar._rows import SpendRow
     from bursar.reports.costs import CostTable
+    from bursar.tracing.cuts import Cuts
 
 _EPILOG = (
     "Example: bursar report --by model --since 7d. As a page: bursar report --html report.html. "
@@ -53,10 +54,12 @@ def report_command(
     if not table.rows:
         fail(f"{path} has no model call in that time; run something under bursar.run(...), or `bursar demo`")
     rows = [*table.rows, table.total]
+    cuts = _cuts(path, begin, end) if table.total.trimmed_tokens else None
     if json:
         import orjson
 
-        output(orjson.dumps(as_json(table, by)).decode())
+        window = {} if cuts is None else {"window": cuts._asdict()}
+        output(orjson.dumps(as_json(table, by) | window).decode())
     elif csv:
         output(as_csv(table, by).rstrip("\n"))
     elif markdown:
@@ -65,6 +68,25 @@ def report_command(
         _write_page(html, path, table, by, (begin, end))
     else:
         show_table(rows, by)
+        if cuts is not None:
+            output(_said_of(cuts))
+
+
+def _cuts(ledger: Path, begin: int, end: int | None) -> Cuts:
+    from bursar.tracing.cuts import CutReader
+
+    with CutReader(ledger) as reader:
+        return reader.cuts(begin, end)
+
+
+def _said_of(cuts: Cuts) -> str:
+    from bursar._money import show_usd
+
+    steps = "" if cuts.pays_after is None else f", which half of them earn back within {cuts.pays_after:,} steps"
+    return (
+        f"context window: {cuts.cuts:,} cuts took {_tokens(cuts.tokens)} tokens out of their requests and wrote the "
+        f"rest anew for {show_usd(cuts.nusd)}{steps}"
+    )
 
 
 def show_table(rows: list[SpendRow], by: str) -> None:

@@ -1,19 +1,35 @@
 """The arguments of a tool call in one form, so that the same call written differently is the same call.
 
 Keys sorted, whole floats written as integers and text in Unicode's NFC, after RFC 8785 (JSON canonicalisation);
-defaults are not filled in. What is no JSON is taken as the text it is.
+defaults are not filled in. What is no JSON is told apart by what it is, and never run: see `_canonical.py`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any, Final
-from unicodedata import is_normalized, normalize
 
 import orjson
 
-_DEEPEST: Final = 64
+from bursar import _canonical
+from bursar._canonical import Walk, number
+
+_MOST_NODES: Final = 100_000
+_MOST_TEXT: Final = 16 * 1024 * 1024
+"""Bounds that no call of a model reaches: two long texts that differ in their middle are two calls."""
+
+
+class _Spelling(Walk):
+    """1.0 is 1, the key 1 is "1", and two broken characters are two."""
+
+    __slots__ = ()
+    lone = "backslashreplace"
+
+    def real(self, value: float) -> Any:
+        return number(int(value)) if value.is_integer() else super().real(value)
+
+    def key(self, key: Any) -> str:
+        return super().key(key).removeprefix("\0")
 
 
 def canonical(arguments: object) -> bytes:
@@ -21,7 +37,7 @@ def canonical(arguments: object) -> bytes:
     value = parsed(arguments)
     if value.__class__ is str:
         value = value.strip()
-    return _dump(_plain(value, 0))
+    return _canonical.canonical(value, nodes=_MOST_NODES, text=_MOST_TEXT, spelling=_Spelling).data
 
 
 def parsed(arguments: object) -> Any:
@@ -37,31 +53,3 @@ def parsed(arguments: object) -> Any:
         return json.loads(arguments)
     except (ValueError, RecursionError):
         return arguments if isinstance(arguments, str) else arguments.decode(errors="replace")
-
-
-def _plain(value: Any, depth: int) -> Any:
-    kind = value.__class__
-    if kind is str:
-        return value if value.isascii() or is_normalized("NFC", value) else normalize("NFC", value)
-    if kind is float and value.is_integer():
-        return int(value)
-    if isinstance(value, Mapping):
-        if depth > _DEEPEST:
-            return str(value)
-        return {_plain(str(key), depth): _plain(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return str(value) if depth > _DEEPEST else [_plain(item, depth + 1) for item in value]
-    return value
-
-
-def _dump(value: Any) -> bytes:
-    try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=_named)
-    except (TypeError, ValueError):
-        # A number past 64 bits or a lone surrogate.
-        return json.dumps(value, sort_keys=True, default=_named).encode("ascii")
-
-
-def _named(value: Any) -> Any:
-    dump = getattr(value, "model_dump", None)
-    return dump(mode="json") if callable(dump) else f"<{type(value).__qualname__}>"

@@ -26,6 +26,8 @@ INPUT, OUTPUT, CACHE, PRICE, FEES = "input tokens per call", "output tokens per 
 NEW, GONE = "new workflow", "gone workflow"
 ALL_CALLS: Final = "calls"
 """What `CALLS` is called where nobody knows of runs: in an export of a provider, or outside of any run."""
+UNCOUNTED: Final = {CALLS: "spans of the export", INPUT: "input tokens", OUTPUT: "output tokens", FEES: "fees"}
+"""What factors are called where nobody knows of calls: in an export that has tokens alone."""
 FACTORS: Final = (USERS, RUNS, CALLS, MIX, RETRIES, INPUT, OUTPUT, CACHE, PRICE, FEES)
 _INPUT_KINDS: Final = ("uncached", "cache_read", "cache_write")
 _KINDS: Final = (*_INPUT_KINDS, "output", "fees")
@@ -96,18 +98,25 @@ def _workflow(workflow: str, old: list[MixRow], new: list[MixRow]) -> list[Cause
     whole = _rounded(parts, after.nusd - before.nusd)
     mean = _log_mean(after.nusd, before.nusd)
     values = _values(before), _values(after)
+    counted = not any(row.uncounted for row in (*old, *new))
     return [
         Cause(
             workflow,
-            factor if factor != CALLS or after.runs else ALL_CALLS,
+            _named(factor, after, counted=counted),
             whole[factor],
             exp(parts[factor] / mean) if mean else None,
-            values[0].get(factor),
-            values[1].get(factor),
+            values[0].get(factor) if counted else None,
+            values[1].get(factor) if counted else None,
         )
         for factor in FACTORS
         if whole.get(factor)
     ]
+
+
+def _named(factor: str, totals: _Totals, *, counted: bool) -> str:
+    if not counted:
+        return UNCOUNTED.get(factor, factor)
+    return ALL_CALLS if factor == CALLS and not totals.runs else factor
 
 
 def _comparable(before: _Totals, after: _Totals) -> tuple[_Totals, _Totals]:

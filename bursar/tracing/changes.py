@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bursar._clock import first_id
 from bursar._errors import LedgerError
 from bursar._rows import MixRow
+from bursar.tracing.imports import AGGREGATE
 from bursar.tracing.queries import BY, MORE, WRITES, Reader
 
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ class Changes(Reader):
             f"""SELECT d.workflow, {_MODEL}, count(DISTINCT substr(c.call_id, 1, 26)) + {MORE}, count(*) + {MORE},
                 sum(c.cost_nusd IS NULL), total(c.input_tokens), total(c.cache_read_tokens), total({WRITES}),
                 total(c.output_tokens), total(c.cost_input_nusd), total(c.cost_cache_read_nusd),
-                total(c.cost_cache_write_nusd), total(c.cost_output_nusd), total(c.cost_fees_nusd)
-            FROM model_call c JOIN dimension d ON d.id = c.dimension
+                total(c.cost_cache_write_nusd), total(c.cost_output_nusd), total(c.cost_fees_nusd),
+                total(c.requests IS NULL AND instr(e.flags, '{AGGREGATE}') > 0)
+            FROM model_call c JOIN dimension d ON d.id = c.dimension JOIN ending e ON e.id = c.ending
             WHERE {where} GROUP BY d.workflow, {_MODEL} ORDER BY 1, 2""",
             values,
         )

@@ -112,7 +112,8 @@ def test_a_refused_tool_returns_what_the_model_reads() -> None:
 
 def test_case_79_arguments_that_change_while_a_person_thinks_are_asked_about_again() -> None:
     """What was approved is not what would be done: it is asked anew, and the new one is what runs."""
-    order, ran = {"amount": 1}, []
+    order = {"amount": 1}
+    ran: list[Any] = []
 
     def person(question: Question) -> bool:
         asked.append(question.arguments)
@@ -122,7 +123,7 @@ def test_case_79_arguments_that_change_while_a_person_thinks_are_asked_about_aga
 
     asked: list[str] = []
     with bursar.run("w", Budget(usd="1"), CostGate(tool="pay", ask="always", approver=person)):
-        said = bursar.tool(name="pay")(lambda order: ran.append(dict(order)))(order)
+        said = str(bursar.tool(name="pay")(lambda order: ran.append(dict(order)))(order))
     assert asked == ['{"order":{"amount":1}}', '{"order":{"amount":1000000}}']
     assert ran == []
     assert "was not made" in said
@@ -216,7 +217,7 @@ def _question(**more: Any) -> Question:
     return Question(**(given | more))
 
 
-def test_an_edit_runs_what_was_written_and_is_judged_again() -> None:
+def test_case_80_an_edit_runs_what_was_written_and_is_judged_again() -> None:
     """Other arguments, the caller's own objects for what was left alone; a rule that they meet is heard."""
     ran: list[tuple[Any, Any]] = []
     handle = object()

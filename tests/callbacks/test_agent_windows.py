@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 from langchain.agents import create_agent
 from langchain_anthropic.middleware import AnthropicPromptCachingMiddleware
 from langgraph.checkpoint.memory import InMemorySaver
+from typer.testing import CliRunner
 
 import bursar
 from bursar import Budget, ContextWindow, LoopGuard
 from bursar._rows import VerdictRow
 from bursar.callbacks import BursarCallbackHandler, BursarMiddleware
+from bursar.cli.app import app
 from bursar.pricing.tokens import COUNTER
 from bursar.testing import Provider, ReceivedRequest, Reply, ToolUse
 from bursar.tracing.queries import Reader
@@ -27,7 +30,7 @@ from tests.clients.conversations import check, extends, text_of
 ASK: Any = {"messages": [("user", "read all")]}
 CONFIG: Any = {"configurable": {"thread_id": "1"}, "recursion_limit": 400}
 SYSTEM = "Be brief. " * 50
-MODELS = {
+MODELS: dict[str, Callable[..., Any]] = {
     "claude": claude,
     "gpt": gpt,
     "responses": lambda provider: gpt(provider, use_responses_api=True),
@@ -257,11 +260,21 @@ def test_a_handler_alone_trims_nothing_and_says_so_once() -> None:
 
 
 def test_report_and_rows_say_what_was_left_out(ledger: Path) -> None:
-    """Each attempt's row has its trimmed tokens, and the sum stands in the report."""
+    """Each attempt's row has its trimmed tokens; the report has their sum, and what the cuts cost and when they pay."""
     with Provider(latency_s=0.0, replies=Model(20)) as provider:
         agent: Any = create_agent(claude(provider), [look], middleware=[BursarMiddleware(ContextWindow(tokens=2_500))])
-        with bursar.run("read", Budget(usd="5")):
+        with bursar.run("read", Budget(usd="5")) as run:
             agent.invoke(ASK, CONFIG)
     with Reader(ledger) as reader:
         (row,) = reader.spend_by("workflow", 0, None)
     assert row.trimmed_tokens > 2_500
+    made = [each for each in verdicts(run) if each.action == "trim"]
+    shown = CliRunner().invoke(app, ["report", "--json", "--ledger", str(ledger)])
+    window = json.loads(shown.stdout)["window"]
+    assert window["cuts"] == len(made) > 0
+    assert window["tokens"] == sum(each.tokens or 0 for each in made)
+    steps = [each.pays_after or 0 for each in made]
+    assert min(steps) <= window["pays_after"] <= max(steps)
+    text = CliRunner().invoke(app, ["report", "--ledger", str(ledger)], env={"COLUMNS": "200"}).stdout
+    assert "context window: " in text
+    assert "earn back within" in text

@@ -9,6 +9,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SAID = {
+    "approval.py": "100 people were asked",
     "react_agent.py": "sunny wherever I looked",
     "sub_agents.py": "8 of 20 sub-agents were served",
     "deep_agent.py": "bees see ultraviolet",

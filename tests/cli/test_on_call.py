@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from typer.testing import CliRunner
 
 from bursar.cli.app import app
-from tests.importers.test_exports import openai_usage, write_csv
+from tests.importers.test_exports import anthropic_usage, openai_usage, write_csv
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +54,16 @@ def test_the_cause_is_named_from_the_export_alone(tmp_path: Path) -> None:
     assert causes[0]["remedy"].startswith("bursar.toml: [workflow.proj_support] usd_per_day = ")
     today = json.loads(cli("report", "--by", "day", "--since", "30h", "--json"))["rows"]
     assert {row["requests"] for row in today} == {500}
+
+
+def test_where_an_export_has_no_calls_nothing_is_said_of_them(tmp_path: Path) -> None:
+    """Anthropic's have tokens alone: what grew is input tokens, not tokens per call."""
+    rows = [anthropic_usage(day, usage_input_tokens_no_cache=1_000_000 * (3 if day >= 7 else 1)) for day in range(14)]
+    cli("import", str(write_csv(tmp_path / "usage.csv", rows)))
+    shown = cli("explain", "--until", "2026-11-16")
+    assert "Default · input tokens " in shown
+    assert "per call" not in shown
+    assert "usd_per_day" in shown
 
 
 def test_an_export_of_some_time_ago_is_explained_too(tmp_path: Path) -> None:

@@ -59,6 +59,14 @@ def test_the_same_tokens_at_other_prices(billed: tuple[int, int, int], tmp_path:
     assert total("--workflow", "triage")["calls"] == 1
 
 
+def test_a_long_time_is_read_in_parts(billed: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each attempt once, whatever the size of a part."""
+    whole = total("--model", "claude-opus-5-5")
+    for size in (1, 2, 3):
+        monkeypatch.setattr("bursar.tracing.used._AT_ONCE", size)
+        assert total("--model", "claude-opus-5-5") == whole
+
+
 def test_it_says_what_it_cannot_know(billed: tuple[int, int, int]) -> None:
     """Quality, who waits for a batch, models without a price; in a table that fits."""
     shown = cli("--model", "claude-haiku-5-5", "--tier", "batch").stdout

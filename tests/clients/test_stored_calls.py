@@ -31,7 +31,7 @@ def loop(provider: Provider, way: str) -> str:
             if way == "async":
                 answer: Any = asyncio.run(once(provider, asked))
             elif way == "stream":
-                answer = list(client.responses.create(**asked, stream=True))[-1].response  # type: ignore[union-attr]
+                answer = list(client.responses.create(**asked, stream=True))[-1].response
             else:
                 answer = client.responses.create(**asked)
             calls = [item for item in answer.output if item.type == "function_call"]

@@ -114,10 +114,22 @@ def test_arguments_have_one_spelling(one: object, other: object, same: bool) -> 
     assert (canonical(one) == canonical(other)) is same
 
 
+class Handle:
+    """An object that must not be asked for anything."""
+
+    def model_dump(self, **_: object) -> object:
+        raise AssertionError
+
+    __str__ = __repr__ = model_dump  # type: ignore[assignment]
+
+
 def test_arguments_of_any_depth_and_kind() -> None:
-    """Nested too deep for a parser, or objects of the caller: a spelling all the same."""
+    """Nested too deep for a parser, or objects of the caller, which are not run: a spelling all the same."""
     deep: object = "x"
     for _ in range(500):
         deep = [deep]
     assert canonical(deep)
-    assert canonical({"a": object()}) == canonical({"a": object()})
+    handle = Handle()
+    assert canonical({"a": handle}) == canonical({"a": handle}) != canonical({"a": Handle()})
+    # Long texts count to their middle.
+    assert canonical({"a": "x" * 200_000}) != canonical({"a": "x" * 100_000 + "y" + "x" * 99_999})
