@@ -123,7 +123,7 @@ def _server(port: int, workers: int, log: Path) -> Iterator[subprocess.Popen[byt
         yield server
     finally:
         server.terminate()
-        server.wait(60)
+        server.wait(300)
 
 
 def _features(url: str) -> list[str]:
