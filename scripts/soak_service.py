@@ -127,7 +127,7 @@ def _server(port: int, workers: int, log: Path) -> Iterator[subprocess.Popen[byt
 
 
 def _features(url: str) -> list[str]:
-    ends_s = until(1)
+    ends_s = until(5)
     while time.monotonic() < ends_s:
         with contextlib.suppress(httpx.HTTPError):
             found: list[str] = httpx.get(url).json()
