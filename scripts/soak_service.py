@@ -123,11 +123,11 @@ def _server(port: int, workers: int, log: Path) -> Iterator[subprocess.Popen[byt
         yield server
     finally:
         server.terminate()
-        server.wait(60)
+        server.wait(300)
 
 
 def _features(url: str) -> list[str]:
-    ends_s = until(1)
+    ends_s = until(5)
     while time.monotonic() < ends_s:
         with contextlib.suppress(httpx.HTTPError):
             found: list[str] = httpx.get(url).json()

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.db import open_ledger
+from bursar.stores.base import State
+from bursar.stores.sqlite import SqliteStore
 from scripts.soak.marks import mark_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bursar.stores.base import HoldRecord
     from bursar.testing import Charge, Provider
 
 _IDENT: Final = 24
@@ -97,7 +100,7 @@ class Kept:
 
     rows: dict[str, list[Row]]
     presumed_nusd: int
-    held: list[tuple[Any, ...]]
+    held: list[HoldRecord]
     accounts: list[tuple[str, str, str, int, int]]
     contents: int
 
@@ -115,15 +118,17 @@ def read_ledger(path: Path) -> Kept:
     for found in database.execute(_ROWS):
         row = Row(*found)
         rows[_outermost(row.run_id, parents)].append(row)
-    presumed = database.execute(
-        "SELECT coalesce(sum(charged_nusd), 0) FROM hold WHERE state = 3 AND call_id NOT IN (SELECT call_id FROM "
-        "model_call UNION ALL SELECT call_id FROM tool_call)"
-    )
-    held = database.execute("SELECT call_id, held_nusd, owner FROM hold WHERE state = 0")
+    written = {row[0] for row in database.execute("SELECT call_id FROM model_call UNION SELECT call_id FROM tool_call")}
+    store = SqliteStore.at(path)
+    holds = list(store.scan())
+    store.close()
+    presumed = [each for each in holds if each.state is State.PRESUMED and each.call_id not in written]
+    held = [each for each in holds if each.state is State.HELD]
     accounts = database.execute("SELECT kind, name, limits, settled_nusd, held_nusd FROM account")
     contents = database.execute("SELECT count(*) FROM content")
     database.close()
-    return Kept(dict(rows), presumed[0][0], list(held), list(accounts), contents[0][0])
+    presumed_nusd = sum(each.charged.nusd for each in presumed)
+    return Kept(dict(rows), presumed_nusd, held, list(accounts), contents[0][0])
 
 
 def answer_of(row: Row) -> str:

@@ -90,7 +90,7 @@ class Judgement:
         for kind, name, limits, _, held in self.kept.accounts:
             if held:
                 self.faults.append(f"{kind}/{name} {limits} still holds {held}")
-        self.faults += [f"{call_id} is still held at {nusd}" for call_id, nusd, _ in self.kept.held]
+        self.faults += [f"{each.call_id} is still held at {each.held.nusd}" for each in self.kept.held]
 
     def figures(self) -> dict[str, Any]:
         """What to show."""
