@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar._money import usd
 from bursar._records import UNATTRIBUTED
@@ -12,6 +12,9 @@ from bursar._rows import SpendRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_NO_SUMS: Final = ("key", "retry_reason", "p50_us", "p95_us", "p50_input", "p95_input")
 
 
 class CostTable(NamedTuple):
@@ -75,9 +78,9 @@ def _total(rows: Sequence[SpendRow]) -> SpendRow:
     sums: dict[str, Any] = {
         name: sum(getattr(row, name) for row in rows)
         for name in SpendRow._fields
-        if name not in ("key", "retry_reason", "p50_us", "p95_us")
+        if name not in _NO_SUMS
     }
-    return SpendRow(key="total", retry_reason=None, p50_us=None, p95_us=None, **sums)
+    return SpendRow(key="total", **dict.fromkeys(_NO_SUMS[1:]), **sums)
 
 
 def _plain(row: SpendRow) -> dict[str, Any]:

@@ -50,6 +50,9 @@ _RESENT: Final = (
 """Input that was sent again. A refused attempt has none that was counted: what it was estimated at was sent."""
 
 
+_UNKNOWN: Final = (None, None)
+
+
 def _grouped(rows: list[tuple[Any, ...]]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for key, cost in rows:
@@ -72,18 +75,25 @@ class Reader:
     def spend_by(self, by: str, since_us: int = 0, until_us: int | None = None) -> list[SpendRow]:
         """What each value of a tag spent from `since_us` (included) to `until_us` (not), dearest first.
 
-        Percentiles are of the latency of attempts that ended well, by the nearest-rank rule; nobody waited for batches
-        and background responses, and nobody knows how long. Raises `LedgerError` for a tag that is none.
+        Percentiles are by the nearest-rank rule; nobody waited for batches and background responses, and nobody knows
+        how long. Raises `LedgerError` for a tag that is none.
         """
         if by not in BY:
             raise LedgerError(f"a report cannot be made by {by!r}; it can by {', '.join(BY)}")
-        rows = self._totals(BY[by], since_us, until_us)
-        reasons = self._reasons(BY[by], since_us, until_us)
-        latencies = self._latencies(BY[by], since_us, until_us)
+        key, span = BY[by], _between(since_us, until_us)
+        rows = self._totals(key, span)
+        reasons = self._reasons(key, span)
+        latencies = self._ranks(key, "c.latency_us", "coalesce(d.path, '') NOT IN ('batch', 'background')", span)
+        inputs = self._ranks(key, "c.input_tokens", "true", span)
         return [
-            SpendRow._make((key, *row[:10], reasons.get(key), *latencies.get(key, (None, None)), *row[10:]))
-            for key, *row in rows
-        ]
+            SpendRow._make(
+                (
+                    name, *row[:10], reasons.get(name), *latencies.get(name, _UNKNOWN), *row[10:17],
+                    *inputs.get(name, _UNKNOWN), *row[17:],
+                )
+            )
+            for name, *row in rows
+        ]  # fmt: skip
 
     def run_costs(self, since_us: int) -> dict[str, list[int]]:
         """What each run of a workflow cost, in nano-dollars, for runs that began since then and have ended."""
@@ -202,50 +212,45 @@ class Reader:
         except apsw.Error as error:
             raise LedgerError(f"the ledger {self._database.path} cannot be read ({error})") from None
 
-    def _totals(self, key: str, since_us: int, until_us: int | None) -> list[tuple[Any, ...]]:
-        return self._grouped(
-            key,
-            f"""count(DISTINCT substr(c.call_id, 1, 26)), count(*), sum(e.status = 'error'),
+    def _totals(self, key: str, span: tuple[str, str]) -> list[tuple[Any, ...]]:
+        rows = self._ask(
+            f"""SELECT coalesce({key}, ?) AS k, count(DISTINCT substr(c.call_id, 1, 26)), count(*),
+            sum(e.status = 'error'),
             {_sum("c.input_tokens")}, {_sum("c.output_tokens")}, {_sum("c.cache_read_tokens")}, {_sum(WRITES)},
             {_sum("c.reasoning_tokens")}, {_sum("c.tool_calls")},
             count(*) - count(DISTINCT substr(c.call_id, 1, 26)) + coalesce(sum(d.attempt_source = 'harness'), 0),
             total(c.cost_nusd),
             sum(c.cost_nusd IS NULL), sum(e.usage_source IN ('estimated', 'stream_partial')),
-            sum(instr(e.flags, 'clamped') > 0), {_sum(_RESENT)}, {_sum("c.trimmed_tokens")}""",
-            since_us,
-            until_us,
+            sum(instr(e.flags, 'clamped') > 0), {_sum(_RESENT)}, {_sum("c.trimmed_tokens")}, sum(d.path IS 'batch'),
+            sum(e.cost_status = 'list_price'), sum(e.cost_status IN ('upper_bound', 'lower_bound')),
+            sum(e.cost_status = 'estimated'), sum(e.cost_status = 'provider')
+            FROM {_JOINED} WHERE c.call_id >= ? AND c.call_id < ? GROUP BY k ORDER BY total(c.cost_nusd) DESC, k""",
+            (NONE, *span),
         )
+        # total() sums as a double, exact to 2**53 nano-dollars, and is 0.0 where sum() is NULL.
+        return [(*row[:11], int(row[11]), *row[12:]) for row in rows]
 
-    def _reasons(self, key: str, since_us: int, until_us: int | None) -> dict[str, str]:
+    def _reasons(self, key: str, span: tuple[str, str]) -> dict[str, str]:
         rows = self._ask(
             f"""SELECT coalesce({key}, ?) AS k, e.retry_reason, count(*) AS n FROM {_JOINED}
             WHERE c.call_id >= ? AND c.call_id < ? AND e.retry_reason IS NOT NULL
             GROUP BY k, e.retry_reason ORDER BY n, e.retry_reason DESC""",
-            (NONE, *_between(since_us, until_us)),
+            (NONE, *span),
         )
         return {name: reason for name, reason, _ in rows}
 
-    def _latencies(self, key: str, since_us: int, until_us: int | None) -> dict[str, tuple[int, int]]:
+    def _ranks(self, key: str, column: str, condition: str, span: tuple[str, str]) -> dict[str, tuple[int, int]]:
+        """The median and the 95th percentile of a column over attempts that ended well."""
         rows = self._ask(
-            f"""SELECT k, min(latency_us) FILTER (WHERE place * 2 >= size),
-                min(latency_us) FILTER (WHERE place * 20 >= size * 19)
-            FROM (SELECT coalesce({key}, ?) AS k, c.latency_us,
-                row_number() OVER (PARTITION BY coalesce({key}, ?) ORDER BY c.latency_us) AS place,
+            f"""SELECT k, min(value) FILTER (WHERE place * 2 >= size), min(value) FILTER (WHERE place * 20 >= size * 19)
+            FROM (SELECT coalesce({key}, ?) AS k, {column} AS value,
+                row_number() OVER (PARTITION BY coalesce({key}, ?) ORDER BY {column}) AS place,
                 count(*) OVER (PARTITION BY coalesce({key}, ?)) AS size
                 FROM {_JOINED} WHERE c.call_id >= ? AND c.call_id < ? AND e.status = 'ok'
-                AND d.path NOT IN ('batch', 'background')) GROUP BY k""",
-            (NONE, NONE, NONE, *_between(since_us, until_us)),
+                AND {column} IS NOT NULL AND {condition}) GROUP BY k""",
+            (NONE, NONE, NONE, *span),
         )
         return {name: (p50, p95) for name, p50, p95 in rows}
-
-    def _grouped(self, key: str, columns: str, since_us: int, until_us: int | None) -> list[tuple[Any, ...]]:
-        rows = self._ask(
-            f"""SELECT coalesce({key}, ?) AS k, {columns} FROM {_JOINED}
-            WHERE c.call_id >= ? AND c.call_id < ? GROUP BY k ORDER BY total(c.cost_nusd) DESC, k""",
-            (NONE, *_between(since_us, until_us)),
-        )
-        # total() sums as a double, exact to 2**53 nano-dollars, and is 0.0 where sum() is NULL.
-        return [(*row[:11], int(row[11]), *row[12:]) for row in rows]
 
     def _runs(self, condition: str, values: Sequence[Any]) -> list[RunRow]:
         rows = self._ask(

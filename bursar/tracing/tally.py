@@ -1,0 +1,218 @@
+"""Add attempts up, for every value of every tag at once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from bursar._events import RetryReason, Status, UsageSource
+from bursar.tracing.bins import LANE, bin_of
+from bursar.tracing.lanes import COUNTED, REASONS, STATUSES, lane, wide
+from bursar.tracing.queries import BY, NONE, TIMES, WRITES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    Ask = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+    Row = tuple[Any, ...]
+
+HOUR_US: Final = 3_600_000_000
+PAIR: Final = "\x1f"
+"""Between the two values of a pair of tags."""
+_TAGS: Final = tuple(name for name in BY if name not in {"user", "session", *TIMES})
+FACETS: Final = (*_TAGS, "hour", "day", "feature,day", "workflow,model", "all")
+"""What sums are kept by. Weeks and months are made of days; users and sessions are too many."""
+NUMBER: Final = {name: number for number, name in enumerate(FACETS)}
+_FIRST: Final = ("", "/0")
+"""What follows an operation's id in the id of its first attempt."""
+_COLUMNS: Final = {
+    "cache_write_tokens": WRITES,
+    "nusd": "c.cost_nusd",
+    "unpriced": "c.cost_nusd IS NULL",
+    "fees_nusd": "c.cost_fees_nusd",
+    **{f"{part}_nusd": f"c.cost_{part}_nusd" for part in ("input", "output", "cache_read", "cache_write")},
+}
+_HEAD: Final = 8
+ROWS: Final = (
+    "SELECT c.call_id, c.dimension, c.ending, c.ts_us, c.latency_us, c.user_hash, c.run, "
+    "coalesce(c.est_input_tokens, 0), "
+    + ", ".join(f"coalesce({_COLUMNS.get(name, f'c.{name}')}, 0)" for name in COUNTED)
+    + " FROM model_call c WHERE "
+)
+"""Rows as `Tally.add` takes them; a condition on `c` follows."""
+
+
+class Cell:
+    """The sums of one value of one tag, and how its latencies (microseconds) and input tokens are spread."""
+
+    __slots__ = ("input", "latency", "sums")
+
+    def __init__(self, sums: int = 0, latency: int = 0, input_: int = 0) -> None:
+        self.sums, self.latency, self.input = sums, latency, input_
+
+    def add(self, other: Cell, times: int = 1) -> None:
+        """Add another cell, or take it away."""
+        self.sums += times * other.sums
+        self.latency += times * other.latency
+        self.input += times * other.input
+
+
+class Seen(NamedTuple):
+    """Users (64 bits of a hash of their hash) and runs (their numbers) of a workflow."""
+
+    users: set[int]
+    runs: set[int]
+
+
+class _Dimension(NamedTuple):
+    values: tuple[str, ...]
+    times: dict[int, tuple[str, ...]]
+    waited: bool
+    sums: int
+    resent: bool
+
+
+class _Ending(NamedTuple):
+    ok: bool
+    sums: int
+
+
+class Names:
+    """What the numbers of tag tuples and endings stand for; read once each."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._dimensions: dict[int, _Dimension] = {}
+        self._endings: dict[int, _Ending] = {}
+
+    def dimension(self, number: int) -> _Dimension:
+        """A tuple of tags."""
+        found = self._dimensions.get(number)
+        if found is None:
+            columns = ", ".join(BY[name] for name in _TAGS)
+            ((*values, path, source),) = self._ask(
+                f"SELECT {columns}, d.path, d.attempt_source FROM dimension d WHERE d.id = ?", (number,)
+            )
+            sums = lane("batch") if path == "batch" else 0
+            sums += lane("harness") if source == "harness" else 0
+            keys = tuple(NONE if value is None else str(value) for value in values)
+            found = self._dimensions[number] = _Dimension(
+                keys, {}, path not in ("batch", "background"), sums, source not in (None, "fallback")
+            )
+        return found
+
+    def values(self, number: int, hour: int) -> tuple[str, ...]:
+        """The value of every facet of attempts with these tags in an hour."""
+        dimension = self.dimension(number)
+        found = dimension.times.get(hour)
+        if found is None:
+            at = datetime.fromtimestamp(hour * 3_600, UTC)
+            day, values = f"{at:%Y-%m-%d}", dimension.values
+            pairs = (f"{values[NUMBER['feature']]}{PAIR}{day}", _pair(values))
+            dimension.times.clear()
+            found = dimension.times[hour] = (*values, f"{at:%Y-%m-%dT%HZ}", day, *pairs, "")
+        return found
+
+    def ending(self, number: int) -> _Ending:
+        """How attempts ended."""
+        found = self._endings.get(number)
+        if found is None:
+            ((status, reason, source, flags, cost),) = self._ask(
+                "SELECT status, retry_reason, usage_source, flags, cost_status FROM ending WHERE id = ?", (number,)
+            )
+            sums = lane("attempts")
+            if status == Status.ERROR:
+                sums += lane("errors")
+            if source in (UsageSource.ESTIMATED, UsageSource.STREAM_PARTIAL):
+                sums += lane("unmeasured")
+            if "clamped" in flags:
+                sums += lane("clamped")
+            if reason is not None:
+                sums += lane(f"reason {reason if reason in REASONS else RetryReason.OTHER}")
+            if cost in STATUSES:
+                sums += lane(f"cost {cost}")
+            found = self._endings[number] = _Ending(status == Status.OK, sums)
+        return found
+
+
+class Tally:
+    """Sums of some attempts."""
+
+    def __init__(self) -> None:
+        self.cells: dict[tuple[int, str], Cell] = {}
+        self.seen: dict[str, Seen] = {}
+
+    def add(self, rows: Iterable[Row], names: Names, ask: Ask) -> int:
+        """Add rows, and say how many they were; `ask` tells of earlier attempts at the same operations."""
+        groups: dict[tuple[int, int], Cell] = {}
+        again: list[Row] = []
+        size = 0
+        for row in rows:
+            size += 1
+            call_id, number, ending_number, ts_us, latency, user, run, estimate = row[:_HEAD]
+            dimension, ending = names.dimension(number), names.ending(ending_number)
+            key = number, ts_us // HOUR_US
+            cell = groups.get(key)
+            if cell is None:
+                cell = groups[key] = Cell()
+            cell.sums += wide(row[_HEAD:]) + ending.sums + dimension.sums
+            if ending.ok:
+                cell.input += 1 << (LANE * bin_of(row[_HEAD]))
+                if dimension.waited and latency is not None:
+                    cell.latency += 1 << (LANE * bin_of(latency))
+            if dimension.resent:
+                cell.sums += lane("resent_tokens", row[_HEAD] if row[_HEAD] > 0 else estimate)
+            if call_id[26:] not in _FIRST:
+                again.append(row)
+            workflow = dimension.values[0]
+            seen = self.seen.get(workflow)
+            if seen is None:
+                seen = self.seen[workflow] = Seen(set(), set())
+            if user is not None:
+                seen.users.add(_short(user))
+            if run is not None:
+                seen.runs.add(run)
+        for (number, hour), cell in groups.items():
+            for key in enumerate(names.values(number, hour)):
+                self._cell(key).add(cell)
+        for row in again:
+            self._repeat(row, names, ask)
+        return size
+
+    def merge(self, key: tuple[int, str], other: Cell, times: int = 1) -> None:
+        """Add a cell of other sums, or take it away."""
+        self._cell(key).add(other, times)
+
+    def see(self, workflow: str, some: Seen) -> None:
+        """Add users and runs of a workflow."""
+        seen = self.seen.get(workflow)
+        if seen is None:
+            seen = self.seen[workflow] = Seen(set(), set())
+        seen.users.update(some.users)
+        seen.runs.update(some.runs)
+
+    def _cell(self, key: tuple[int, str]) -> Cell:
+        found = self.cells.get(key)
+        if found is None:
+            found = self.cells[key] = Cell()
+        return found
+
+    def _repeat(self, row: Row, names: Names, ask: Ask) -> None:
+        earlier = ask(
+            "SELECT dimension, ts_us FROM model_call WHERE call_id >= ? AND call_id < ?", (row[0][:26], row[0])
+        )
+        had = [set(values) for values in zip(*(names.values(of, ts_us // HOUR_US) for of, ts_us in earlier), strict=True)]
+        if had:
+            for key in enumerate(names.values(row[1], row[3] // HOUR_US)):
+                if key[1] in had[key[0]]:
+                    self.cells[key].sums += lane("repeats")
+
+
+def _pair(values: Sequence[str]) -> str:
+    return f"{values[NUMBER['workflow']]}{PAIR}{values[NUMBER['model']]}"
+
+
+def _short(user: str) -> int:
+    # Of two users in a million the chance to be taken for one is 3 in 10**8.
+    return int.from_bytes(blake2b(user.encode(), digest_size=8).digest(), "little")
