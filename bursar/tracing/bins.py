@@ -7,7 +7,12 @@ spreads are added by adding two integers.
 
 from __future__ import annotations
 
-from typing import Final
+from array import array
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LANE: Final = 32
 _SPLIT: Final = 4
@@ -29,6 +34,16 @@ def middle(place: int) -> int:
         return place
     over = (place >> _SPLIT) - 1
     return ((place - (over << _SPLIT)) << over) + ((1 << over) - 1) // 2
+
+
+def spread(places: Sequence[int]) -> int:
+    """How values are spread that fall into these bins."""
+    if not places:
+        return 0
+    lanes = array("I", bytes((max(places) + 1) * (LANE // 8)))
+    for place, count in Counter(places).items():
+        lanes[place] = count
+    return int.from_bytes(lanes.tobytes(), "little")
 
 
 def counts(spread: int) -> memoryview:

@@ -130,7 +130,7 @@ class Rolled(Reader):
         """What all attempts in a period cost, in nano-dollars."""
         with rollup.reading() as mark:
             plan = _plan(mark, since_us, until_us)
-            sums = sum(cell.sums for span in plan.sums for _, cell in rollup.cells(NUMBER["all"], *span))
+            sums = sum(cell.sums for span in plan.sums for _, cell in rollup.cells(NUMBER["path"], *span))
             return numbers(sums)["nusd"] + sum(self._row_cost(*rows) for rows in plan.rows)
 
     def _row_cost(self, first: str, end: str) -> int:

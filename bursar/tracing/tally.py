@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar._events import RetryReason, Status, UsageSource
-from bursar.tracing.bins import LANE, bin_of
+from bursar.tracing.bins import bin_of, spread
 from bursar.tracing.lanes import COUNTED, REASONS, STATUSES, lane, wide
 from bursar.tracing.queries import BY, NONE, TIMES, WRITES
 
@@ -21,9 +21,10 @@ HOUR_US: Final = 3_600_000_000
 PAIR: Final = "\x1f"
 """Between the two values of a pair of tags."""
 _TAGS: Final = tuple(name for name in BY if name not in {"user", "session", *TIMES})
-FACETS: Final = (*_TAGS, "hour", "day", "feature,day", "workflow,model", "all")
+FACETS: Final = (*_TAGS, "hour", "day", "feature,day", "workflow,model")
 """What sums are kept by. Weeks and months are made of days; users and sessions are too many."""
 NUMBER: Final = {name: number for number, name in enumerate(FACETS)}
+_FEATURE: Final = NUMBER["feature"]
 _FIRST: Final = ("", "/0")
 """What follows an operation's id in the id of its first attempt."""
 _COLUMNS: Final = {
@@ -52,7 +53,7 @@ class Cell:
         self.sums, self.latency, self.input = sums, latency, input_
 
     def add(self, other: Cell, times: int = 1) -> None:
-        """Add another cell, or take it away."""
+        """Add another cell as often as said; minus once takes it away."""
         self.sums += times * other.sums
         self.latency += times * other.latency
         self.input += times * other.input
@@ -67,7 +68,7 @@ class Seen(NamedTuple):
 
 class _Dimension(NamedTuple):
     values: tuple[str, ...]
-    times: dict[int, tuple[str, ...]]
+    pair: str
     waited: bool
     sums: int
     resent: bool
@@ -85,6 +86,7 @@ class Names:
         self._ask = ask
         self._dimensions: dict[int, _Dimension] = {}
         self._endings: dict[int, _Ending] = {}
+        self._days: dict[int, str] = {}
 
     def dimension(self, number: int) -> _Dimension:
         """A tuple of tags."""
@@ -98,21 +100,18 @@ class Names:
             sums += lane("harness") if source == "harness" else 0
             keys = tuple(NONE if value is None else str(value) for value in values)
             found = self._dimensions[number] = _Dimension(
-                keys, {}, path not in ("batch", "background"), sums, source not in (None, "fallback")
+                keys, _pair(keys), path not in ("batch", "background"), sums, source not in (None, "fallback")
             )
         return found
 
     def values(self, number: int, hour: int) -> tuple[str, ...]:
         """The value of every facet of attempts with these tags in an hour."""
         dimension = self.dimension(number)
-        found = dimension.times.get(hour)
-        if found is None:
-            at = datetime.fromtimestamp(hour * 3_600, UTC)
-            day, values = f"{at:%Y-%m-%d}", dimension.values
-            pairs = (f"{values[NUMBER['feature']]}{PAIR}{day}", _pair(values))
-            dimension.times.clear()
-            found = dimension.times[hour] = (*values, f"{at:%Y-%m-%dT%HZ}", day, *pairs, "")
-        return found
+        day = self._days.get(hour)
+        if day is None:
+            day = self._days[hour] = f"{datetime.fromtimestamp(hour * 3_600, UTC):%Y-%m-%d}"
+        values = dimension.values
+        return *values, f"{day}T{hour % 24:02}Z", day, f"{values[_FEATURE]}{PAIR}{day}", dimension.pair
 
     def ending(self, number: int) -> _Ending:
         """How attempts ended."""
@@ -136,6 +135,15 @@ class Names:
         return found
 
 
+class _Group:
+    """Attempts with the same tags in the same hour: their sums, and the bins that they fall into."""
+
+    __slots__ = ("inputs", "latencies", "sums")
+
+    def __init__(self) -> None:
+        self.sums, self.latencies, self.inputs = 0, [], []  # type: int, list[int], list[int]
+
+
 class Tally:
     """Sums of some attempts."""
 
@@ -145,7 +153,7 @@ class Tally:
 
     def add(self, rows: Iterable[Row], names: Names, ask: Ask) -> int:
         """Add rows, and say how many they were; `ask` tells of earlier attempts at the same operations."""
-        groups: dict[tuple[int, int], Cell] = {}
+        groups: dict[tuple[int, int], _Group] = {}
         again: list[Row] = []
         size = 0
         for row in rows:
@@ -153,49 +161,61 @@ class Tally:
             call_id, number, ending_number, ts_us, latency, user, run, estimate = row[:_HEAD]
             dimension, ending = names.dimension(number), names.ending(ending_number)
             key = number, ts_us // HOUR_US
-            cell = groups.get(key)
-            if cell is None:
-                cell = groups[key] = Cell()
-            cell.sums += wide(row[_HEAD:]) + ending.sums + dimension.sums
+            group = groups.get(key)
+            if group is None:
+                group = groups[key] = _Group()
+            group.sums += wide(row[_HEAD:]) + ending.sums + dimension.sums
             if ending.ok:
-                cell.input += 1 << (LANE * bin_of(row[_HEAD]))
+                group.inputs.append(bin_of(row[_HEAD]))
                 if dimension.waited and latency is not None:
-                    cell.latency += 1 << (LANE * bin_of(latency))
+                    group.latencies.append(bin_of(latency))
             if dimension.resent:
-                cell.sums += lane("resent_tokens", row[_HEAD] if row[_HEAD] > 0 else estimate)
+                group.sums += lane("resent_tokens", row[_HEAD] if row[_HEAD] > 0 else estimate)
             if call_id[26:] not in _FIRST:
                 again.append(row)
-            workflow = dimension.values[0]
-            seen = self.seen.get(workflow)
-            if seen is None:
-                seen = self.seen[workflow] = Seen(set(), set())
+            seen = self._seen(dimension.values[0])
             if user is not None:
                 seen.users.add(_short(user))
             if run is not None:
                 seen.runs.add(run)
-        for (number, hour), cell in groups.items():
-            for key in enumerate(names.values(number, hour)):
-                self._cell(key).add(cell)
+        self._spread(groups, names)
         for row in again:
             self._repeat(row, names, ask)
         return size
 
+    def _spread(self, groups: dict[tuple[int, int], _Group], names: Names) -> None:
+        """Add each group to the cell of its value, facet by facet."""
+        facets: list[dict[str, _Group]] = [{} for _ in FACETS]
+        for (number, hour), group in groups.items():
+            sums, latencies, inputs = group.sums, group.latencies, group.inputs
+            for cells, value in zip(facets, names.values(number, hour), strict=True):
+                cell = cells.get(value)
+                if cell is None:
+                    cell = cells[value] = _Group()
+                cell.sums += sums
+                cell.latencies += latencies
+                cell.inputs += inputs
+        for facet, cells in enumerate(facets):
+            for value, cell in cells.items():
+                self.merge((facet, value), Cell(cell.sums, spread(cell.latencies), spread(cell.inputs)))
+
     def merge(self, key: tuple[int, str], other: Cell, times: int = 1) -> None:
         """Add a cell of other sums, or take it away."""
-        self._cell(key).add(other, times)
-
-    def see(self, workflow: str, some: Seen) -> None:
-        """Add users and runs of a workflow."""
-        seen = self.seen.get(workflow)
-        if seen is None:
-            seen = self.seen[workflow] = Seen(set(), set())
-        seen.users.update(some.users)
-        seen.runs.update(some.runs)
-
-    def _cell(self, key: tuple[int, str]) -> Cell:
         found = self.cells.get(key)
         if found is None:
             found = self.cells[key] = Cell()
+        found.add(other, times)
+
+    def see(self, workflow: str, some: Seen) -> None:
+        """Add users and runs of a workflow."""
+        seen = self._seen(workflow)
+        seen.users.update(some.users)
+        seen.runs.update(some.runs)
+
+    def _seen(self, workflow: str) -> Seen:
+        found = self.seen.get(workflow)
+        if found is None:
+            found = self.seen[workflow] = Seen(set(), set())
         return found
 
     def _repeat(self, row: Row, names: Names, ask: Ask) -> None:
