@@ -172,6 +172,8 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
         fallback_from=call.lineage.fallback_from,
         backoff_us=attempt.backoff_us,
         trimmed_tokens=call.trimmed_tokens,
+        system_hash=request.transcript.system_hash,
+        tools_hash=request.transcript.tools_hash,
     )
 
 

@@ -170,4 +170,16 @@ CREATE TRIGGER rollup_deleted AFTER DELETE ON model_call WHEN OLD.call_id < (SEL
     BEGIN INSERT INTO rollup_change (call_id, changed) VALUES (OLD.call_id, 1); END;
 """
 
-MIGRATIONS: Final = (_LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS, _TOOLS, _WINDOWS, _ROLLUPS)
+_LINEAGE: Final = """
+-- The OpenTelemetry span that a run was opened in, in lower-case hexadecimal digits.
+ALTER TABLE run ADD COLUMN trace_id TEXT;
+ALTER TABLE run ADD COLUMN span_id TEXT;
+CREATE INDEX run_trace ON run (trace_id) WHERE trace_id IS NOT NULL;
+-- Hashes of what a request says with every call: of its system prompt and of its tools.
+CREATE TABLE prompt (id INTEGER PRIMARY KEY, system_hash TEXT, tools_hash TEXT);
+ALTER TABLE model_call ADD COLUMN prompt INTEGER;
+"""
+
+MIGRATIONS: Final = (
+    _LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS, _TOOLS, _WINDOWS, _ROLLUPS, _LINEAGE,
+)  # fmt: skip

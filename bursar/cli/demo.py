@@ -42,9 +42,9 @@ def demo_command() -> None:
     run = agent_run()
     _say("\n3. The books of that run: every attempt is a row, committed before its call returned.\n")
     from bursar.cli.report import report_command
-    from bursar.cli.trace import read_tree, show_tree
+    from bursar.cli.trace import read_trace, show_trace
 
-    show_tree(read_tree(run.id, ledger))
+    show_trace(read_trace(run.id, ledger))
     _say("\n4. Who spent what.\n")
     report_command(by="workflow", ledger=ledger)
     _say(f"\nThe ledger is {ledger}. Look further with:")

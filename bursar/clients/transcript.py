@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
 from bursar._events import Transcript
 from bursar.clients.attachments import ATTACHED, attached
+from bursar.clients.blocks import block_hash
 from bursar.clients.toolset import FUNCTIONS_END, claude_prompt, gpt_tool
 from bursar.pricing.tokens import COUNTER
 
@@ -52,11 +54,15 @@ def measure(
     `first` tells conversations apart that begin alike; `unbounded` says that the provider adds what is not here.
     What is attached weighs what `provider` says of `model`.
     """
-    meter = _Meter(provider, model)
-    sizes = [meter.message(message) for message in messages]
-    rest = [meter.value(value) for value in fixed if value is not None]
+    meter, said_first = _Meter(provider, model), list(messages)
+    sizes = [meter.message(message) for message in said_first]
+    always = [value for value in fixed if value is not None]
+    rest = [meter.value(value) for value in always]
     offered = [(tool, _text_of(tool)) for tool in tools]
     texts = [_text(written) for _, written in offered]
+    led = takewhile(_instructs, said_first)
+    system = [*always, *(message.get("content") for message in led)]
+    marks = [size.mark for size in (*rest, *sizes[: len(system) - len(always)])]
     rest += texts
     said = most = sum(size.tokens + size.media for size in rest)
     if offered and provider == "anthropic":
@@ -76,7 +82,13 @@ def measure(
         fixed_most=most,
         media=tuple(size.media for size in sizes) if attaches else (),
         media_most=tuple(size.media_most for size in sizes) if attaches else (),
+        system_hash=block_hash(marks, lambda: map(_text_of, system)),
+        tools_hash=block_hash([size.mark for size in texts], lambda: (written for _, written in offered)),
     )
+
+
+def _instructs(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("role") in ("system", "developer")
 
 
 class _Meter:

@@ -150,6 +150,13 @@ class Reader:
 
     def calls(self, runs: Sequence[RunRow]) -> list[CallRow]:
         """The attempts of these runs, in the order in which they began."""
+        return self._attempts("r.run_id IN (SELECT value FROM json_each(?))", (_names(runs),))
+
+    def operation(self, op_id: str) -> list[CallRow]:
+        """The attempts at one operation."""
+        return self._attempts("c.call_id >= ? AND c.call_id < ?", (op_id, op_id + "~"))
+
+    def _attempts(self, where: str, values: Sequence[Any]) -> list[CallRow]:
         rows = self._ask(
             f"""SELECT c.call_id, r.run_id, c.step, d.request_model, d.response_model, d.path, e.status, e.error_type,
                 e.http_status, e.finish_reason, e.retry_reason, e.usage_source, e.flags, e.bound, c.ts_us,
@@ -158,9 +165,8 @@ class Reader:
                 e.cost_status, c.response_id, c.request_id, e.price_version, d.region, c.web_searches,
                 c.audio_input_tokens, c.audio_output_tokens, c.side_usage, d.attempt_source, d.fallback_from,
                 c.backoff_us
-            FROM {_JOINED} JOIN run r ON r.number = c.run
-            WHERE r.run_id IN (SELECT value FROM json_each(?)) ORDER BY c.call_id""",
-            (_names(runs),),
+            FROM {_JOINED} LEFT JOIN run r ON r.number = c.run WHERE {where} ORDER BY c.call_id""",
+            values,
         )
         return [
             CallRow._make((*row[:12], tuple(row[12].split()), *row[13:-4], _side(row[-4]), *row[-3:])) for row in rows

@@ -130,7 +130,8 @@ def test_an_unknown_run_is_named(filled: bursar.Run) -> None:
     done = spawn("trace", "ZZZ")
     assert (done.returncode, done.stderr) == (
         1,
-        "error: no run's id begins with 'ZZZ'; `bursar trace last` shows the newest\n",
+        "error: no run's id begins with 'ZZZ', nor does that of a call, a response, a request or an OpenTelemetry "
+            "trace; `bursar trace last` shows the newest\n",
     )
 
 
