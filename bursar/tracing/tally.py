@@ -35,6 +35,7 @@ _COLUMNS: Final = {
     **{f"{part}_nusd": f"c.cost_{part}_nusd" for part in ("input", "output", "cache_read", "cache_write")},
 }
 _HEAD: Final = 8
+_MOST_USERS: Final = 65_536
 ROWS: Final = (
     "SELECT c.call_id, c.dimension, c.ending, c.ts_us, c.latency_us, c.user_hash, c.run, "
     "coalesce(c.est_input_tokens, 0), "
@@ -87,6 +88,7 @@ class Names:
         self._dimensions: dict[int, _Dimension] = {}
         self._endings: dict[int, _Ending] = {}
         self._days: dict[int, str] = {}
+        self._users: dict[str, int] = {}
 
     def dimension(self, number: int) -> _Dimension:
         """A tuple of tags."""
@@ -112,6 +114,16 @@ class Names:
             day = self._days[hour] = f"{datetime.fromtimestamp(hour * 3_600, UTC):%Y-%m-%d}"
         values = dimension.values
         return *values, f"{day}T{hour % 24:02}Z", day, f"{values[_FEATURE]}{PAIR}{day}", dimension.pair
+
+    def user(self, marked: str) -> int:
+        """64 bits that stand for the hash of a user: of two users in a million, 3 in 10**8 times the same."""
+        found = self._users.get(marked)
+        if found is None:
+            if len(self._users) >= _MOST_USERS:
+                self._users.clear()
+            digest = blake2b(marked.encode(), digest_size=8).digest()
+            found = self._users[marked] = int.from_bytes(digest, "little")
+        return found
 
     def ending(self, number: int) -> _Ending:
         """How attempts ended."""
@@ -141,7 +153,14 @@ class _Group:
     __slots__ = ("inputs", "latencies", "sums")
 
     def __init__(self) -> None:
-        self.sums, self.latencies, self.inputs = 0, [], []  # type: int, list[int], list[int]
+        self.sums = 0
+        self.latencies: list[int] = []
+        self.inputs: list[int] = []
+
+    def add(self, other: _Group) -> None:
+        self.sums += other.sums
+        self.latencies += other.latencies
+        self.inputs += other.inputs
 
 
 class Tally:
@@ -175,7 +194,7 @@ class Tally:
                 again.append(row)
             seen = self._seen(dimension.values[0])
             if user is not None:
-                seen.users.add(_short(user))
+                seen.users.add(names.user(user))
             if run is not None:
                 seen.runs.add(run)
         self._spread(groups, names)
@@ -185,17 +204,21 @@ class Tally:
 
     def _spread(self, groups: dict[tuple[int, int], _Group], names: Names) -> None:
         """Add each group to the cell of its value, facet by facet."""
-        facets: list[dict[str, _Group]] = [{} for _ in FACETS]
-        for (number, hour), group in groups.items():
-            sums, latencies, inputs = group.sums, group.latencies, group.inputs
-            for cells, value in zip(facets, names.values(number, hour), strict=True):
-                cell = cells.get(value)
-                if cell is None:
-                    cell = cells[value] = _Group()
-                cell.sums += sums
-                cell.latencies += latencies
-                cell.inputs += inputs
-        for facet, cells in enumerate(facets):
+        whole = _Group()
+        for group in groups.values():
+            whole.add(group)
+        values = [names.values(number, hour) for number, hour in groups]
+        for facet, column in enumerate(zip(*values, strict=True)):
+            cells: dict[str, _Group] = {}
+            if len(set(column)) == 1:
+                # Most tags that nobody gives are so: all of it has one value.
+                cells[column[0]] = whole
+            else:
+                for value, group in zip(column, groups.values(), strict=True):
+                    cell = cells.get(value)
+                    if cell is None:
+                        cell = cells[value] = _Group()
+                    cell.add(group)
             for value, cell in cells.items():
                 self.merge((facet, value), Cell(cell.sums, spread(cell.latencies), spread(cell.inputs)))
 
@@ -231,8 +254,3 @@ class Tally:
 
 def _pair(values: Sequence[str]) -> str:
     return f"{values[NUMBER['workflow']]}{PAIR}{values[NUMBER['model']]}"
-
-
-def _short(user: str) -> int:
-    # Of two users in a million the chance to be taken for one is 3 in 10**8.
-    return int.from_bytes(blake2b(user.encode(), digest_size=8).digest(), "little")
