@@ -54,8 +54,8 @@ class ModelCall:
     `attempt_source` says who sent it again, None for what was new. `fallback_from` is the model that had failed before
     the caller turned to this one. `backoff_us` is the time from the end of the attempt that it follows until it asked
     to be sent: neither the provider's time nor our queue's (`queue_us`). `trimmed_tokens` of the conversation
-    were left out by the context window. `system_hash` and `tools_hash` are of what the request says with every call, None
-    where it says nothing of the kind.
+    were left out by the context window. `system_hash` and `tools_hash` are of what the request says with every call,
+    None where it says nothing of the kind.
     """
 
     call_id: str

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from bursar.cli.console import fail, output, safe, text_table
+from bursar.cli.console import fail, folding, output, safe, text_table
 from bursar.cli.ledger_option import LedgerOption, ledger_path
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _sides(
 def _mix(side: _Side) -> list[MixRow]:
     from bursar.tracing.changes import Changes
 
-    with Changes(side.ledger) as reader:
+    with folding() as note, Changes(side.ledger, note) as reader:
         return reader.mix(side.part)
 
 

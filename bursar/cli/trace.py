@@ -23,7 +23,7 @@ _LONGEST_PART: Final = 4_000
 """Characters shown of one part of a conversation."""
 _LONGEST_LINE: Final = 1_000
 _EPILOG = (
-    "Examples: bursar trace last; bursar trace msg_01XFDUDYJgAACzvnptvVoYEL; "
+    "Example: bursar trace last; bursar trace msg_01XFDUDYJgAACzvnptvVoYEL; "
     "bursar trace last --speedscope run.json (open it at speedscope.app: width is dollars). "
     "Exit codes: 0 fine, 1 nothing found, or several, 2 usage."
 )

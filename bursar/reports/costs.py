@@ -76,11 +76,10 @@ def _cell(text: str) -> str:
 
 def _total(rows: Sequence[SpendRow]) -> SpendRow:
     sums: dict[str, Any] = {
-        name: sum(getattr(row, name) for row in rows)
-        for name in SpendRow._fields
-        if name not in _NO_SUMS
+        name: sum(getattr(row, name) for row in rows) for name in SpendRow._fields if name not in _NO_SUMS
     }
-    return SpendRow(key="total", **dict.fromkeys(_NO_SUMS[1:]), **sums)
+    nothing: dict[str, Any] = dict.fromkeys(_NO_SUMS[1:])
+    return SpendRow(key="total", **nothing, **sums)
 
 
 def _plain(row: SpendRow) -> dict[str, Any]:

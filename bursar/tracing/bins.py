@@ -1,8 +1,8 @@
 """How values are spread, as counts in bins that can be added and taken away again.
 
-Bins are as wide as a sixteenth of the power of two that they lie above, and below 32 each value has its own: the middle
-of a bin is within 1/32 (3.2 %) of every value in it. The counts of a spread are one integer of 32-bit lanes, so that two
-spreads are added by adding two integers.
+Bins are as wide as a sixteenth of the power of two that they lie above, and below 32 each value has its own: the
+middle of a bin is within 1/32 (3.2 %) of every value in it. The counts of a spread are one integer of 32-bit lanes, so
+that two spreads are added by adding two integers.
 """
 
 from __future__ import annotations

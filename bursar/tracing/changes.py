@@ -50,7 +50,8 @@ class Changes(Rolled):
         people, found = self._seen(rollup, *span), []
         for pair, cell in self._cells(rollup, "workflow,model", *span).items():
             (workflow, _, model), sums = pair.rpartition(PAIR), numbers(cell.sums)
-            users, runs = (len(them) for them in people[workflow])
+            seen = people[workflow]
+            users, runs = seen.users.bit_count() + len(seen.strangers), seen.runs.bit_count()
             found.append(
                 MixRow(
                     workflow, model, users, runs, sums["attempts"] - sums["repeats"],

@@ -37,7 +37,8 @@ class OverviewReader(Rolled):
             before.append((day.since_us, middle_us, day.until_us))
         rollup = self._sums(since_us, now_us + 1_000)
         days = tuple(
-            DaySpend(self._nusd(rollup, begin, middle), self._nusd(rollup, middle, end)) for begin, middle, end in before
+            DaySpend(self._nusd(rollup, begin, middle), self._nusd(rollup, middle, end))
+            for begin, middle, end in before
         )
         calls, nusd, unattributed, unpriced = (
             self._today(today.since_us, now_us + 1_000)

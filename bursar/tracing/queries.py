@@ -10,6 +10,7 @@ from bursar._clock import first_id
 from bursar._errors import LedgerError
 from bursar._rows import CallRow, RunRow, SpendRow, ToolRow, UnpricedRow, VerdictRow
 from bursar.db import open_ledger
+from bursar.schema import MIGRATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,15 +30,24 @@ BY: Final = {
     "provider": "d.provider",
     "tier": "coalesce(d.tier_served, d.tier_requested, 'standard')",
     "path": "d.path",
+    "request_model": "d.request_model",
+    "fallback_from": "d.fallback_from",
+    "system_hash": "(SELECT p.system_hash FROM prompt p WHERE p.id = c.prompt)",
+    "tools_hash": "(SELECT p.tools_hash FROM prompt p WHERE p.id = c.prompt)",
     "hour": "strftime('%Y-%m-%dT%HZ', c.ts_us / 1000000, 'unixepoch')",
     "day": "date(c.ts_us / 1000000, 'unixepoch')",
     "week": "strftime('%G-W%V', c.ts_us / 1000000, 'unixepoch')",
     "month": "strftime('%Y-%m', c.ts_us / 1000000, 'unixepoch')",
-    **{name: f"json_extract(d.extra, '$.{name}')" for name in ("agent", "node", "graph_step")},
+    **{
+        name: f"json_extract(d.extra, '$.{name}')"
+        for name in ("agent", "node", "graph_step", "prompt_name", "data_sources")
+    },
 }
 """What a report may group by, and where that is kept. Times are those of UTC, weeks are numbered as in ISO 8601."""
 TIMES: Final = ("hour", "day", "week", "month")
 NONE: Final = "(none)"
+BETWEEN: Final = " · "
+"""What stands between the values of two tags."""
 
 _JOINED: Final = "model_call c JOIN dimension d ON d.id = c.dimension JOIN ending e ON e.id = c.ending"
 WRITES: Final = (
@@ -61,10 +71,17 @@ def _grouped(rows: list[tuple[Any, ...]]) -> dict[str, list[int]]:
 
 
 class Reader:
-    """A read-only view of a ledger file. Raises `LedgerError` where there is none, or none of ours."""
+    """A read-only view of a ledger file, which is brought up to date first where an older version wrote it.
+
+    Raises `LedgerError` where there is none, or none of ours, or an old one that may not be written.
+    """
 
     def __init__(self, path: Path) -> None:
         self._database = open_ledger(path, read_only=True)
+        if self._ask("PRAGMA user_version", ())[0][0] < len(MIGRATIONS):
+            self._database.close()
+            _bring_up(path)
+            self._database = open_ledger(path, read_only=True)
 
     def __enter__(self) -> Self:
         return self
@@ -73,14 +90,12 @@ class Reader:
         self._database.close()
 
     def spend_by(self, by: str, since_us: int = 0, until_us: int | None = None) -> list[SpendRow]:
-        """What each value of a tag spent from `since_us` (included) to `until_us` (not), dearest first.
+        """What each value of a tag, or of two ("feature,day"), spent from `since_us` (included) to `until_us` (not).
 
-        Percentiles are by the nearest-rank rule; nobody waited for batches and background responses, and nobody knows
-        how long. Raises `LedgerError` for a tag that is none.
+        The dearest come first. Percentiles are by the nearest-rank rule; nobody waited for batches and background
+        responses, and nobody knows how long. Raises `LedgerError` for a tag that is none.
         """
-        if by not in BY:
-            raise LedgerError(f"a report cannot be made by {by!r}; it can by {', '.join(BY)}")
-        key, span = BY[by], _between(since_us, until_us)
+        key, span = _key(by), _between(since_us, until_us)
         rows = self._totals(key, span)
         reasons = self._reasons(key, span)
         latencies = self._ranks(key, "c.latency_us", "coalesce(d.path, '') NOT IN ('batch', 'background')", span)
@@ -184,9 +199,6 @@ class Reader:
 
     def tools(self, runs: Sequence[RunRow]) -> list[ToolRow]:
         """The tool calls of these runs, in the order in which they began."""
-        if not self._ask("SELECT 1 FROM sqlite_master WHERE name = 'tool_call'", ()):
-            # Written by a version that recorded none.
-            return []
         rows = self._ask(
             """SELECT t.call_id, r.run_id, t.step, t.ts_us, t.latency_us, t.queue_us, t.tool_name, t.tool_type,
                 t.tool_call_id, t.requested_by, t.args_hash, t.result_bytes, t.result_hash, t.repeat_index,
@@ -266,6 +278,25 @@ class Reader:
             values,
         )
         return [RunRow._make((*row[:-1], _limits(row[-1]))) for row in rows]
+
+
+def _bring_up(path: Path) -> None:
+    try:
+        open_ledger(path).close()
+    except LedgerError as error:
+        raise LedgerError(
+            f"{path} was written by an older version and has to be brought up to date before it can be read: {error}"
+        ) from None
+
+
+def _key(by: str) -> str:
+    names = by.split(",")
+    if not 1 <= len(names) <= 2 or any(name not in BY for name in names):
+        raise LedgerError(f"a report cannot be made by {by!r}; it can by {', '.join(BY)}, or two of them: feature,day")
+    if len(names) == 1:
+        return BY[by]
+    first, second = (f"coalesce({BY[name]}, '{NONE}')" for name in names)
+    return f"{first} || '{BETWEEN}' || {second}"
 
 
 def _limits(text: str | None) -> tuple[tuple[str, int], ...]:

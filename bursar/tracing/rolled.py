@@ -15,8 +15,8 @@ from bursar._errors import LedgerError
 from bursar._rows import SpendRow
 from bursar.tracing.bins import quantile
 from bursar.tracing.lanes import REASONS, numbers
-from bursar.tracing.queries import Reader
-from bursar.tracing.tally import HOUR_US, NUMBER, Cell, Seen, Tally
+from bursar.tracing.queries import BETWEEN, Reader
+from bursar.tracing.tally import HOUR_US, NUMBER, PAIR, Cell, Seen, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +65,9 @@ class Rolled(Reader):
             return super().spend_by(by, since_us, until_us)
         found: dict[str, Cell] = {}
         for key, cell in self._cells(rollup, facet, since_us, until_us).items():
-            name = f"{date.fromisoformat(key):{_MADE_OF_DAYS[by]}}" if by in _MADE_OF_DAYS else key
+            name = (
+                f"{date.fromisoformat(key):{_MADE_OF_DAYS[by]}}" if by in _MADE_OF_DAYS else key.replace(PAIR, BETWEEN)
+            )
             found.setdefault(name, Cell()).add(cell)
         return sorted((_spend(key, cell) for key, cell in found.items()), key=lambda row: (-row.nusd, row.key))
 

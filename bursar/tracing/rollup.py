@@ -7,7 +7,7 @@ counted twice or missed:
 
 1. The mark is moved, in a small transaction of the ledger: a minute behind the clock, since calls that are in flight
    write their rows late.
-2. A snapshot is taken of the ledger. It shows every row below the mark that is not noted, and whatever is noted by then.
+2. A snapshot is taken of the ledger. It shows every row below the mark that is not noted, and what is noted by then.
 3. In one transaction of the sums' file the rows between its own mark and the ledger's are added, with those that are
    noted as late; hours in which something was changed or deleted are summed anew; mark and last note are kept.
 4. Notes that have been followed are deleted.
@@ -19,7 +19,7 @@ leaves the sums as they were after the last step 3. Two who fold at once take tu
 from __future__ import annotations
 
 import os
-from array import array
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 LAG_US: Final = 60_000_000
 """How far the mark stays behind the clock."""
 _DAY: Final = 24
+_MOST_PEOPLE: Final = 262_144
 _SHAPE: Final = ",".join((*FACETS, *lanes.LANES, str(bins.WORST)))
 """What the sums consist of: a file of another version's is made again."""
 _TABLES: Final = """
@@ -54,6 +55,8 @@ CREATE TABLE IF NOT EXISTS seen (
     span INTEGER NOT NULL, bucket INTEGER NOT NULL, workflow TEXT NOT NULL, users BLOB NOT NULL, runs BLOB NOT NULL,
     PRIMARY KEY (span, bucket, workflow)
 ) WITHOUT ROWID;
+-- users, runs: a bit for each that was seen.
+CREATE TABLE IF NOT EXISTS person (number INTEGER PRIMARY KEY, user_hash TEXT NOT NULL UNIQUE);
 """
 _PUT: Final = "INSERT OR REPLACE INTO rollup VALUES (?, ?, ?, ?, ?, ?, ?)"
 _DROP: Final = "DELETE FROM rollup WHERE facet = ? AND span = ? AND bucket = ? AND key = ?"
@@ -98,7 +101,9 @@ class Rollup:
         except BaseException:
             self._writer.close()
             raise
-        self._names = Names(self._ask)
+        self._people: dict[str, int] = {}
+        self._folding = False
+        self._names = Names(self._ask, self._person)
 
     def __enter__(self) -> Self:
         return self
@@ -119,9 +124,12 @@ class Rollup:
         while not done:
             added, seq, done = self._step()
             if seq:
-                self._writer.transact(lambda run, upto=seq: run("DELETE FROM rollup_change WHERE seq <= ?", (upto,)))
+                self._forget_notes(seq)
             if note is not None and added:
                 note(added)
+
+    def _forget_notes(self, upto: int) -> None:
+        self._writer.transact(lambda run: run("DELETE FROM rollup_change WHERE seq <= ?", (upto,)))
 
     @contextmanager
     def reading(self) -> Iterator[str]:
@@ -153,7 +161,7 @@ class Rollup:
         for workflow, users, runs in self._file.execute(
             "SELECT workflow, users, runs FROM seen WHERE span = ? AND bucket >= ? AND bucket < ?", (span, since, until)
         ):
-            yield workflow, Seen(_members(users), _members(runs))
+            yield workflow, Seen(_bits(users), _bits(runs))
 
     def _ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return list(self._ledger.execute(sql, values))
@@ -183,6 +191,7 @@ class Rollup:
     def _step(self) -> tuple[int, int, bool]:
         """Fold a day at most: how many attempts were added, up to which note was followed, and whether that is all."""
         self._file.execute("BEGIN IMMEDIATE")
+        self._folding = True
         try:
             self._ledger.execute("BEGIN")
             try:
@@ -191,16 +200,34 @@ class Rollup:
                 self._ledger.execute("COMMIT")
             self._file.execute("COMMIT")
         except BaseException:
+            # Who was numbered in a transaction that was undone has no number.
+            self._people.clear()
             if self._file.in_transaction:
                 self._file.execute("ROLLBACK")
             raise
+        finally:
+            self._folding = False
+        return found
+
+    def _person(self, user_hash: str) -> int | None:
+        found = self._people.get(user_hash)
+        if found is None:
+            if self._folding:
+                self._file.execute("INSERT OR IGNORE INTO person (user_hash) VALUES (?)", (user_hash,))
+            rows = list(self._file.execute("SELECT number FROM person WHERE user_hash = ?", (user_hash,)))
+            if not rows:
+                return None
+            if len(self._people) >= _MOST_PEOPLE:
+                self._people.clear()
+            found = self._people[user_hash] = rows[0][0]
         return found
 
     def _fold(self) -> tuple[int, int, bool]:
         ledger = self._ledger_state()
         state = self._state(ledger)
         if not state.mark:
-            self._file.execute("DELETE FROM rollup; DELETE FROM seen")
+            self._people.clear()
+            self._file.execute("DELETE FROM rollup; DELETE FROM seen; DELETE FROM person")
         notes = self._ask("SELECT seq, call_id, changed FROM rollup_change WHERE seq > ? ORDER BY seq", (state.seq,))
         changes = self._noted(notes, state.mark)
         added, mark = self._new(state.mark, ledger.mark, changes)
@@ -250,9 +277,7 @@ class Rollup:
         while hour < after and first_id(hour * HOUR_US) < upto:
             tally = Tally()
             begin, end = max(mark, first_id(hour * HOUR_US)), min(upto, first_id((hour + 1) * HOUR_US))
-            size = tally.add(
-                self._rows("c.call_id >= ? AND c.call_id < ?", (begin, end)), self._names, self._ask
-            )
+            size = tally.add(self._rows("c.call_id >= ? AND c.call_id < ?", (begin, end)), self._names, self._ask)
             if size:
                 changes.append(_Change(hour, tally, anew=False))
                 added += size
@@ -261,22 +286,9 @@ class Rollup:
 
     def _apply(self, changes: Sequence[_Change]) -> None:
         days: dict[int, Tally] = {}
+        for change in changes:
+            self._apply_hour(change, days.setdefault(change.hour // _DAY, Tally()))
         anew = {change.hour // _DAY for change in changes if change.anew}
-        for hour, tally, whole in changes:
-            day = days.setdefault(hour // _DAY, Tally())
-            stored = self._stored(1, hour)
-            if whole:
-                for key, cell in stored.items():
-                    day.merge(key, cell, -1)
-                    tally.merge(key, Cell())
-            for key, cell in tally.cells.items():
-                day.merge(key, cell)
-                if not whole and key in stored:
-                    cell.add(stored[key])
-            for workflow, some in tally.seen.items():
-                day.see(workflow, some)
-            self._write(1, hour, tally)
-            self._write_seen(1, hour, tally, whole=whole)
         for number, day in days.items():
             stored = self._stored(_DAY, number)
             for key, cell in day.cells.items():
@@ -289,6 +301,23 @@ class Rollup:
                 for workflow, some in self.seen(1, number * _DAY, (number + 1) * _DAY):
                     day.see(workflow, some)
             self._write_seen(_DAY, number, day, whole=number in anew)
+
+    def _apply_hour(self, change: _Change, day: Tally) -> None:
+        """Bring the sums of an hour up to date, and add to a day what that makes for it."""
+        hour, tally, whole = change
+        stored = self._stored(1, hour)
+        if whole:
+            for key, cell in stored.items():
+                day.merge(key, cell, -1)
+                tally.merge(key, Cell())
+        for key, cell in tally.cells.items():
+            day.merge(key, cell)
+            if not whole and key in stored:
+                cell.add(stored[key])
+        for workflow, some in tally.seen.items():
+            day.see(workflow, some)
+        self._write(1, hour, tally)
+        self._write_seen(1, hour, tally, whole=whole)
 
     def _stored(self, span: int, bucket: int) -> dict[tuple[int, str], Cell]:
         return {
@@ -316,16 +345,18 @@ class Rollup:
                 if workflow in tally.seen:
                     tally.see(workflow, some)
         rows = [
-            (span, bucket, workflow, array("Q", some.users).tobytes(), array("Q", some.runs).tobytes())
-            for workflow, some in tally.seen.items()
+            (span, bucket, workflow, _packed(some.users), _packed(some.runs)) for workflow, some in tally.seen.items()
         ]
         self._file.executemany(_PUT_SEEN, rows)
 
 
-def _members(kept: bytes) -> set[int]:
-    found = array("Q")
-    found.frombytes(kept)
-    return set(found)
+def _packed(bits: int) -> bytes:
+    # Runs that were opened together stand together, and long stretches without any take no room.
+    return zlib.compress(bits.to_bytes(bits.bit_length() // 8 + 1, "little"), 1)
+
+
+def _bits(kept: bytes) -> int:
+    return int.from_bytes(zlib.decompress(kept), "little")
 
 
 def _open(path: Path) -> apsw.Connection:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import UTC, datetime
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar._events import RetryReason, Status, UsageSource
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 HOUR_US: Final = 3_600_000_000
 PAIR: Final = "\x1f"
 """Between the two values of a pair of tags."""
-_TAGS: Final = tuple(name for name in BY if name not in {"user", "session", *TIMES})
+_SPARED: Final = {
+    "user", "session", "request_model", "fallback_from", "system_hash", "tools_hash", "prompt_name", "data_sources",
+}  # fmt: skip
+"""By these the rows are read: they have very many values, or are seldom asked for."""
+_TAGS: Final = tuple(name for name in BY if name not in {*_SPARED, *TIMES})
 FACETS: Final = (*_TAGS, "hour", "day", "feature,day", "workflow,model")
-"""What sums are kept by. Weeks and months are made of days; users and sessions are too many."""
+"""What sums are kept by. Weeks and months are made of days."""
 NUMBER: Final = {name: number for number, name in enumerate(FACETS)}
 _FEATURE: Final = NUMBER["feature"]
 _FIRST: Final = ("", "/0")
@@ -35,7 +39,6 @@ _COLUMNS: Final = {
     **{f"{part}_nusd": f"c.cost_{part}_nusd" for part in ("input", "output", "cache_read", "cache_write")},
 }
 _HEAD: Final = 8
-_MOST_USERS: Final = 65_536
 ROWS: Final = (
     "SELECT c.call_id, c.dimension, c.ending, c.ts_us, c.latency_us, c.user_hash, c.run, "
     "coalesce(c.est_input_tokens, 0), "
@@ -60,11 +63,19 @@ class Cell:
         self.input += times * other.input
 
 
-class Seen(NamedTuple):
-    """Users (64 bits of a hash of their hash) and runs (their numbers) of a workflow."""
+class Seen:
+    """Users and runs of a workflow: a bit for each, by its number. `strangers` are users who have no number yet."""
 
-    users: set[int]
-    runs: set[int]
+    __slots__ = ("runs", "strangers", "users")
+
+    def __init__(self, users: int = 0, runs: int = 0, strangers: Iterable[str] = ()) -> None:
+        self.users, self.runs, self.strangers = users, runs, set(strangers)
+
+    def add(self, other: Seen) -> None:
+        """Add those of another."""
+        self.users |= other.users
+        self.runs |= other.runs
+        self.strangers |= other.strangers
 
 
 class _Dimension(NamedTuple):
@@ -81,14 +92,13 @@ class _Ending(NamedTuple):
 
 
 class Names:
-    """What the numbers of tag tuples and endings stand for; read once each."""
+    """What the numbers of tag tuples and endings stand for; read once each. `number` gives a user his, if any."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self, ask: Ask, number: Callable[[str], int | None]) -> None:
+        self._ask, self.user = ask, number
         self._dimensions: dict[int, _Dimension] = {}
         self._endings: dict[int, _Ending] = {}
         self._days: dict[int, str] = {}
-        self._users: dict[str, int] = {}
 
     def dimension(self, number: int) -> _Dimension:
         """A tuple of tags."""
@@ -114,16 +124,6 @@ class Names:
             day = self._days[hour] = f"{datetime.fromtimestamp(hour * 3_600, UTC):%Y-%m-%d}"
         values = dimension.values
         return *values, f"{day}T{hour % 24:02}Z", day, f"{values[_FEATURE]}{PAIR}{day}", dimension.pair
-
-    def user(self, marked: str) -> int:
-        """64 bits that stand for the hash of a user: of two users in a million, 3 in 10**8 times the same."""
-        found = self._users.get(marked)
-        if found is None:
-            if len(self._users) >= _MOST_USERS:
-                self._users.clear()
-            digest = blake2b(marked.encode(), digest_size=8).digest()
-            found = self._users[marked] = int.from_bytes(digest, "little")
-        return found
 
     def ending(self, number: int) -> _Ending:
         """How attempts ended."""
@@ -172,17 +172,15 @@ class Tally:
 
     def add(self, rows: Iterable[Row], names: Names, ask: Ask) -> int:
         """Add rows, and say how many they were; `ask` tells of earlier attempts at the same operations."""
-        groups: dict[tuple[int, int], _Group] = {}
+        groups: dict[tuple[int, int], _Group] = defaultdict(_Group)
         again: list[Row] = []
+        present: dict[str, tuple[set[str], set[int]]] = defaultdict(lambda: (set(), set()))
         size = 0
         for row in rows:
             size += 1
             call_id, number, ending_number, ts_us, latency, user, run, estimate = row[:_HEAD]
             dimension, ending = names.dimension(number), names.ending(ending_number)
-            key = number, ts_us // HOUR_US
-            group = groups.get(key)
-            if group is None:
-                group = groups[key] = _Group()
+            group = groups[number, ts_us // HOUR_US]
             group.sums += wide(row[_HEAD:]) + ending.sums + dimension.sums
             if ending.ok:
                 group.inputs.append(bin_of(row[_HEAD]))
@@ -192,12 +190,15 @@ class Tally:
                 group.sums += lane("resent_tokens", row[_HEAD] if row[_HEAD] > 0 else estimate)
             if call_id[26:] not in _FIRST:
                 again.append(row)
-            seen = self._seen(dimension.values[0])
-            if user is not None:
-                seen.users.add(names.user(user))
-            if run is not None:
-                seen.runs.add(run)
+            users, runs = present[dimension.values[0]]
+            users.add(user)
+            runs.add(run)
         self._spread(groups, names)
+        for workflow, (users, runs) in present.items():
+            known = {user: names.user(user) for user in users - {None}}
+            numbers = [number for number in known.values() if number is not None]
+            strangers = [user for user, number in known.items() if number is None]
+            self.see(workflow, Seen(_bits(numbers), _bits(runs - {None}), strangers))
         for row in again:
             self._repeat(row, names, ask)
         return size
@@ -231,21 +232,18 @@ class Tally:
 
     def see(self, workflow: str, some: Seen) -> None:
         """Add users and runs of a workflow."""
-        seen = self._seen(workflow)
-        seen.users.update(some.users)
-        seen.runs.update(some.runs)
-
-    def _seen(self, workflow: str) -> Seen:
         found = self.seen.get(workflow)
         if found is None:
-            found = self.seen[workflow] = Seen(set(), set())
-        return found
+            found = self.seen[workflow] = Seen()
+        found.add(some)
 
     def _repeat(self, row: Row, names: Names, ask: Ask) -> None:
         earlier = ask(
             "SELECT dimension, ts_us FROM model_call WHERE call_id >= ? AND call_id < ?", (row[0][:26], row[0])
         )
-        had = [set(values) for values in zip(*(names.values(of, ts_us // HOUR_US) for of, ts_us in earlier), strict=True)]
+        had = [
+            set(values) for values in zip(*(names.values(of, ts_us // HOUR_US) for of, ts_us in earlier), strict=True)
+        ]
         if had:
             for key in enumerate(names.values(row[1], row[3] // HOUR_US)):
                 if key[1] in had[key[0]]:
@@ -254,3 +252,11 @@ class Tally:
 
 def _pair(values: Sequence[str]) -> str:
     return f"{values[NUMBER['workflow']]}{PAIR}{values[NUMBER['model']]}"
+
+
+def _bits(numbers: Iterable[int]) -> int:
+    chosen = list(numbers)
+    found = bytearray(max(chosen, default=-1) // 8 + 1)
+    for number in chosen:
+        found[number >> 3] |= 1 << (number & 7)
+    return int.from_bytes(found, "little")

@@ -24,7 +24,7 @@ from bursar.tracing.changes import Changes, Slice
 from bursar.tracing.charted import ChartReader
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.overview import OverviewReader
-from bursar.tracing.queries import BY, Reader
+from bursar.tracing.queries import BY
 from bursar.tracing.rolled import Rolled
 from bursar.tracing.rollup import LAG_US, Rollup
 
@@ -140,7 +140,8 @@ def answers(path: Path, since_us: int, until_us: int | None, now_us: int) -> dic
 
 
 def exactly(rows: list[SpendRow]) -> list[SpendRow]:
-    return [row._replace(**dict.fromkeys(NEAR)) for row in rows]
+    nothing: dict[str, Any] = dict.fromkeys(NEAR)
+    return [row._replace(**nothing) for row in rows]
 
 
 def agree(path: Path, since_us: int, until_us: int | None, now_us: int, patch: pytest.MonkeyPatch) -> None:
