@@ -300,10 +300,12 @@ def measure(path: Path, rows: int, folder: Path) -> dict[str, Any]:
     if not path.exists():
         make(path, rows, now_us)
     reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    now_us = 1 + reader.execute("SELECT ts_us FROM model_call ORDER BY call_id DESC LIMIT 1").fetchall()[0][0]
+    ((last_us,),) = reader.execute("SELECT ts_us FROM model_call ORDER BY call_id DESC LIMIT 1").fetchall()
+    now_us = int(str(last_us)) + 1
     reader.close()
     found["bytes_a_row"] = path.stat().st_size / rows
-    began, spent, folded = time.perf_counter(), time.process_time(), 0
+    folded = 0
+    began, spent = time.perf_counter(), time.process_time()
 
     def note(added: int) -> None:
         nonlocal folded

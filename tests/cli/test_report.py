@@ -91,8 +91,8 @@ def test_a_full_table_fits_a_hundred_columns(ledger: Path) -> None:
     assert max(map(len, lines)) <= 100
     first = next(number for number, line in enumerate(lines) if line.startswith("─")) + 1
     assert lines[first].startswith(UNATTRIBUTED)
-    assert lines[-1].startswith("total")
-    assert "987.7M" in lines[-1]
+    (last,) = (line for line in lines if line.startswith("total"))
+    assert "987.7M" in last
     told = " ".join(lines[first : first + 3])
     for part in ("1 rate_limit", "(123.5M", "123.5M/", "612/", "2", "unmeasured"):
         assert part in told, part
