@@ -169,6 +169,8 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
     row.fallback_from = call.lineage.fallback_from
     row.backoff_us = attempt.backoff_us
     row.trimmed_tokens = call.trimmed_tokens
+    row.system_hash = request.transcript.system_hash
+    row.tools_hash = request.transcript.tools_hash
     return row
 
 

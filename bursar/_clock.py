@@ -72,6 +72,14 @@ def first_id(time_us: int) -> str:
     return _stamp(max(0, time_us) // 1_000)
 
 
+def time_of(call_id: str) -> int:
+    """When an id was made, in microseconds since the epoch."""
+    ms = 0
+    for digit in call_id[:10]:
+        ms = ms << 5 | max(0, _DIGITS.find(digit))
+    return ms * 1_000
+
+
 def _stamp(ms: int) -> str:
     pairs = _PAIRS
     return (

@@ -166,7 +166,8 @@ class Transcript(NamedTuple):
     more (0: alike). utf8_bytes: of everything that is text. key: the conversation (system prompt and first message).
     unbounded: the provider will add what nothing here bounds (a stored conversation, a file, a picture that only it
     sees). media, media_most: tokens of what each message attaches, by the vendor's rules, probably and at most; empty
-    where nothing is attached.
+    where nothing is attached. system_hash, tools_hash: of what is said with every call, the same in every process; None
+    where nothing is.
     """
 
     tokens: tuple[int, ...] = ()
@@ -178,6 +179,8 @@ class Transcript(NamedTuple):
     fixed_most: int = 0
     media: tuple[int, ...] = ()
     media_most: tuple[int, ...] = ()
+    system_hash: str | None = None
+    tools_hash: str | None = None
 
 
 class ModelRequest(NamedTuple):

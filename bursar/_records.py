@@ -54,7 +54,8 @@ class ModelCall:
     `attempt_source` says who sent it again, None for what was new. `fallback_from` is the model that had failed before
     the caller turned to this one. `backoff_us` is the time from the end of the attempt that it follows until it asked
     to be sent: neither the provider's time nor our queue's (`queue_us`). `trimmed_tokens` of the conversation
-    were left out by the context window.
+    were left out by the context window. `system_hash` and `tools_hash` are of what the request says with every call,
+    None where it says nothing of the kind.
     """
 
     call_id: str
@@ -109,6 +110,8 @@ class ModelCall:
     fallback_from: str | None = None
     backoff_us: int | None = None
     trimmed_tokens: int = 0
+    system_hash: str | None = None
+    tools_hash: str | None = None
 
 
 @dataclass(slots=True)
@@ -178,7 +181,10 @@ class Verdict:
 
 @dataclass(slots=True)
 class RunRecord:
-    """One agent loop: written when it opens, written again when it ends."""
+    """One agent loop: written when it opens, written again when it ends.
+
+    trace_id, span_id: the OpenTelemetry span that it was opened in, in hexadecimal digits; None where there was none.
+    """
 
     run_id: str
     parent_run_id: str | None
@@ -193,6 +199,8 @@ class RunRecord:
     unpriced: int = 0
     unmeasured_nusd: int = 0
     limits: tuple[tuple[str, int], ...] = ()
+    trace_id: str | None = None
+    span_id: str | None = None
 
 
 class Item(NamedTuple):

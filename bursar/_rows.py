@@ -15,7 +15,10 @@ class SpendRow(NamedTuple):
     """What one value of a tag spent in a period. `requests` counts operations, `attempts` sends.
 
     `retries` counts what was sent again, by the SDK or by the caller; `resent_tokens` the input of it, estimated where
-    the provider counted none. `trimmed_tokens` were left out of requests by a context window.
+    the provider counted none. `trimmed_tokens` were left out of requests by a context window. Percentiles are of
+    attempts that ended well: of their latency, but for batches and background responses, and of their input tokens.
+    `batch` counts attempts that were items of batches. The last four count attempts by how sure their cost is: at list
+    price, at a bound, of estimated tokens, as the provider said; those of no price are `unpriced`.
     """
 
     key: str
@@ -38,6 +41,13 @@ class SpendRow(NamedTuple):
     clamped: int
     resent_tokens: int
     trimmed_tokens: int = 0
+    batch: int = 0
+    p50_input: int | None = None
+    p95_input: int | None = None
+    list_priced: int = 0
+    bounded: int = 0
+    estimated: int = 0
+    provider_priced: int = 0
 
 
 class CallRow(NamedTuple):

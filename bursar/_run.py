@@ -50,6 +50,7 @@ class Run:
         self._steps = self._unpriced = 0
         self._statuses: set[CostStatus] = set()
         self._ended_us: int | None = None
+        self._span = _current_span()
 
     @property
     def workflow(self) -> str:
@@ -160,6 +161,8 @@ class Run:
             unpriced=self._unpriced,
             unmeasured_nusd=balance.unmeasured.nusd,
             limits=tuple(self._account.stated.items()),
+            trace_id=self._span[0],
+            span_id=self._span[1],
         )
 
     def open(self) -> None:
@@ -214,6 +217,18 @@ class BudgetScope:
     def final(self) -> FinalOpener:
         """Let one last call draw on what `reserve_final` set aside; see `Run.final`."""
         return FinalOpener(self._account)
+
+
+def _current_span() -> tuple[str | None, str | None]:
+    """The ids of the OpenTelemetry span that is open here, where anybody traces in this process."""
+    telemetry = sys.modules.get("opentelemetry.trace")
+    try:
+        context = telemetry.get_current_span().get_span_context() if telemetry is not None else None
+        if context is None or not context.is_valid:
+            return None, None
+        return f"{context.trace_id:032x}", f"{context.span_id:016x}"
+    except Exception:  # noqa: BLE001 - whatever traces here, a run opens all the same
+        return None, None
 
 
 def _warn_unhooked(run: Run) -> None:

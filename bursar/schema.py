@@ -210,18 +210,36 @@ CREATE TABLE "grant" (
 CREATE INDEX grant_of ON "grant" (kind, name) WHERE revoked_us IS NULL;
 """
 
+_ROLLUPS: Final = """
+-- How far the sums beside the ledger reach (tracing/rollup.py): attempts whose ids come before the mark are in them.
+-- What is written, changed or deleted below the mark is noted, so that the sums follow; an ordinary row is above it.
+CREATE TABLE rollup_mark (
+    id INTEGER PRIMARY KEY CHECK (id = 1), ledger TEXT NOT NULL, folds INTEGER NOT NULL, mark TEXT NOT NULL
+);
+INSERT INTO rollup_mark VALUES (1, lower(hex(randomblob(16))), 0, '');
+-- changed: 0 the attempt is new, 1 it was counted and is no longer what it was.
+CREATE TABLE rollup_change (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, call_id TEXT NOT NULL, changed INTEGER NOT NULL
+);
+CREATE TRIGGER rollup_late AFTER INSERT ON model_call WHEN NEW.call_id < (SELECT mark FROM rollup_mark)
+    BEGIN INSERT INTO rollup_change (call_id, changed) VALUES (NEW.call_id, 0); END;
+CREATE TRIGGER rollup_updated AFTER UPDATE ON model_call WHEN OLD.call_id < (SELECT mark FROM rollup_mark)
+    BEGIN INSERT INTO rollup_change (call_id, changed) VALUES (OLD.call_id, 1); END;
+CREATE TRIGGER rollup_deleted AFTER DELETE ON model_call WHEN OLD.call_id < (SELECT mark FROM rollup_mark)
+    BEGIN INSERT INTO rollup_change (call_id, changed) VALUES (OLD.call_id, 1); END;
+"""
+
+_LINEAGE: Final = """
+-- The OpenTelemetry span that a run was opened in, in lower-case hexadecimal digits.
+ALTER TABLE run ADD COLUMN trace_id TEXT;
+ALTER TABLE run ADD COLUMN span_id TEXT;
+CREATE INDEX run_trace ON run (trace_id) WHERE trace_id IS NOT NULL;
+-- Hashes of what a request says with every call: of its system prompt and of its tools.
+CREATE TABLE prompt (id INTEGER PRIMARY KEY, system_hash TEXT, tools_hash TEXT);
+ALTER TABLE model_call ADD COLUMN prompt INTEGER;
+"""
+
 MIGRATIONS: Final = (
-    _LEDGER,
-    _HOLDS,
-    _CONTENT,
-    _USAGE,
-    _RETRIES,
-    _ORDERS,
-    _LOOPS,
-    _TOOLS,
-    _WINDOWS,
-    _IMPORTS,
-    _ENDED,
-    _CUTS,
-    _APPROVALS,
-)
+    _LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS, _TOOLS, _WINDOWS, _IMPORTS, _ENDED, _CUTS, _APPROVALS,
+    _ROLLUPS, _LINEAGE,
+)  # fmt: skip

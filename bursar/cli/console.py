@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import typer
@@ -11,12 +12,13 @@ import typer
 from bursar._harmless import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import Console
 
 T = TypeVar("T")
-__all__ = ["complain", "console", "fail", "output", "progress", "safe", "text_table", "warn"]
+__all__ = ["complain", "console", "fail", "folding", "output", "progress", "safe", "text_table", "warn"]
+_NARROWEST_NAME: Final = 14
 WIDTH: Final = 100
 """Columns where the output is no terminal."""
 
@@ -67,28 +69,55 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, total: 
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for number, name in enumerate(columns):
-        first = number == 0
-        cells = [row[number] for row in rows]
-        # Numbers stay whole; what has words may take a second line, between two words, where the table is too wide.
-        words = not first and any(" " in cell for cell in cells)
-        longest = max((len(word) for cell in cells for word in cell.split()), default=0)
-        table.add_column(
-            name,
-            justify="left" if first else "right",
-            no_wrap=not (first or words),
-            overflow="fold",
-            min_width=14 if first else longest if words else None,
-        )
+    shown = console()
+    widths, tight = _widths([list(column) for column in zip(columns, *rows, strict=True)], shown.width)
+    for number, (name, width) in enumerate(zip(columns, widths, strict=True)):
+        table.add_column(name, justify="right" if number else "left", overflow="fold", width=width)
     for number, row in enumerate(rows):
         last = total and number == len(rows) - 2
         style = "bold" if total and number == len(rows) - 1 else None
         table.add_row(*(Text(cell) for cell in row), end_section=last, style=style)
-    shown = console()
-    # Asked on an endless line: on one of this console's width every table says that it fits.
-    if shown.measure(table, options=shown.options.update(width=10_000)).minimum > shown.width:
+    if tight:
         table.padding = 0
     shown.print(table)
+
+
+def _widths(columns: list[list[str]], room: int) -> tuple[list[int], bool]:
+    """How wide each column is, and whether there is but one space between them.
+
+    Numbers stay whole; what has words may take a second line, between two words, where the table is too wide, and then
+    the names of the first column may be folded.
+    """
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in columns]
+    least = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in columns]
+    has_words = [any(" " in cell for cell in column[1:]) for column in columns]
+    # The widest of those that may give way gives first.
+    giving = sorted((n for n in range(1, len(columns)) if has_words[n]), key=lambda n: least[n] - widths[n])
+    least[0] = min(widths[0], _NARROWEST_NAME)
+    for number in [*giving, 0]:
+        over = sum(widths) + len(widths) - 1 - room
+        widths[number] -= max(0, min(over, widths[number] - least[number]))
+    return widths, sum(widths) + 2 * len(widths) - 1 > room
+
+
+@contextmanager
+def folding() -> Iterator[Callable[[int], None] | None]:
+    """Say how far a large ledger is summed, on standard error and only on a terminal; the first time takes a while."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns: list[Any] = [SpinnerColumn(), TextColumn("{task.completed:,} calls summed"), TimeElapsedColumn()]
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, visible=False)
+
+        def note(added: int) -> None:
+            bar.update(task, advance=added, visible=True)
+
+        yield note
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

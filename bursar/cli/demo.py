@@ -46,9 +46,9 @@ def demo_command() -> None:
     langchain_run(_say, _check_books)
     _say("4. The books of the first agent: every attempt is a row, committed before its call returned.\n")
     from bursar.cli.report import report_command
-    from bursar.cli.trace import read_tree, show_tree
+    from bursar.cli.trace import read_trace, show_trace
 
-    show_tree(read_tree(run.id, ledger))
+    show_trace(read_trace(run.id, ledger))
     _say("\n5. Who spent what.\n")
     report_command(by="workflow", ledger=ledger)
     _say(f"\nThe ledger is {ledger}. Look further with:")

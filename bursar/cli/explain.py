@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import typer
 
 from bursar.cli.accepted import standing
-from bursar.cli.console import fail, output, safe, text_table
+from bursar.cli.console import fail, folding, output, safe, text_table
 from bursar.cli.ledger_option import LedgerOption, ledger_path
 from bursar.cli.times import read_time
 
@@ -113,7 +113,7 @@ def _sides(
 def _mix(side: _Side) -> list[MixRow]:
     from bursar.tracing.changes import Changes
 
-    with Changes(side.ledger) as reader:
+    with folding() as note, Changes(side.ledger, note) as reader:
         return reader.mix(side.part)
 
 

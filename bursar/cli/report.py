@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bursar.cli.console import fail, output, safe, text_table, warn
+from bursar.cli.console import console, fail, folding, output, safe, text_table, warn
 from bursar.cli.ledger_option import LedgerOption, ledger_path
 from bursar.cli.times import read_time
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bursar._rows import SpendRow
     from bursar.reports.costs import CostTable
     from bursar.tracing.cuts import Cuts
 
 _EPILOG = (
-    "Example: bursar report --by model --since 7d. As a page: bursar report --html report.html. "
+    "Example: bursar report --by model --since 7d; bursar report --by feature,day; bursar report --html report.html. "
     "Exit codes: 0 fine, 1 nothing recorded yet, 2 usage."
 )
 
@@ -29,7 +31,11 @@ def register(app: typer.Typer) -> None:
 
 def report_command(
     by: Annotated[
-        str, typer.Option(help="workflow, model, user, feature, env, owner, session, release, tier, day, week, ...")
+        str,
+        typer.Option(
+            help="workflow, model, user, feature, env, owner, session, release, prompt_version, system_hash, "
+            "tier, hour, day, week, month, ..., or two: feature,day",
+        ),
     ] = "workflow",
     since: Annotated[str | None, typer.Option(help="7d, 24h, or a day: 2026-11-01.")] = None,
     until: Annotated[str | None, typer.Option(help="As --since; that moment is not included.")] = None,
@@ -43,14 +49,15 @@ def report_command(
 ) -> None:
     """Show what was spent, by any tag or time."""
     from bursar.reports.costs import as_csv, as_json, as_markdown, cost_table
-    from bursar.tracing.queries import TIMES, Reader
+    from bursar.tracing.queries import TIMES
+    from bursar.tracing.rolled import Rolled
 
     if json + csv + markdown + (html is not None) > 1:
         raise typer.BadParameter("--json, --csv, --markdown and --html are one or another")
     path = ledger_path(ledger)
     begin, end = read_time(since) or 0, read_time(until)
-    with Reader(path) as reader:
-        table = cost_table(reader.spend_by(by, begin, end), by_time=by in TIMES)
+    with folding() as note, Rolled(path, note) as reader:
+        table = cost_table(reader.spend_by(by, begin, end), by_time=any(name in TIMES for name in by.split(",")))
     if not table.rows:
         fail(f"{path} has no model call in that time; run something under bursar.run(...), or `bursar demo`")
     rows = [*table.rows, table.total]
@@ -92,6 +99,14 @@ def _said_of(cuts: Cuts) -> str:
 def show_table(rows: list[SpendRow], by: str) -> None:
     """Print the table, leaving out columns in which nothing stands."""
     columns, lines = _cells(rows, by)
+    widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
+    if sum(widths) + len(widths) > console().width:
+        # Where there is no room, the two of a pair may stand below one another.
+        pairs = [name.startswith("p50/") for name in columns]
+        columns, *lines = (
+            [cell.replace("/", "/ ") if pair else cell for cell, pair in zip(line, pairs, strict=True)]
+            for line in (columns, *lines)
+        )
     text_table(columns, lines, total=True)
 
 
@@ -99,7 +114,7 @@ def _write_page(target: Path, ledger: Path, table: CostTable, by: str, span: tup
     from bursar.reports.page import page
     from bursar.tracing.charted import ChartReader
 
-    with ChartReader(ledger) as reader:
+    with folding() as note, ChartReader(ledger, note) as reader:
         tokens = reader.tokens_per_feature(*span)
         models = reader.spend_by("model", *span)
         sessions = reader.dearest_sessions(*span)
@@ -112,7 +127,7 @@ def _write_page(target: Path, ledger: Path, table: CostTable, by: str, span: tup
     warn(f"written: {target}")
 
 
-def _cells(rows: list[SpendRow], by: str) -> tuple[list[str], list[tuple[str, ...]]]:
+def _cells(rows: list[SpendRow], by: str) -> tuple[list[str], list[list[str]]]:
     from bursar._money import show_usd
 
     columns = {
@@ -125,12 +140,14 @@ def _cells(rows: list[SpendRow], by: str) -> tuple[list[str], list[tuple[str, ..
         "output": [_tokens(row.output_tokens) or "0" for row in rows],
         "tools": [_count(row.tool_calls) for row in rows],
         "retries": [_retries(row) for row in rows],
-        "p50/p95 s": [_latency(row) for row in rows],
+        "batch": [f"{row.batch / row.attempts:.0%}" if row.batch else "" for row in rows],
+        "p50/p95 in": [_pair(row.p50_input, row.p95_input, _short) for row in rows],
+        "p50/p95 s": [_pair(row.p50_us, row.p95_us, _seconds) for row in rows],
         "cost": [show_usd(row.nusd) for row in rows],
-        "not sure": [_doubts(row) for row in rows],
+        "cost status": [_status(row) for row in rows],
     }
     kept = {name: cells for name, cells in columns.items() if any(cells)}
-    return list(kept), list(zip(*kept.values(), strict=True))
+    return list(kept), [list(line) for line in zip(*kept.values(), strict=True)]
 
 
 def _count(number: int) -> str:
@@ -150,11 +167,20 @@ def _trimmed(row: SpendRow) -> str:
     return f"{_tokens(row.trimmed_tokens)} ({share:.0%} cached)"
 
 
-def _latency(row: SpendRow) -> str:
-    if row.p50_us is None or row.p95_us is None:
-        return ""
-    digits = 2 if row.p95_us < 100_000_000 else 0
-    return f"{row.p50_us / 1_000_000:.{digits}f}/{row.p95_us / 1_000_000:.{digits}f}"
+def _pair(low: int | None, high: int | None, shown: Callable[[int], str]) -> str:
+    return "" if low is None or high is None else f"{shown(low)}/{shown(high)}"
+
+
+def _seconds(us: int) -> str:
+    return f"{us / 1_000_000:.{2 if us < 100_000_000 else 0}f}"
+
+
+def _short(number: int) -> str:
+    if number < 1_000:
+        return str(number)
+    if number >= 999_500:
+        return f"{number / 1_000_000:.1f}M"
+    return f"{number / 1_000:.{1 if number < 9_950 else 0}f}k"
 
 
 def _retries(row: SpendRow) -> str:
@@ -164,6 +190,12 @@ def _retries(row: SpendRow) -> str:
     return f"{row.retries:,}" + (f" {row.retry_reason}" if row.retry_reason else "") + resent
 
 
-def _doubts(row: SpendRow) -> str:
-    doubts = ((row.unpriced, "unpriced"), (row.unmeasured, "unmeasured"))
-    return ", ".join(f"{number:,} {what}" for number, what in doubts if number)
+def _status(row: SpendRow) -> str:
+    # Of what nothing else is said the cost is of counted tokens at list prices.
+    doubts = (
+        (row.unpriced, "unpriced"),
+        (row.bounded, "bounds"),
+        (max(row.estimated, row.unmeasured), "unmeasured"),
+        (row.provider_priced, "provider's"),
+    )
+    return ", ".join(f"{number:,} {what}" for number, what in doubts if number) or "list"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from bursar.cli.accepted import standing
-from bursar.cli.console import output, safe
+from bursar.cli.console import folding, output, safe
 from bursar.cli.ledger_option import ledger_path
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _CAUSES: Final = 3
 _DAY_US: Final = 86_400_000_000
+_HOUR_US: Final = 3_600_000_000
 
 
 def show_today() -> bool:
@@ -31,7 +32,7 @@ def show_today() -> bool:
     if not path.exists():
         return False
     zone, now_us = ZoneInfo(settings.timezone), time.time_ns() // 1_000
-    with OverviewReader(path) as reader:
+    with folding() as note, OverviewReader(path, note) as reader:
         overview = reader.overview(now_us, zone)
     _spent(overview, settings)
     _limits(path, settings, now_us, zone)
@@ -78,7 +79,8 @@ def _changed(path: Path, now_us: int) -> None:
     from bursar.reports.changes import explain
     from bursar.tracing.changes import Changes, Slice
 
-    week_us = now_us - 7 * _DAY_US
+    # From the nearest full hour on, since hours are what sums are kept of: half an hour of a week more or less.
+    week_us = (now_us - 7 * _DAY_US + _HOUR_US // 2) // _HOUR_US * _HOUR_US
     with Changes(path) as reader:
         found = explain(reader.mix(Slice(week_us - 7 * _DAY_US, week_us)), reader.mix(Slice(week_us)))
     output(f"last 7 days: {show_usd(found.after_nusd)}, the 7 before: {show_usd(found.before_nusd)}")

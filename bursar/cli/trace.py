@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from bursar.cli.console import console, output, safe, warn
+from bursar.cli.console import console, fail, output, safe, warn
 from bursar.cli.ledger_option import LedgerOption, ledger_path
 
 if TYPE_CHECKING:
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 _LONGEST_PART: Final = 4_000
 """Characters shown of one part of a conversation."""
 _LONGEST_LINE: Final = 1_000
-_EPILOG = "Example: bursar trace last. Exit codes: 0 fine, 1 no such run, 2 usage."
+_EPILOG = (
+    "Example: bursar trace last; bursar trace msg_01XFDUDYJgAACzvnptvVoYEL; "
+    "bursar trace last --speedscope run.json (open it at speedscope.app: width is dollars). "
+    "Exit codes: 0 fine, 1 nothing found, or several, 2 usage."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -31,52 +35,102 @@ def register(app: typer.Typer) -> None:
 
 
 def trace_command(
-    run: Annotated[str, typer.Argument(help="A run's id, the beginning of one, or: last.")],
+    which: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="Of a run, a call, a response, a request or an OpenTelemetry trace, or the beginning of it; or: last.",
+        ),
+    ],
     ledger: LedgerOption = None,
     content: Annotated[
         bool, typer.Option("--content", help="What was asked and said, where it was kept (BURSAR_CONTENT).")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="The tree as one JSON object.")] = False,
+    speedscope: Annotated[
+        Path | None, typer.Option("--speedscope", help="A flame graph for speedscope.app, as wide as it cost.")
+    ] = None,
 ) -> None:
     """Show a run as a tree: steps, attempts, waits, costs, the tools that were called, and what guards said."""
     from bursar.reports.steps import as_json
     from bursar.tracing.content import read_contents
 
+    if json and speedscope is not None:
+        raise typer.BadParameter("--json and --speedscope are one or the other")
     path = ledger_path(ledger)
-    tree = read_tree(run, path)
-    kept = read_contents(path, list(_attempts_of(tree))) if content else None
+    traced = read_trace(which, path)
+    if speedscope is not None:
+        _write_flame(traced.tree, speedscope)
+        return
+    kept = read_contents(path, list(_attempts_of(traced.tree))) if content else None
     if json:
         # The fast one stops at 254 levels, which are 126 nested runs.
         from json import dumps
 
-        found = as_json(tree)
+        found = as_json(traced.tree) | {"lineage": traced.lineage, "op_id": traced.op_id}
+        found["ancestors"] = [run.run_id for run in traced.ancestors]
         if kept is not None:
             found["content"] = {call_id: _content_json(item) for call_id, item in kept.items()}
         output(dumps(found, separators=(",", ":")))
     else:
-        show_tree(tree, kept)
+        show_trace(traced, kept)
     if kept is not None and not kept:
         warn("nothing is kept of this run: content is off by default, and is deleted after a while (keep_content)")
 
 
-def read_tree(run: str, ledger: Path) -> RunTree:
-    """Read a run and all nested in it. Raises `LedgerError` for none, or several."""
+class Traced(NamedTuple):
+    """A run with all that is nested in it, whom it is for, what it is nested in, and the operation that was meant."""
+
+    tree: RunTree
+    lineage: dict[str, str]
+    ancestors: list[RunRow]
+    op_id: str | None
+
+
+def read_trace(which: str, ledger: Path) -> Traced:
+    """Read the run that an id is of. Raises `LedgerError` for none, or several."""
     from bursar.reports.steps import run_tree
-    from bursar.tracing.queries import Reader
+    from bursar.tracing.find import Finder
 
-    with Reader(ledger) as reader:
-        family = reader.family(reader.run(run).run_id)
-        return run_tree(family, reader.calls(family), reader.verdicts(family), reader.tools(family))
+    with Finder(ledger) as reader:
+        run, op_id = reader.find(which)
+        if not run.run_id:
+            assert op_id is not None
+            return Traced(run_tree([run], reader.operation(op_id), []), {}, [], op_id)
+        family = reader.family(run.run_id)
+        tree = run_tree(family, reader.calls(family), reader.verdicts(family), reader.tools(family))
+        return Traced(tree, reader.lineage(run), reader.ancestors(run), op_id)
 
 
-def show_tree(tree: RunTree, contents: Mapping[str, Content] | None = None) -> None:
+def show_trace(traced: Traced, contents: Mapping[str, Content] | None = None) -> None:
     """Print a run's tree, with what was kept of its conversations where it is given."""
     from rich.tree import Tree
 
-    root = Tree(_run_line(tree.run))
-    _grow(root, tree, contents or {})
+    root = Tree(_run_line(traced.tree.run))
+    lines = [f"in {safe(run.workflow)} {run.run_id}" for run in traced.ancestors]
+    lines.append(" · ".join(f"{name.removesuffix('_hash')} {safe(value)}" for name, value in traced.lineage.items()))
+    for line in filter(None, lines):
+        root.add(line)
+    _grow(root, traced.tree, contents or {}, traced.op_id)
     # A terminal folds long lines; a file or a pipe gets them whole.
     console(width=1_000).print(root)
+
+
+def _write_flame(tree: RunTree, target: Path) -> None:
+    from importlib.metadata import version
+
+    import orjson
+
+    from bursar.reports.flame import speedscope
+
+    found = speedscope(tree, f"bursar@{version('bursar')}")
+    if not found["profiles"][0]["samples"]:
+        fail("nothing in this run has a cost: a flame graph of dollars would be empty")
+    try:
+        target.write_bytes(orjson.dumps(found))
+    except OSError as error:
+        fail(f"{target} cannot be written: {error.strerror}")
+    warn(f"written: {target}; open it at https://www.speedscope.app (it stays in the browser)")
 
 
 def _attempts_of(tree: RunTree) -> Iterator[str]:
@@ -101,11 +155,13 @@ def _words(node: Tree, content: Content | None) -> None:
         node.add("\n".join([f"{safe(part.role)}: {lines[0]}", *lines[1:]]))
 
 
-def _grow(branch: Tree, tree: RunTree, contents: Mapping[str, Content]) -> None:
+def _grow(branch: Tree, tree: RunTree, contents: Mapping[str, Content], meant: str | None) -> None:
     for number, operation in enumerate(tree.operations, 1):
         _operation(branch, operation, number, contents)
+        if operation.op_id == meant and branch.children:
+            branch.children[-1].label = f"{branch.children[-1].label} <- this one"
     for child in tree.children:
-        _grow(branch.add(_run_line(child.run)), child, contents)
+        _grow(branch.add(_run_line(child.run)), child, contents, meant)
 
 
 def _operation(branch: Tree, operation: Operation, number: int, contents: Mapping[str, Content]) -> None:
@@ -158,7 +214,8 @@ def _run_line(run: RunRow) -> str:
     took = "" if run.ended_us is None else f" · {(run.ended_us - run.started_us) / 1_000_000:.1f} s"
     state = safe(run.stop_reason) if run.stop_reason else "open, or died"
     of = f" of {limits}" if limits else ""
-    return f"{safe(run.workflow)} {run.run_id} · {state} · {run.tokens:,} tokens · {show_usd(run.nusd)}{of}{took}"
+    name = f"{safe(run.workflow)} {run.run_id}".rstrip()
+    return f"{name} · {state} · {run.tokens:,} tokens · {show_usd(run.nusd)}{of}{took}"
 
 
 def _attempt(call: CallRow, after: str | None = None) -> str:

@@ -9,6 +9,7 @@ import orjson
 
 from bursar._events import Transcript
 from bursar.clients.attachments import ATTACHED, attached
+from bursar.clients.blocks import block_hash
 from bursar.clients.toolset import FUNCTIONS_END, claude_prompt, gpt_tool
 from bursar.pricing.tokens import COUNTER
 
@@ -37,7 +38,7 @@ _EMPTY: Final = _Size(0, 0, 0)
 
 
 def measure(
-    messages: Iterable[Any],
+    messages: Sequence[Any],
     fixed: Iterable[Any],
     *,
     tools: Sequence[Any] = (),
@@ -53,8 +54,10 @@ def measure(
     What is attached weighs what `provider` says of `model`.
     """
     meter = _Meter(provider, model)
-    rest = [meter.value(value) for value in fixed if value is not None]
-    said, most = _fixed(rest, tools, tool_choice, provider, model)
+    always = [value for value in fixed if value is not None]
+    rest = [meter.value(value) for value in always]
+    offered = [_text_of(tool) for tool in tools]
+    said, most = _fixed(rest, tools, offered, tool_choice, provider, model)
     sizes = [meter.message(message) for message in messages]
     # Most requests are a few messages: a pass for each sum would cost more than what it adds up.
     tokens, marks, utf8_bytes, attaches = [], [], 0, False
@@ -79,17 +82,33 @@ def measure(
         most,
         tuple([size.media for size in sizes]) if attaches else (),
         tuple([size.media_most for size in sizes]) if attaches else (),
+        _system_hash(always, fixed_marks, messages, marks),
+        block_hash(fixed_marks[len(always) :], lambda: offered),
     )
 
 
-def _fixed(rest: list[_Size], tools: Sequence[Any], choice: Any, provider: str, model: str) -> tuple[int, int]:
+def _system_hash(always: list[Any], fixed: list[int], messages: Sequence[Any], marks: list[int]) -> str | None:
+    """Hash what instructs the model: what is sent with every call but tools, and the first messages of the system."""
+    led = 0
+    while led < len(messages) and _instructs(messages[led]):
+        led += 1
+    known = fixed[: len(always)] + marks[:led]
+    return block_hash(known, lambda: map(_text_of, [*always, *(message.get("content") for message in messages[:led])]))
+
+
+def _instructs(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("role") in ("system", "developer")
+
+
+def _fixed(
+    rest: list[_Size], tools: Sequence[Any], offered: list[str], choice: Any, provider: str, model: str
+) -> tuple[int, int]:
     """Add the sizes of tools to what is sent with every call; its tokens, and those that it hardly exceeds."""
     said = sum([size.tokens + size.media for size in rest])
     if not tools:
         return said, said
     spared = 0
-    for tool in tools:
-        written = _text_of(tool)
+    for tool, written in zip(tools, offered, strict=True):
         size = _text(written)
         rest.append(size)
         said += size.tokens

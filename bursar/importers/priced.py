@@ -10,7 +10,8 @@ from bursar._charge import context_of, place_of, with_side
 from bursar._events import CostStatus, Usage, UsageSource, sum_usage
 from bursar._records import ModelCall, Who
 from bursar.pricing.price import UNKNOWN, Cost, price, weaker
-from bursar.tracing.imports import AGGREGATE, IMPORTED
+from bursar.tracing.imports import IMPORTED
+from bursar.tracing.queries import AGGREGATE
 from bursar.tracing.redact import cleaned
 
 if TYPE_CHECKING:

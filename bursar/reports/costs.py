@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar._money import usd
 from bursar._records import UNATTRIBUTED
@@ -12,6 +12,9 @@ from bursar._rows import SpendRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_NO_SUMS: Final = ("key", "retry_reason", "p50_us", "p95_us", "p50_input", "p95_input")
 
 
 class CostTable(NamedTuple):
@@ -73,11 +76,10 @@ def _cell(text: str) -> str:
 
 def _total(rows: Sequence[SpendRow]) -> SpendRow:
     sums: dict[str, Any] = {
-        name: sum(getattr(row, name) for row in rows)
-        for name in SpendRow._fields
-        if name not in ("key", "retry_reason", "p50_us", "p95_us")
+        name: sum(getattr(row, name) for row in rows) for name in SpendRow._fields if name not in _NO_SUMS
     }
-    return SpendRow(key="total", retry_reason=None, p50_us=None, p95_us=None, **sums)
+    nothing: dict[str, Any] = dict.fromkeys(_NO_SUMS[1:])
+    return SpendRow(key="total", **nothing, **sums)
 
 
 def _plain(row: SpendRow) -> dict[str, Any]:

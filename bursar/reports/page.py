@@ -97,7 +97,8 @@ def _sessions(rows: Sequence[SessionCost]) -> str:
 
 
 def _table(table: CostTable, by: str) -> str:
-    heads = [by, "requests", "input", "cached", "output", "tools", "retries", "median s", "p95 s", "cost", "share"]
+    heads = [by, "requests", "input", "cached", "output", "tools", "retries", "batch", "median in", "p95 in",
+             "median s", "p95 s", "cost", "share"]  # fmt: skip
     lines = [_row(row, f"{share:.0%}") for row, share in zip(table.rows, table.shares, strict=True)]
     lines.append(_row(table.total, "").replace("<tr>", '<tr class="total">', 1))
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
@@ -107,10 +108,15 @@ def _table(table: CostTable, by: str) -> str:
 def _row(row: SpendRow, share: str) -> str:
     cells = [
         row.key, f"{row.requests:,}", _count(row.input_tokens), _count(row.cache_read_tokens),
-        _count(row.output_tokens), f"{row.tool_calls:,}", f"{row.retries:,}", _seconds(row.p50_us),
+        _count(row.output_tokens), f"{row.tool_calls:,}", f"{row.retries:,}", f"{row.batch:,}",
+        _tokens_of(row.p50_input), _tokens_of(row.p95_input), _seconds(row.p50_us),
         _seconds(row.p95_us), show_usd(row.nusd), share,
     ]  # fmt: skip
     return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def _tokens_of(number: int | None) -> str:
+    return "" if number is None else _count(number)
 
 
 def _seconds(us: int | None) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from bursar._clock import first_id
-from bursar.tracing.imports import AGGREGATE
-from bursar.tracing.queries import BY, Reader
+from bursar.tracing.queries import AGGREGATE, BY, Reader
 
 
 class Booked(NamedTuple):

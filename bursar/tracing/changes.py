@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bursar._clock import first_id
 from bursar._errors import LedgerError
 from bursar._rows import MixRow
-from bursar.tracing.imports import AGGREGATE
-from bursar.tracing.queries import BY, MORE, WRITES, Reader
+from bursar.tracing.lanes import numbers
+from bursar.tracing.queries import AGGREGATE, BY, MORE, WRITES
+from bursar.tracing.rolled import Rolled
+from bursar.tracing.tally import PAIR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from bursar.tracing.rollup import Rollup
 
 _TAGS: Final = ("release", "prompt_version", "env", "feature", "owner", "tenant")
 _MODEL: Final = BY["model"]
@@ -33,11 +37,32 @@ class Slice(NamedTuple):
     tags: tuple[tuple[str, str], ...] = ()
 
 
-class Changes(Reader):
+class Changes(Rolled):
     """Reads a ledger in slices. Raises `LedgerError` for what is no tag."""
 
     def mix(self, part: Slice) -> list[MixRow]:
         """Each workflow and model of a slice; calls that were blocked, or cost nothing by their ending, count too."""
+        rollup = None if part.tags else self._sums(part.since_us, part.until_us)
+        return self._mix(part) if rollup is None else self._summed_mix(rollup, part)
+
+    def _summed_mix(self, rollup: Rollup, part: Slice) -> list[MixRow]:
+        span = part.since_us, part.until_us
+        people, found = self._seen(rollup, *span), []
+        for pair, cell in self._cells(rollup, "workflow,model", *span).items():
+            (workflow, _, model), sums = pair.rpartition(PAIR), numbers(cell.sums)
+            seen = people[workflow]
+            users, runs = seen.users.bit_count() + len(seen.strangers), seen.runs.bit_count()
+            found.append(
+                MixRow(
+                    workflow, model, users, runs, sums["attempts"] - sums["repeats"] + sums["more"],
+                    sums["attempts"] + sums["more"],
+                    **{name: sums[name] for name in MixRow._fields[6:-1]},
+                    uncounted=sums["aggregates"] - sums["counted"],
+                )
+            )  # fmt: skip
+        return sorted(found)
+
+    def _mix(self, part: Slice) -> list[MixRow]:
         where, values = _where(part)
         people = {
             workflow: (users, runs)

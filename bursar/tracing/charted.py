@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from bursar._clock import first_id
 from bursar._rows import DayTokens, SessionCost
-from bursar.tracing.queries import NONE, Reader
+from bursar.tracing.lanes import numbers
+from bursar.tracing.queries import NONE
+from bursar.tracing.rolled import Rolled
+from bursar.tracing.tally import PAIR
 
 
-class ChartReader(Reader):
+class ChartReader(Rolled):
     """Reads small aggregates for charts. Days are those of UTC."""
 
     def tokens_per_feature(self, since_us: int, until_us: int | None) -> list[DayTokens]:
         """Input and output tokens of each feature on each day that had any."""
+        rollup = self._sums(since_us, until_us)
+        if rollup is not None:
+            found = []
+            for pair, cell in self._cells(rollup, "feature,day", since_us, until_us).items():
+                (feature, _, day), sums = pair.rpartition(PAIR), numbers(cell.sums)
+                tokens = sums["input_tokens"] + sums["output_tokens"]
+                if tokens > 0:
+                    found.append(DayTokens(day, feature, tokens))
+            return sorted(found)
         rows = self._ask(
             """SELECT date(c.ts_us / 1000000, 'unixepoch'), coalesce(d.feature, ?),
                 CAST(total(c.input_tokens + c.output_tokens) AS INTEGER) AS n

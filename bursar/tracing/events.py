@@ -114,6 +114,8 @@ def _call(call: ModelCall, user_hash: str | None) -> dict[str, Any]:
         "cost_cache_write_nusd": call.cost_cache_write_nusd,
         "cost_fees_nusd": call.cost_fees_nusd,
         "price_version": call.price_version,
+        "system_hash": call.system_hash,
+        "tools_hash": call.tools_hash,
     }
 
 
@@ -164,6 +166,8 @@ def _run(run: RunRecord, user_hash: str | None) -> dict[str, Any]:
         "unpriced": run.unpriced,
         "unmeasured_nusd": run.unmeasured_nusd,
         "limits": dict(run.limits),
+        "trace_id": run.trace_id,
+        "span_id": run.span_id,
     }
 
 

@@ -29,8 +29,6 @@ SOURCE: Final = "source"
 """The tag that names the importer of a row."""
 IMPORTED: Final = "imported"
 """The path of calls of which nobody says how they were made, nor how long they took; why their runs ended, too."""
-AGGREGATE: Final = "aggregate"
-"""Flag: the row is the sum of several calls, or of nobody knows how many."""
 _ROWS_AT_ONCE: Final = 500
 _DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _GROWN: Final = "SELECT input_tokens + output_tokens, cost_nusd FROM model_call WHERE call_id = ?"

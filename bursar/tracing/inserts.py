@@ -25,9 +25,9 @@ _CALL: Final = (
     "code_executions, image_generations, audio_input_tokens, audio_output_tokens, tool_calls, messages, "
     "tools_offered, max_tokens, sent_max_tokens, est_input_tokens, held_nusd, held_tokens, cost_nusd, "
     "cost_input_nusd, cost_output_nusd, cost_cache_read_nusd, cost_cache_write_nusd, cost_fees_nusd, side_usage, "
-    "backoff_us, trimmed_tokens"
+    "backoff_us, trimmed_tokens, prompt"
 )
-_INSERT_CALL: Final = f"INSERT OR IGNORE INTO model_call ({_CALL}) VALUES ({', '.join('?' * 45)})"
+_INSERT_CALL: Final = f"INSERT OR IGNORE INTO model_call ({_CALL}) VALUES ({', '.join('?' * 46)})"
 _TOOL: Final = (
     "call_id, run, step, dimension, user_hash, session_id, ts_us, latency_us, queue_us, tool_name, tool_type, "
     "tool_call_id, requested_by, args_hash, result_bytes, result_hash, repeat_index, same_result, effect, status, "
@@ -36,10 +36,10 @@ _TOOL: Final = (
 _INSERT_TOOL: Final = f"INSERT OR IGNORE INTO tool_call ({_TOOL}) VALUES ({', '.join('?' * 24)})"
 _RUN: Final = (
     "run_id, parent_run_id, dimension, user_hash, session_id, started_us, ended_us, stop_reason, steps, tool_calls, "
-    "tokens, cost_nusd, unpriced, unmeasured_nusd, limits"
+    "tokens, cost_nusd, unpriced, unmeasured_nusd, limits, trace_id, span_id"
 )
 _INSERT_RUN: Final = (
-    f"INSERT INTO run ({_RUN}) VALUES ({', '.join('?' * 15)}) ON CONFLICT (run_id) DO UPDATE SET "
+    f"INSERT INTO run ({_RUN}) VALUES ({', '.join('?' * 17)}) ON CONFLICT (run_id) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in _RUN.split(", ")[1:])
     # A beginning that was kept aside must not reopen a run that has ended since.
     + " WHERE run.ended_us IS NULL OR excluded.ended_us IS NOT NULL"
@@ -75,6 +75,7 @@ def _shared(table: str, columns: tuple[str, ...]) -> tuple[str, str]:
     return find, add
 
 
+_PROMPT_SQL: Final = _shared("prompt", ("system_hash", "tools_hash"))
 _DIMENSION_SQL: Final = _shared("dimension", _DIMENSION)
 _ENDING_SQL: Final = _shared("ending", _ENDING)
 
@@ -137,6 +138,7 @@ class Inserts:
             call.cost_nusd, call.cost_input_nusd, call.cost_output_nusd, call.cost_cache_read_nusd,
             call.cost_cache_write_nusd, call.cost_fees_nusd,
             to_json(side_usage(call)) if call.side_usage else None, call.backoff_us, call.trimmed_tokens,
+            self._prompt(run, call),
         )  # fmt: skip
         return safe(row)
 
@@ -158,8 +160,13 @@ class Inserts:
             self.hash_of(record.who.user), record.who.session, record.started_us, record.ended_us, record.stop_reason,
             record.steps, record.tool_calls, record.tokens, record.cost_nusd, record.unpriced,
             record.unmeasured_nusd, to_json({fit(unit): fit(limit) for unit, limit in record.limits}),
+            record.trace_id, record.span_id,
         )  # fmt: skip
         return safe(row)
+
+    def _prompt(self, run: Run, call: ModelCall) -> int | None:
+        blocks = call.system_hash, call.tools_hash
+        return None if blocks == (None, None) else self._number(run, blocks, _PROMPT_SQL)
 
     def _number(self, run: Run, row: tuple[Any, ...], sql: tuple[str, str]) -> int:
         known = self._shared.get(row)

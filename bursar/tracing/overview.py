@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bursar._clock import first_id
 from bursar._records import UNATTRIBUTED
 from bursar._rows import DaySpend, Nameless, Overview, Unpriced
 from bursar._windows import window_at
-from bursar.tracing.queries import MORE, Reader
+from bursar.tracing.lanes import numbers
+from bursar.tracing.queries import MORE
+from bursar.tracing.rolled import Rolled
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
+    from bursar.tracing.rollup import Rollup
+
 DAYS_BEFORE = 7
+_MOST_MODELS: Final = 5
+
+_Today = tuple[int, int, Nameless, tuple[Unpriced, ...]]
 
 
-class OverviewReader(Reader):
+class OverviewReader(Rolled):
     """Reads one day of a ledger, and the week before it."""
 
     def overview(self, now_us: int, zone: ZoneInfo) -> Overview:
@@ -28,8 +35,21 @@ class OverviewReader(Reader):
             day = window_at("day", since_us - 1, zone)
             since_us = day.since_us
             middle_us = min(day.since_us + into_us, day.until_us)
-            before.append(DaySpend(self._nusd(day.since_us, middle_us), self._nusd(middle_us, day.until_us)))
-        span = first_id(today.since_us), first_id(now_us + 1_000)
+            before.append((day.since_us, middle_us, day.until_us))
+        rollup = self._sums(since_us, now_us + 1_000)
+        days = tuple(
+            DaySpend(self._nusd(rollup, begin, middle), self._nusd(rollup, middle, end))
+            for begin, middle, end in before
+        )
+        calls, nusd, unattributed, unpriced = (
+            self._today(today.since_us, now_us + 1_000)
+            if rollup is None
+            else self._summed_today(rollup, today.since_us, now_us + 1_000)
+        )
+        return Overview(calls, nusd, days, unattributed, unpriced)
+
+    def _today(self, since_us: int, until_us: int) -> _Today:
+        span = first_id(since_us), first_id(until_us)
         ((calls, nusd, nameless, nameless_nusd),) = self._ask(
             f"""SELECT count(*) + {MORE}, CAST(total(c.cost_nusd) AS INTEGER), total(d.workflow = ?),
                 total(c.cost_nusd) FILTER (WHERE d.workflow = ?)
@@ -37,17 +57,31 @@ class OverviewReader(Reader):
             (UNATTRIBUTED, UNATTRIBUTED, *span),
         )
         unpriced = self._ask(
-            """SELECT coalesce(d.response_model, d.request_model), count(*) AS n
+            f"""SELECT coalesce(d.response_model, d.request_model), count(*) AS n
             FROM model_call c JOIN dimension d ON d.id = c.dimension
-            WHERE c.call_id >= ? AND c.call_id < ? AND c.cost_nusd IS NULL GROUP BY 1 ORDER BY n DESC, 1 LIMIT 5""",
+            WHERE c.call_id >= ? AND c.call_id < ? AND c.cost_nusd IS NULL GROUP BY 1 ORDER BY n DESC, 1
+            LIMIT {_MOST_MODELS}""",
             span,
         )
         unattributed = Nameless(int(nameless), int(nameless_nusd or 0))
-        return Overview(calls, nusd, tuple(before), unattributed, tuple(Unpriced._make(row) for row in unpriced))
+        return calls, nusd, unattributed, tuple(Unpriced._make(row) for row in unpriced)
 
-    def _nusd(self, since_us: int, until_us: int) -> int:
-        rows = self._ask(
-            "SELECT CAST(total(cost_nusd) AS INTEGER) FROM model_call WHERE call_id >= ? AND call_id < ?",
-            (first_id(since_us), first_id(until_us)),
+    def _summed_today(self, rollup: Rollup, since_us: int, until_us: int) -> _Today:
+        workflows = {
+            key: numbers(cell.sums) for key, cell in self._cells(rollup, "workflow", since_us, until_us).items()
+        }
+        models = self._cells(rollup, "model", since_us, until_us)
+        unpriced = [Unpriced(key, numbers(cell.sums)["unpriced"]) for key, cell in models.items()]
+        unpriced = sorted((row for row in unpriced if row.calls), key=lambda row: (-row.calls, row.model))
+        nameless = workflows.get(UNATTRIBUTED)
+        return (
+            sum(sums["attempts"] + sums["more"] for sums in workflows.values()),
+            sum(sums["nusd"] for sums in workflows.values()),
+            Nameless(nameless["attempts"], nameless["nusd"]) if nameless else Nameless(0, 0),
+            tuple(unpriced[:_MOST_MODELS]),
         )
-        return int(rows[0][0])
+
+    def _nusd(self, rollup: Rollup | None, since_us: int, until_us: int) -> int:
+        if rollup is not None:
+            return self._cost(rollup, since_us, until_us)
+        return self._row_cost(first_id(since_us), first_id(until_us))

@@ -10,6 +10,7 @@ from bursar._clock import first_id
 from bursar._errors import LedgerError
 from bursar._rows import CallRow, RunRow, SpendRow, ToolRow, UnpricedRow, VerdictRow
 from bursar.db import open_ledger
+from bursar.schema import MIGRATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,15 +30,24 @@ BY: Final = {
     "provider": "d.provider",
     "tier": "coalesce(d.tier_served, d.tier_requested, 'standard')",
     "path": "d.path",
+    "request_model": "d.request_model",
+    "fallback_from": "d.fallback_from",
+    "system_hash": "(SELECT p.system_hash FROM prompt p WHERE p.id = c.prompt)",
+    "tools_hash": "(SELECT p.tools_hash FROM prompt p WHERE p.id = c.prompt)",
     "hour": "strftime('%Y-%m-%dT%HZ', c.ts_us / 1000000, 'unixepoch')",
     "day": "date(c.ts_us / 1000000, 'unixepoch')",
     "week": "strftime('%G-W%V', c.ts_us / 1000000, 'unixepoch')",
     "month": "strftime('%Y-%m', c.ts_us / 1000000, 'unixepoch')",
-    **{name: f"json_extract(d.extra, '$.{name}')" for name in ("agent", "node", "graph_step", "source")},
+    **{
+        name: f"json_extract(d.extra, '$.{name}')"
+        for name in ("agent", "node", "graph_step", "source", "prompt_name", "data_sources")
+    },
 }
 """What a report may group by, and where that is kept. Times are those of UTC, weeks are numbered as in ISO 8601."""
 TIMES: Final = ("hour", "day", "week", "month")
 NONE: Final = "(none)"
+BETWEEN: Final = " · "
+"""What stands between the values of two tags."""
 
 _JOINED: Final = "model_call c JOIN dimension d ON d.id = c.dimension JOIN ending e ON e.id = c.ending"
 WRITES: Final = (
@@ -45,11 +55,20 @@ WRITES: Final = (
 )
 MORE: Final = "CAST(total(c.requests - 1) AS INTEGER)"
 """Calls beyond the number of rows: a row that was imported may be the sum of many."""
+AGGREGATE: Final = "aggregate"
+"""Flag: the row is the sum of several calls, or of nobody knows how many."""
+NOBODY_WAITED: Final = ("batch", "background", "imported")
+"""Paths of calls whose latency is nobody's, or not known."""
+_WAITED: Final = f"coalesce(d.path, '') NOT IN {NOBODY_WAITED}"
+_ALONE: Final = f"instr(e.flags, '{AGGREGATE}') = 0"
 _RESENT: Final = (
     "CASE WHEN d.attempt_source IS NULL OR d.attempt_source = 'fallback' THEN 0 "
     "WHEN c.input_tokens > 0 THEN c.input_tokens ELSE c.est_input_tokens END"
 )
 """Input that was sent again. A refused attempt has none that was counted: what it was estimated at was sent."""
+
+
+_UNKNOWN: Final = (None, None)
 
 
 def _grouped(rows: list[tuple[Any, ...]]) -> dict[str, list[int]]:
@@ -60,10 +79,17 @@ def _grouped(rows: list[tuple[Any, ...]]) -> dict[str, list[int]]:
 
 
 class Reader:
-    """A read-only view of a ledger file. Raises `LedgerError` where there is none, or none of ours."""
+    """A read-only view of a ledger file, which is brought up to date first where an older version wrote it.
+
+    Raises `LedgerError` where there is none, or none of ours, or an old one that may not be written.
+    """
 
     def __init__(self, path: Path) -> None:
         self._database = open_ledger(path, read_only=True)
+        if self._ask("PRAGMA user_version", ())[0][0] < len(MIGRATIONS):
+            self._database.close()
+            _bring_up(path)
+            self._database = open_ledger(path, read_only=True)
 
     def __enter__(self) -> Self:
         return self
@@ -72,21 +98,26 @@ class Reader:
         self._database.close()
 
     def spend_by(self, by: str, since_us: int = 0, until_us: int | None = None) -> list[SpendRow]:
-        """What each value of a tag spent from `since_us` (included) to `until_us` (not), dearest first.
+        """What each value of a tag, or of two ("feature,day"), spent from `since_us` (included) to `until_us` (not).
 
-        Percentiles are of the latency of attempts that ended well, by the nearest-rank rule; nobody waited for batches
-        and background responses, and nobody knows how long, nor of what was imported. Raises `LedgerError` for a tag
-        that is none.
+        The dearest come first. Percentiles are of attempts that ended well, by the nearest-rank rule; nobody waited for
+        batches and background responses, and nobody knows how long, nor of what was imported. Raises `LedgerError` for
+        a tag that is none.
         """
-        if by not in BY:
-            raise LedgerError(f"a report cannot be made by {by!r}; it can by {', '.join(BY)}")
-        rows = self._totals(BY[by], since_us, until_us)
-        reasons = self._reasons(BY[by], since_us, until_us)
-        latencies = self._latencies(BY[by], since_us, until_us)
+        key, span = _key(by), _between(since_us, until_us)
+        rows = self._totals(key, span)
+        reasons = self._reasons(key, span)
+        latencies = self._ranks(key, "c.latency_us", _WAITED, span)
+        inputs = self._ranks(key, "c.input_tokens", _ALONE, span)
         return [
-            SpendRow._make((key, *row[:10], reasons.get(key), *latencies.get(key, (None, None)), *row[10:]))
-            for key, *row in rows
-        ]
+            SpendRow._make(
+                (
+                    name, *row[:10], reasons.get(name), *latencies.get(name, _UNKNOWN), *row[10:17],
+                    *inputs.get(name, _UNKNOWN), *row[17:],
+                )
+            )
+            for name, *row in rows
+        ]  # fmt: skip
 
     def run_costs(self, since_us: int) -> dict[str, list[int]]:
         """What each run of a workflow cost, in nano-dollars, for runs that began since then and have ended."""
@@ -143,6 +174,13 @@ class Reader:
 
     def calls(self, runs: Sequence[RunRow]) -> list[CallRow]:
         """The attempts of these runs, in the order in which they began."""
+        return self._attempts("r.run_id IN (SELECT value FROM json_each(?))", (_names(runs),))
+
+    def operation(self, op_id: str) -> list[CallRow]:
+        """The attempts at one operation."""
+        return self._attempts("c.call_id >= ? AND c.call_id < ?", (op_id, op_id + "~"))
+
+    def _attempts(self, where: str, values: Sequence[Any]) -> list[CallRow]:
         rows = self._ask(
             f"""SELECT c.call_id, r.run_id, c.step, d.request_model, d.response_model, d.path, e.status, e.error_type,
                 e.http_status, e.finish_reason, e.retry_reason, e.usage_source, e.flags, e.bound, c.ts_us,
@@ -151,9 +189,8 @@ class Reader:
                 e.cost_status, c.response_id, c.request_id, e.price_version, d.region, c.web_searches,
                 c.audio_input_tokens, c.audio_output_tokens, c.side_usage, d.attempt_source, d.fallback_from,
                 c.backoff_us
-            FROM {_JOINED} JOIN run r ON r.number = c.run
-            WHERE r.run_id IN (SELECT value FROM json_each(?)) ORDER BY c.call_id""",
-            (_names(runs),),
+            FROM {_JOINED} LEFT JOIN run r ON r.number = c.run WHERE {where} ORDER BY c.call_id""",
+            values,
         )
         return [
             CallRow._make((*row[:12], tuple(row[12].split()), *row[13:-4], _side(row[-4]), *row[-3:])) for row in rows
@@ -171,9 +208,6 @@ class Reader:
 
     def tools(self, runs: Sequence[RunRow]) -> list[ToolRow]:
         """The tool calls of these runs, in the order in which they began."""
-        if not self._ask("SELECT 1 FROM sqlite_master WHERE name = 'tool_call'", ()):
-            # Written by a version that recorded none.
-            return []
         rows = self._ask(
             """SELECT t.call_id, r.run_id, t.step, t.ts_us, t.latency_us, t.queue_us, t.tool_name, t.tool_type,
                 t.tool_call_id, t.requested_by, t.args_hash, t.result_bytes, t.result_hash, t.repeat_index,
@@ -205,50 +239,45 @@ class Reader:
         except apsw.Error as error:
             raise LedgerError(f"the ledger {self._database.path} cannot be read ({error})") from None
 
-    def _totals(self, key: str, since_us: int, until_us: int | None) -> list[tuple[Any, ...]]:
-        return self._grouped(
-            key,
-            f"""count(DISTINCT substr(c.call_id, 1, 26)) + {MORE}, count(*) + {MORE}, sum(e.status = 'error'),
+    def _totals(self, key: str, span: tuple[str, str]) -> list[tuple[Any, ...]]:
+        rows = self._ask(
+            f"""SELECT coalesce({key}, ?) AS k, count(DISTINCT substr(c.call_id, 1, 26)) + {MORE}, count(*) + {MORE},
+            sum(e.status = 'error'),
             {_sum("c.input_tokens")}, {_sum("c.output_tokens")}, {_sum("c.cache_read_tokens")}, {_sum(WRITES)},
             {_sum("c.reasoning_tokens")}, {_sum("c.tool_calls")},
             count(*) - count(DISTINCT substr(c.call_id, 1, 26)) + coalesce(sum(d.attempt_source = 'harness'), 0),
             total(c.cost_nusd),
             sum(c.cost_nusd IS NULL), sum(e.usage_source IN ('estimated', 'stream_partial')),
-            sum(instr(e.flags, 'clamped') > 0), {_sum(_RESENT)}, {_sum("c.trimmed_tokens")}""",
-            since_us,
-            until_us,
+            sum(instr(e.flags, 'clamped') > 0), {_sum(_RESENT)}, {_sum("c.trimmed_tokens")}, sum(d.path IS 'batch'),
+            sum(e.cost_status = 'list_price'), sum(e.cost_status IN ('upper_bound', 'lower_bound')),
+            sum(e.cost_status = 'estimated'), sum(e.cost_status = 'provider')
+            FROM {_JOINED} WHERE c.call_id >= ? AND c.call_id < ? GROUP BY k ORDER BY total(c.cost_nusd) DESC, k""",
+            (NONE, *span),
         )
+        # total() sums as a double, exact to 2**53 nano-dollars, and is 0.0 where sum() is NULL.
+        return [(*row[:11], int(row[11]), *row[12:]) for row in rows]
 
-    def _reasons(self, key: str, since_us: int, until_us: int | None) -> dict[str, str]:
+    def _reasons(self, key: str, span: tuple[str, str]) -> dict[str, str]:
         rows = self._ask(
             f"""SELECT coalesce({key}, ?) AS k, e.retry_reason, count(*) AS n FROM {_JOINED}
             WHERE c.call_id >= ? AND c.call_id < ? AND e.retry_reason IS NOT NULL
             GROUP BY k, e.retry_reason ORDER BY n, e.retry_reason DESC""",
-            (NONE, *_between(since_us, until_us)),
+            (NONE, *span),
         )
         return {name: reason for name, reason, _ in rows}
 
-    def _latencies(self, key: str, since_us: int, until_us: int | None) -> dict[str, tuple[int, int]]:
+    def _ranks(self, key: str, column: str, condition: str, span: tuple[str, str]) -> dict[str, tuple[int, int]]:
+        """The median and the 95th percentile of a column over attempts that ended well."""
         rows = self._ask(
-            f"""SELECT k, min(latency_us) FILTER (WHERE place * 2 >= size),
-                min(latency_us) FILTER (WHERE place * 20 >= size * 19)
-            FROM (SELECT coalesce({key}, ?) AS k, c.latency_us,
-                row_number() OVER (PARTITION BY coalesce({key}, ?) ORDER BY c.latency_us) AS place,
+            f"""SELECT k, min(value) FILTER (WHERE place * 2 >= size), min(value) FILTER (WHERE place * 20 >= size * 19)
+            FROM (SELECT coalesce({key}, ?) AS k, {column} AS value,
+                row_number() OVER (PARTITION BY coalesce({key}, ?) ORDER BY {column}) AS place,
                 count(*) OVER (PARTITION BY coalesce({key}, ?)) AS size
                 FROM {_JOINED} WHERE c.call_id >= ? AND c.call_id < ? AND e.status = 'ok'
-                AND d.path NOT IN ('batch', 'background', 'imported')) GROUP BY k""",
-            (NONE, NONE, NONE, *_between(since_us, until_us)),
+                AND {column} IS NOT NULL AND {condition}) GROUP BY k""",
+            (NONE, NONE, NONE, *span),
         )
         return {name: (p50, p95) for name, p50, p95 in rows}
-
-    def _grouped(self, key: str, columns: str, since_us: int, until_us: int | None) -> list[tuple[Any, ...]]:
-        rows = self._ask(
-            f"""SELECT coalesce({key}, ?) AS k, {columns} FROM {_JOINED}
-            WHERE c.call_id >= ? AND c.call_id < ? GROUP BY k ORDER BY total(c.cost_nusd) DESC, k""",
-            (NONE, *_between(since_us, until_us)),
-        )
-        # total() sums as a double, exact to 2**53 nano-dollars, and is 0.0 where sum() is NULL.
-        return [(*row[:11], int(row[11]), *row[12:]) for row in rows]
 
     def _runs(self, condition: str, values: Sequence[Any]) -> list[RunRow]:
         rows = self._ask(
@@ -258,6 +287,25 @@ class Reader:
             values,
         )
         return [RunRow._make((*row[:-1], _limits(row[-1]))) for row in rows]
+
+
+def _bring_up(path: Path) -> None:
+    try:
+        open_ledger(path).close()
+    except LedgerError as error:
+        raise LedgerError(
+            f"{path} was written by an older version and has to be brought up to date before it can be read: {error}"
+        ) from None
+
+
+def _key(by: str) -> str:
+    names = by.split(",")
+    if not 1 <= len(names) <= 2 or any(name not in BY for name in names):
+        raise LedgerError(f"a report cannot be made by {by!r}; it can by {', '.join(BY)}, or two of them: feature,day")
+    if len(names) == 1:
+        return BY[by]
+    first, second = (f"coalesce({BY[name]}, '{NONE}')" for name in names)
+    return f"{first} || '{BETWEEN}' || {second}"
 
 
 def _limits(text: str | None) -> tuple[tuple[str, int], ...]:

@@ -18,7 +18,8 @@ from bursar.reports.costs import as_json, cost_table
 KEYS = [
     "key", "requests", "attempts", "errors", "input_tokens", "output_tokens", "cache_read_tokens",
     "cache_write_tokens", "reasoning_tokens", "tool_calls", "retries", "retry_reason", "p50_us", "p95_us", "nusd",
-    "unpriced", "unmeasured", "clamped", "resent_tokens", "trimmed_tokens", "usd",
+    "unpriced", "unmeasured", "clamped", "resent_tokens", "trimmed_tokens", "batch", "p50_input", "p95_input",
+    "list_priced", "bounded", "estimated", "provider_priced", "usd",
 ]  # fmt: skip
 
 

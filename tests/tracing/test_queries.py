@@ -101,11 +101,14 @@ def test_a_group_without_a_good_end_has_no_percentiles(ledger: Path, writer: Led
 
 def test_every_tag_groups_and_what_has_none_is_shown(ledger: Path, writer: Ledger) -> None:
     """Each way to group has one row a value, and one for the calls without: none is dropped."""
-    extra = (("agent", "a"), ("graph_step", "1"), ("node", "n"), ("source", "s"))
+    extra = (
+        ("agent", "a"), ("data_sources", "crm"), ("graph_step", "1"), ("node", "n"), ("prompt_name", "p"), ("source", "s"),
+    )  # fmt: skip
     full = Who(Tags("w", "dev", "feat", "own", "ten", "prom", "rel", "pv", extra), "someone", "sess")
-    writer.write(call(START_US, 1, who=full, response_model="gpt-4o-2024"))
+    named: dict[str, Any] = {"fallback_from": "gpt-5", "system_hash": "5a", "tools_hash": "7b"}
+    writer.write(call(START_US, 1, who=full, response_model="gpt-4o-2024", **named))
     writer.write(call(START_US, 2))
-    whole = {"workflow": {"w"}, "provider": {"openai"}, "model": {"gpt-4o", "gpt-4o-2024"}}
+    whole = {"workflow": {"w"}, "provider": {"openai"}, "model": {"gpt-4o", "gpt-4o-2024"}, "request_model": {"gpt-4o"}}
     # What every call has: a time, a tier and a way.
     same = {*TIMES, "tier", "path"}
     with Reader(ledger) as reader:

@@ -1,0 +1,203 @@
+"""The sums beside a ledger: whatever happened to it, they answer what its rows answer."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bursar._clock import first_id
+from bursar._events import AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
+from bursar._records import UNATTRIBUTED, ModelCall, Tags, Who
+from bursar._rows import SpendRow
+from bursar.tracing import rolled
+from bursar.tracing.bins import WORST
+from bursar.tracing.changes import Changes, Slice
+from bursar.tracing.charted import ChartReader
+from bursar.tracing.ledger import Ledger
+from bursar.tracing.overview import OverviewReader
+from bursar.tracing.queries import BY
+from bursar.tracing.rolled import Rolled
+from bursar.tracing.rollup import LAG_US, Rollup
+
+START_US = 1_793_491_200_000_000
+"""2026-11-01, midnight UTC."""
+MINUTE_US = 60_000_000
+DAYS = 3
+LATER_US = 60 * 24 * 60 * MINUTE_US
+NEAR = ("p50_us", "p95_us", "p50_input", "p95_input")
+
+number = st.integers(0, 40)
+minutes = st.integers(0, DAYS * 1_440)
+step = st.one_of(
+    # Few operations, so that many have several attempts.
+    st.tuples(st.just("call"), st.integers(0, 11), number, st.integers(0, 2)),
+    st.tuples(st.just("now"), number, number, st.integers(0, 2)),
+    st.tuples(st.just("correct"), number, number, st.just(0)),
+    st.tuples(st.just("forget"), number, number, st.just(0)),
+    st.tuples(st.just("delete"), number, number, st.just(0)),
+    st.tuples(st.just("fold"), minutes, number, st.just(0)),
+)
+
+
+def call(ts_us: int, made: int, kind: int, attempt: int) -> ModelCall:
+    """An attempt like many others; `kind` decides on what it is of each sort."""
+    op_id = first_id(ts_us)[:10] + f"{made:016}"
+    extra = (("agent", "a"),) if kind % 7 == 0 else ()
+    workflow = (UNATTRIBUTED, "triage", "search")[kind % 3]
+    tags = Tags(workflow, "dev", ("inbox", None)[kind % 2], None, None, None, f"r{kind % 4}", None, extra)
+    return ModelCall(
+        call_id=f"{op_id}/{attempt}",
+        op_id=op_id,
+        attempt=attempt,
+        # An attempt may begin long after its operation was asked for: in another hour, on another day.
+        ts_us=ts_us + attempt * 50 * MINUTE_US,
+        who=Who(tags, (None, "ann", "bob")[kind % 3], None),
+        provider="openai",
+        request_model="gpt-4o",
+        response_model=(None, "gpt-4o-2024")[kind % 5 > 1],
+        path=("sync", "stream", "batch")[kind % 3],
+        run_id=(None, f"R{kind % 6}")[kind % 4 > 0],
+        usage=Usage(kind * 97, kind * 5, kind, kind % 3),
+        usage_source=(UsageSource.PROVIDER, UsageSource.ESTIMATED, UsageSource.NONE)[kind % 3],
+        status=(Status.OK, Status.ERROR)[kind % 6 == 0],
+        retry_reason=(None, RetryReason.TIMEOUT, RetryReason.RATE_LIMIT, None)[kind % 4],
+        attempt_source=(None, AttemptSource.HARNESS, AttemptSource.SDK)[attempt],
+        latency_us=kind * kind * 1_001,
+        est_input_tokens=77,
+        flags=("clamped",) if kind % 5 == 0 else (),
+        cost_nusd=(kind * 1_003, None)[kind % 8 == 0],
+        cost_status=tuple(CostStatus)[kind % 6],
+        cost_input_nusd=kind * 1_000,
+        cost_output_nusd=kind * 3,
+        tool_calls=kind % 2,
+        trimmed_tokens=kind % 9,
+    )
+
+
+class History:
+    """A ledger to which things happen."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.writer = path, Ledger(path)
+        self.ids: list[str] = []
+        self.now_us = START_US
+
+    def do(self, what: str, one: int, other: int, third: int) -> None:
+        if what in ("call", "now"):
+            # Of one operation the attempts come in any order, and any of them may never come.
+            at_us = START_US + one * 397 * MINUTE_US + 59_999_000 if what == "call" else self.now_us
+            written = call(at_us, one, other, third)
+            self.ids.append(written.call_id)
+            self.writer.write(written)
+        elif what == "fold":
+            self.now_us = START_US + one * MINUTE_US
+            with Rollup(self.path) as sums:
+                sums.fold(self.now_us + LAG_US)
+        elif self.ids:
+            call_id = self.ids[one % len(self.ids)]
+            sql = {
+                "correct": f"UPDATE model_call SET input_tokens = {other}, cost_nusd = {other} WHERE call_id = ?",
+                "forget": "UPDATE model_call SET user_hash = 'forgotten' WHERE call_id = ?",
+                "delete": "DELETE FROM model_call WHERE call_id = ?",
+            }[what]
+            self.writer.transact(lambda run: run(sql, (call_id,)))
+
+
+@contextmanager
+def history() -> Iterator[History]:
+    with tempfile.TemporaryDirectory() as folder:
+        found = History(Path(folder) / "ledger.db")
+        found.writer.database()
+        try:
+            yield found
+        finally:
+            found.writer.close()
+
+
+def answers(path: Path, since_us: int, until_us: int | None, now_us: int) -> dict[str, Any]:
+    """Everything that is asked of sums, about a period."""
+    span = since_us, until_us
+    with Rolled(path, now_us=now_us) as reader:
+        found: dict[str, Any] = {by: reader.spend_by(by, *span) for by in BY}
+    with Changes(path, now_us=now_us) as changes:
+        found["mix"] = changes.mix(Slice(*span))
+    with ChartReader(path, now_us=now_us) as charts:
+        found["tokens"] = charts.tokens_per_feature(*span)
+    with OverviewReader(path, now_us=now_us) as overview:
+        found["today"] = overview.overview(now_us, ZoneInfo("Asia/Kathmandu"))
+    # Else both answers would be of the rows.
+    assert (reader._rollup is not None) == (changes._rollup is not None) == (rolled.FEW < 0)
+    return found
+
+
+def exactly(rows: list[SpendRow]) -> list[SpendRow]:
+    nothing: dict[str, Any] = dict.fromkeys(NEAR)
+    return [row._replace(**nothing) for row in rows]
+
+
+def agree(path: Path, since_us: int, until_us: int | None, now_us: int, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(rolled, "FEW", 10**9)
+    by_rows = answers(path, since_us, until_us, now_us)
+    patch.setattr(rolled, "FEW", -1)
+    by_sums = answers(path, since_us, until_us, now_us)
+    for by in BY:
+        assert exactly(by_sums[by]) == exactly(by_rows[by]), by
+        for near, exact in zip(by_sums.pop(by), by_rows.pop(by), strict=True):
+            for name in NEAR:
+                there, here = getattr(near, name), getattr(exact, name)
+                assert (there is None) == (here is None)
+                assert here is None or abs(there - here) <= WORST * here
+    assert by_sums == by_rows
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(step, min_size=5, max_size=60), minutes, minutes, st.booleans())
+def test_after_any_history_the_sums_answer_what_the_rows_answer(
+    monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, int, int, int]], since: int, until: int, ends: bool
+) -> None:
+    """Appended, late, corrected, forgotten, deleted, folded in between, in any order; for any period, by any tag."""
+    with history() as past:
+        for what in steps:
+            past.do(*what)
+        begin, end = sorted((since, until))
+        span = START_US + begin * MINUTE_US + 1_000, START_US + end * MINUTE_US if ends else None
+        agree(past.path, *span, past.now_us + LAG_US, monkeypatch)
+        agree(past.path, 0, None, START_US + LATER_US, monkeypatch)
+
+
+def test_two_fold_while_a_third_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is counted twice or missed when two readers fold at once and rows come late all the while."""
+    with history() as past:
+        done = threading.Event()
+        failed: list[BaseException] = []
+
+        def fold() -> None:
+            try:
+                with Rollup(past.path) as sums:
+                    while not done.is_set():
+                        sums.fold(START_US + LATER_US)
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        folders = [threading.Thread(target=fold) for _ in range(2)]
+        for folder in folders:
+            folder.start()
+        for made in range(400):
+            past.do("call", made * 7 % 150, made % 41, made % 3)
+            if made % 10 == 9:
+                past.do(("correct", "delete")[made % 20 == 9], made, made % 31, 0)
+        done.set()
+        for folder in folders:
+            folder.join()
+        assert not failed
+        agree(past.path, 0, None, START_US + LATER_US, monkeypatch)
