@@ -121,7 +121,7 @@ def check_tool(request: Any, memory: AgentMemory, frame: ScopedFrame) -> ToolChe
 
 def made(request: Any, handler: Callable[[Any], Any]) -> Any:
     """Make a tool call that was let go."""
-    token = judging.set(str(request.tool_call["name"]))
+    token = judging.set(_named(request))
     try:
         return handler(request)
     finally:
@@ -130,11 +130,20 @@ def made(request: Any, handler: Callable[[Any], Any]) -> Any:
 
 async def amade(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
     """As `made`."""
-    token = judging.set(str(request.tool_call["name"]))
+    token = judging.set(_named(request))
     try:
         return await handler(request)
     finally:
         judging.reset(token)
+
+
+def is_judged(request: Any) -> bool:
+    """Whether another middleware has judged this tool call and is making it."""
+    return judging.get() == _named(request)
+
+
+def _named(request: Any) -> tuple[str, str]:
+    return str(request.tool_call["name"]), str(request.tool_call["id"])
 
 
 def _admitted(

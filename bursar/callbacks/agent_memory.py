@@ -88,14 +88,14 @@ class AgentMemories:
             return AgentMemory(), False
         with self._lock:
             live = self._live.pop(kept["token"], None)
-        return (AgentMemory.load(kept), True) if live is None else (live, False)
+        return (_loaded(kept), True) if live is None else (live, False)
 
     def find(self, kept: Mapping[str, Any]) -> AgentMemory:
         """The memory of this version, for steps beside each other that make no new one."""
         with self._lock:
             live = self._live.get(kept["token"])
             if live is None:
-                live = self._live[kept["token"]] = AgentMemory.load(kept)
+                live = self._live[kept["token"]] = _loaded(kept)
                 self._trim()
             return live
 
@@ -111,6 +111,16 @@ class AgentMemories:
     def _trim(self) -> None:
         while len(self._live) > MOST_LIVE:
             self._live.popitem(last=False)
+
+
+def _loaded(kept: Mapping[str, Any]) -> AgentMemory:
+    try:
+        return AgentMemory.load(kept)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        # Written by a version that remembered something else: what it had seen is not known, and that stops nothing.
+        memory = AgentMemory()
+        memory.version = kept.get("version", 0)
+        return memory
 
 
 def newest(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> dict[str, Any]:

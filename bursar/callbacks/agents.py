@@ -17,14 +17,13 @@ from bursar import _hook
 from bursar._errors import ConfigError, Stopped
 from bursar._frames import check_guards, make_who
 from bursar.callbacks.agent_gates import GatedCall, gate_request
-from bursar.callbacks.agent_loops import amade, check_tool, made
+from bursar.callbacks.agent_loops import amade, check_tool, is_judged, made
 from bursar.callbacks.agent_memory import AgentMemories, newest
 from bursar.callbacks.agent_nodes import MEMORY, AgentNode, agent_frame
 from bursar.callbacks.agent_requests import clamped, request_of_agent
 from bursar.callbacks.calls import give_up, guard
 from bursar.callbacks.models import is_wrapped
 from bursar.callbacks.offers import Offer, make, withdraw
-from bursar.callbacks.tool_loops import judging
 from bursar.clients.guard import Guard
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ class BursarMiddleware(AgentMiddleware[Any, Any, Any]):
     def _judging(self, request: Any) -> ScopedFrame | None:
         """The frame of a tool call that the loop guard is to judge here, None where it is not."""
         state = request.state
-        if judging.get() == request.tool_call["name"] or not isinstance(state, dict):
+        if is_judged(request) or not isinstance(state, dict):
             return None
         if self._name not in (state.get(MEMORY) or {}):
             return None

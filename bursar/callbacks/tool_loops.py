@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from bursar.guards.loops import LoopVerdict
 
 
-judging: contextvars.ContextVar[str | None] = contextvars.ContextVar("bursar_judging", default=None)
-"""The name of the tool whose call a framework's adapter has judged and is making: it is not judged again in it."""
+judging: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("bursar_judging", default=("", ""))
+"""Tool and id of the call that a framework's adapter has judged and is making: it is not judged again in it."""
 
 
 class RefusedError(Exception):
@@ -41,7 +41,7 @@ class RefusedError(Exception):
 def judge(step: ToolStep) -> LoopVerdict | None:
     """What the loop guard says of a call that is about to be made; None lets it go."""
     loops = _frame(step).loops
-    if loops is None or step.requested_by is None or step.given is None or judging.get() == step.name:
+    if loops is None or step.requested_by is None or step.given is None or judging.get()[0] == step.name:
         return None
     conversation = loops.asked_in(step.requested_by.partition("/")[0])
     if conversation is None:

@@ -194,6 +194,24 @@ def test_a_loop_is_remembered_by_the_checkpointer(resumed: int) -> None:
     assert "bursar_memory" not in answer
 
 
+def test_what_another_version_remembered_stops_nothing() -> None:
+    """A memory that cannot be read is none: the agent goes on, and what comes is judged."""
+    saver = InMemorySaver()
+    with Provider(latency_s=0.0, replies=until(told)) as provider:
+        made: Any = create_agent(
+            claude(provider), [Looker().tool()], middleware=[BursarMiddleware()], checkpointer=saver,
+            interrupt_after=["tools"],
+        )  # fmt: skip
+        with bursar.run("look", Budget(usd="5"), LoopGuard()) as run:
+            made.invoke(ASK, CONFIG)
+            old = {"token": "old", "version": 7, "loops": {"state": {"unheard": 1}}}
+            made.update_state(CONFIG, {"bursar_memory": {"BursarMiddleware": old}}, as_node="tools")
+            while made.get_state(CONFIG).next:
+                made.invoke(None, CONFIG)
+        assert made.get_state(CONFIG).values["messages"][-1].text == "what I have is this"
+    assert "nudge" in [row.action for row in verdicts(run)]
+
+
 def test_another_thread_and_another_question_begin_anew() -> None:
     """Two threads of one middleware know nothing of each other, and the user may ask the same again."""
     looker = Looker()

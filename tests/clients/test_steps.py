@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bursar.clients.steps import Round, Spoke, StepReader, UserSpoke
+from bursar.clients.steps import Refused, Round, Spoke, StepReader, UserSpoke
 from bursar.guards.loop_notes import NOTE_MARK
 
 CHAT: list[dict[str, Any]] = [
@@ -98,6 +98,14 @@ def test_notes_of_the_guard_are_nobodys_words() -> None:
     first, round_ = read(noted)
     assert isinstance(first, UserSpoke)
     assert round_.calls[1].content == "two"
+
+
+def test_a_refused_call_is_told_as_one() -> None:
+    """What stands in place of a result makes no round; a call beside it that was made does."""
+    refused = {**CHAT[3], "content": f"{NOTE_MARK}Not done."}
+    assert read([*CHAT[:3], CHAT[4], refused])[2] == Refused(CHAT[3]["tool_call_id"], "look")
+    _, round_, _ = read([*CHAT[:3], CHAT[4], refused])
+    assert [call.call_id for call in round_.calls] == [CHAT[4]["tool_call_id"]]
 
 
 def test_one_round_after_the_other() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import bursar
 from bursar import ConfigError, ContextWindow, WindowMemory, trim
+from scripts.window_histories import examine
 from tests.clients.conversations import FORMS, agent, check, extends, recorded, requests, text_of
 from tests.clients.loopback_histories import histories
 
@@ -61,6 +62,13 @@ def test_recorded_runs_stay_conversations_and_grow_at_their_end(form: str, strat
     """Cut at every request: pairs whole, first and latest user message there, last turn whole, SDK's types satisfied."""
     cuts = [replay(form, strategy, messages, 2_000) for messages in sample(4)]
     assert sum(cuts) > 0
+
+
+def test_cut_at_every_step_by_every_strategy() -> None:
+    """What the script asks of every recorded run, of one that was had with the provider on loopback."""
+    counts, failure = examine(("loopback", histories()[0]))
+    assert not failure
+    assert counts["cuts"] > counts["requests"]
 
 
 @pytest.mark.parametrize("strategy", ["ladder", "drop", "clear_results"])
