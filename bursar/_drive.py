@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_line: contextvars.ContextVar[frozenset[int]] = contextvars.ContextVar("bursar_line", default=frozenset())
+_line: contextvars.ContextVar[tuple[int, ...]] = contextvars.ContextVar("bursar_line", default=())
 """The tasks and threads that this context came from and that held something: nobody waits for those."""
 _VERBS: dict[type[Any], Callable[[Store, Any, int], Any]] = {
     Take: lambda store, effect, owner: store.take(effect.call_id, effect.path, effect.amounts, effect.times, owner),
-    Peek: lambda store, effect, owner: store.peek(effect.path, _line.get() | {owner}, effect.ticket),
+    Peek: lambda store, effect, owner: store.peek(effect.path, frozenset((*_line.get(), owner)), effect.ticket),
     Reserve: lambda store, effect, owner: store.reserve(effect.call_id, effect.path, effect.amounts, owner),
     Settle: lambda store, effect, _: store.settle(effect.call_id, effect.path, effect.actual, measured=effect.measured),
     Release: lambda store, effect, _: store.release(effect.call_id),
@@ -258,7 +258,7 @@ async def _patiently(effect: Effect, store: Store, work: asyncio.Future[Any]) ->
 def _note(owner: int) -> None:
     line = _line.get()
     if owner not in line:
-        _line.set(line | {owner})
+        _line.set((*line, owner))
 
 
 def _clear(desk: Desk, ticket: ThreadTicket | TaskTicket | None, held: str | None) -> None:

@@ -46,6 +46,7 @@ _WRITES: Final = {
     None: "input", "5m": "cache_write_5m", "30m": "cache_write_30m", "1h": "cache_write_1h", "12h": "cache_write_12h",
 }  # fmt: skip
 """The rate of a cache write, by how long it lives."""
+_MOST_RATES: Final = 256
 _SEPARATOR: Final = "\x1f"
 
 
@@ -99,6 +100,7 @@ class Estimator:
         self._learned: dict[_Key, _Learned] = {}
         self._anchors: OrderedDict[int, _Anchor] = OrderedDict()
         self._changed: set[_Key] = set()
+        self._rates: dict[tuple[int, str | None], tuple[RateCard, tuple[Rate, Rate]]] = {}
 
     def estimate(self, request: ModelRequest, workflow: str, conversation: int, card: RateCard | None) -> Estimate:
         """Bound one request; `conversation` tells conversations of the same text in other sessions apart."""
@@ -117,8 +119,7 @@ class Estimator:
                 cap = min(cap, high)
         price = None
         if card is not None:
-            cheaper = rate(request, card, practical)
-            price = cheaper, rate(request, card, hard) if card.tiers else cheaper
+            price = self._price(request, card, practical, hard)
         demand = Demand(
             practical,
             hard,
@@ -133,6 +134,20 @@ class Estimator:
         )
         output_likely = cap if written is None else min(cap, round(written[0]))
         return Estimate(likely, output_likely, demand, int(learned.crowd.largest()) or 1)
+
+    def _price(self, request: ModelRequest, card: RateCard, practical: int, hard: int) -> tuple[Rate, Rate]:
+        """At the practical and at the hard input; where nothing of the request matters, one pair for all calls."""
+        if card.tiers or request.searches:
+            return rate(request, card, practical), rate(request, card, hard)
+        key = (id(card), request.cache_write)
+        known = self._rates.get(key)
+        if known is None or known[0] is not card:
+            alike = rate(request, card, hard)
+            if len(self._rates) >= _MOST_RATES:
+                self._rates.clear()
+            # With its card, so that no other one can have its address.
+            known = self._rates[key] = (card, (alike, alike))
+        return known[1]
 
     def learn(
         self, request: ModelRequest, workflow: str, conversation: int, answer: Answer, crowd: int, *, cut: bool

@@ -6,6 +6,7 @@ import random
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -162,6 +163,48 @@ def test_the_garbage_collector_may_drop_a_scope_at_any_moment(store: MemoryStore
     store.define(Scope("run", "next"), {})
     with pytest.raises(UnknownScope):
         store.balance(BUDGET)
+
+
+def test_a_hold_is_taken_at_once_where_there_is_plenty(store: MemoryStore) -> None:
+    """Room for so many of them on every limit: held, and the crowd is counted; one nano-dollar less: nothing changed."""
+    taken = store.take("c/0", PATH, Amounts(nusd=5), 10, 1)
+    assert taken == Held("c/0", PATH, Amounts(nusd=5), 1)
+    before = [store.balance(scope) for scope in PATH]
+    assert store.take("c/1", PATH, Amounts(nusd=5), 10, 1) is None
+    assert [store.balance(scope) for scope in PATH] == before
+    second = store.take("c/1", PATH, Amounts(nusd=5), 9, 1)
+    assert second is not None
+    assert second.crowd == 2
+    store.settle("c/0", PATH, usd(5), measured=True)
+    assert store.balance(BUDGET).held == Amounts(nusd=5)
+    assert store.audit() == []
+
+
+def test_what_is_taken_leaves_room_for_each_call_that_is_there(store: MemoryStore) -> None:
+    """However few the call asks to leave room for: with nine in flight there must be room for ten."""
+    for n in range(9):
+        store.reserve(f"c/{n}", PATH, Amounts(nusd=1), 1)
+    assert store.take("c/9", PATH, Amounts(nusd=5), 1, 1) is None
+    assert store.take("c/9", PATH, Amounts(nusd=4), 1, 1) is not None
+
+
+def test_nobody_takes_before_who_waits(store: MemoryStore) -> None:
+    """Where there is a line on any scope of the path, and for a call that is known, nothing is taken."""
+    one = Ticket()
+    store.join(BUDGET, one, 9)
+    assert store.take("c/0", PATH, Amounts(nusd=1), 1, 1) is None
+    assert store.take("c/0", (RUN,), Amounts(nusd=1), 1, 1) is not None
+    store.leave(one)
+    assert store.take("c/0", PATH, Amounts(nusd=1), 1, 1) is None
+    store.release("c/0")
+    assert store.take("c/0", PATH, Amounts(nusd=1), 1, 1) is None
+
+
+@pytest.mark.parametrize("amount", [-1, MAX_AMOUNT + 1, 1.0, True])
+def test_what_is_taken_is_whole_and_not_negative(store: MemoryStore, amount: Any) -> None:
+    """As for a reserve: refused before any effect."""
+    with pytest.raises(InvalidAmount):
+        store.take("c/0", PATH, Amounts(nusd=amount), 1, 1)
 
 
 class Ticket:
