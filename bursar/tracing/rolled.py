@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from datetime import date
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar._clock import first_id
@@ -29,7 +28,6 @@ FEW: Final = 5_000
 _DAY: Final = 24
 _EVER: Final = 1 << 40
 _LAST: Final = "~"
-_MADE_OF_DAYS: Final = {"week": "%G-W%V", "month": "%Y-%m"}
 
 
 class _Plan(NamedTuple):
@@ -59,8 +57,7 @@ class Rolled(Reader):
 
     def spend_by(self, by: str, since_us: int = 0, until_us: int | None = None) -> list[SpendRow]:
         """As from the rows; percentiles of more than `FEW` attempts are within 3.2 %."""
-        facet = "day" if by in _MADE_OF_DAYS else by
-        rollup = self._sums(since_us, until_us) if facet in NUMBER else None
+        rollup = self._sums(since_us, until_us) if by in NUMBER else None
         if rollup is None:
             return super().spend_by(by, since_us, until_us)
         found: dict[str, Cell] = {}

@@ -26,8 +26,8 @@ _SPARED: Final = {
 }  # fmt: skip
 """By these the rows are read: they have very many values, or are seldom asked for."""
 _TAGS: Final = tuple(name for name in BY if name not in {*_SPARED, *TIMES})
-FACETS: Final = (*_TAGS, "hour", "day", "feature,day", "workflow,model")
-"""What sums are kept by. Weeks and months are made of days."""
+FACETS: Final = (*_TAGS, "hour", "day", "week", "month", "feature,day", "workflow,model")
+"""What sums are kept by. Weeks are no sums of days: an operation whose attempts lie in two is counted once."""
 NUMBER: Final = {name: number for number, name in enumerate(FACETS)}
 _FEATURE: Final = NUMBER["feature"]
 _FIRST: Final = ("", "/0")
@@ -102,7 +102,7 @@ class Names:
         self._ask, self.user = ask, number
         self._dimensions: dict[int, _Dimension] = {}
         self._endings: dict[int, _Ending] = {}
-        self._days: dict[int, str] = {}
+        self._days: dict[int, tuple[str, str]] = {}
 
     def dimension(self, number: int) -> _Dimension:
         """A tuple of tags."""
@@ -125,9 +125,12 @@ class Names:
         dimension = self.dimension(number)
         day = self._days.get(hour)
         if day is None:
-            day = self._days[hour] = f"{datetime.fromtimestamp(hour * 3_600, UTC):%Y-%m-%d}"
+            at = datetime.fromtimestamp(hour * 3_600, UTC)
+            day = self._days[hour] = f"{at:%Y-%m-%d}", f"{at:%G-W%V}"
         values = dimension.values
-        return *values, f"{day}T{hour % 24:02}Z", day, f"{values[_FEATURE]}{PAIR}{day}", dimension.pair
+        date, week = day
+        times = f"{date}T{hour % 24:02}Z", date, week, date[:7]
+        return *values, *times, f"{values[_FEATURE]}{PAIR}{date}", dimension.pair
 
     def ending(self, number: int) -> _Ending:
         """How attempts ended."""

@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bursar._clock import first_id
@@ -160,6 +160,7 @@ def agree(path: Path, since_us: int, until_us: int | None, now_us: int, patch: p
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example([("call", 3, 4, 1), ("fold", 4_000, 0, 0), ("call", 3, 4, 0), ("fold", 4_100, 0, 0)], 0, 0, False)
 @given(st.lists(step, min_size=5, max_size=60), minutes, minutes, st.booleans())
 def test_after_any_history_the_sums_answer_what_the_rows_answer(
     monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, int, int, int]], since: int, until: int, ends: bool
