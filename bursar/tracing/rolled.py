@@ -60,13 +60,11 @@ class Rolled(Reader):
         rollup = self._sums(since_us, until_us) if by in NUMBER else None
         if rollup is None:
             return super().spend_by(by, since_us, until_us)
-        found: dict[str, Cell] = {}
-        for key, cell in self._cells(rollup, facet, since_us, until_us).items():
-            name = (
-                f"{date.fromisoformat(key):{_MADE_OF_DAYS[by]}}" if by in _MADE_OF_DAYS else key.replace(PAIR, BETWEEN)
-            )
-            found.setdefault(name, Cell()).add(cell)
-        return sorted((_spend(key, cell) for key, cell in found.items()), key=lambda row: (-row.nusd, row.key))
+        rows = [
+            _spend(key.replace(PAIR, BETWEEN), cell)
+            for key, cell in self._cells(rollup, by, since_us, until_us).items()
+        ]
+        return sorted(rows, key=lambda row: (-row.nusd, row.key))
 
     def _sums(self, since_us: int, until_us: int | None) -> Rollup | None:
         """The sums, folded; None where the rows are to be read."""
