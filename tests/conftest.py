@@ -30,7 +30,10 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = tmp_path / "ledger.db"
     monkeypatch.setenv("BURSAR_LEDGER", str(path))
     yield path
-    from bursar import _process
+    from bursar import _process, _scoped
+
+    left = _scoped.opened_frame()
+    assert left is None, f"a test left {left} open: whatever comes after it would run inside"
 
     if _process._process is not None:
         _process._process.close()

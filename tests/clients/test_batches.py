@@ -372,7 +372,7 @@ def test_shared_limits_are_corrected_with_the_rows(vendor: str, shared: None, pr
     (account,) = process().shared.every_account()
     assert account.settled.nusd == account.unmeasured.nusd > 0
     client.results(batch, take=2)
-    process().shared.write(lambda run: run("UPDATE hold SET ended_us = 0"))
+    process().shared.write(lambda run: run("UPDATE ended SET ended_us = 0"))
     process().shared.sweep()
     assert read_elsewhere(vendor, provider, batch).wait(60) == 0
     (account,) = [each for each in process().shared.every_account() if each.scope.name.endswith("night")]
