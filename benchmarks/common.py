@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import bursar
-from bursar._process import process
 from bursar.pricing.tokens import COUNTER
+from bursar.runs.process import process
 
 PACKAGES = ("bursar", "openai", "anthropic", "httpx2", "apsw", "tiktoken", "shekel", "floe-guard")
 

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.common import as_json, facts, show_facts, table
-from bursar._events import Answer, ModelRequest, Status, Usage
 from bursar.clients.requests import of_chat, of_messages
 from bursar.pricing.estimate import Estimator
 from bursar.pricing.tokens import COUNTER
+from bursar.words.events import Answer, ModelRequest, Status, Usage
 
 BARS = {"p50": 0.01, "p95": 0.05, "practical broken": 0.005, "hard broken": 0.0}
 LATE = 5

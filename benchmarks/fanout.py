@@ -27,10 +27,10 @@ import openai
 import bursar
 from benchmarks.common import as_json, facts, own_ledger, show_facts, table
 from bursar import Budget
-from bursar._money import usd
-from bursar._process import process
+from bursar.runs.process import process
 from bursar.testing import Provider, ReceivedRequest, Reply
 from bursar.tracing.queries import Reader
+from bursar.words.money import usd
 
 OUT, CALLS, AFFORDABLE, WARM_UP = 200, 50, 10, 20
 LATENCY_S = 0.5

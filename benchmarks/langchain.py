@@ -35,10 +35,10 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 import bursar
 from benchmarks.common import as_json, facts, own_ledger, show_facts, spread, table
 from bursar import Budget
-from bursar._process import process
 from bursar.callbacks import BursarCallbackHandler, BursarMiddleware
 from bursar.callbacks.calls import calls
 from bursar.callbacks.roots import roots
+from bursar.runs.process import process
 
 PROMPT = "Where is the order of customer 17, and when will it arrive? Answer in one paragraph. " * 10
 ASK: Any = {"messages": [("user", PROMPT)]}

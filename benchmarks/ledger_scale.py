@@ -23,8 +23,6 @@ from zoneinfo import ZoneInfo
 import apsw
 
 from benchmarks.common import as_json, facts, show_facts, spread, table
-from bursar._clock import first_id
-from bursar._rows import SpendRow
 from bursar.db import open_ledger
 from bursar.tracing import bins, rolled
 from bursar.tracing.changes import Changes, Slice
@@ -33,6 +31,8 @@ from bursar.tracing.overview import OverviewReader
 from bursar.tracing.rolled import Rolled
 from bursar.tracing.rollup import LAG_US, Rollup, beside
 from bursar.tracing.tally import HOUR_US
+from bursar.words.clock import first_id
+from bursar.words.rows import SpendRow
 
 DAYS = 90
 DAY_US = 86_400_000_000

@@ -37,13 +37,13 @@ import openai
 import bursar
 from benchmarks.common import as_json, facts, own_ledger, show_facts, spread, table
 from bursar import Budget
-from bursar._events import Answer, ModelRequest, Status, Usage, UsageSource
-from bursar._frames import make_who
-from bursar._process import process
-from bursar._records import Record
 from bursar.clients.guard import Guard
 from bursar.clients.transcript import measure
 from bursar.pricing.tokens import COUNTER
+from bursar.runs.frames import make_who
+from bursar.runs.process import process
+from bursar.words.events import Answer, ModelRequest, Status, Usage, UsageSource
+from bursar.words.records import Record
 
 BARS = {
     "flow, no row": "<= 20 us",

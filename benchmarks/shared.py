@@ -23,11 +23,11 @@ import apsw
 
 import bursar
 from benchmarks.common import as_json, facts, own_ledger, show_facts, table
-from bursar._events import Amounts
-from bursar._ports import Scope
 from bursar.stores.base import HoldStore
 from bursar.stores.memory import MemoryStore
 from bursar.stores.sqlite import SqliteStore
+from bursar.words.events import Amounts
+from bursar.words.ports import Scope
 
 PATH = (Scope("env", "production", "day:2026-11-24"), Scope("user", "u", "day:2026-11-24"))
 AMOUNTS = Amounts(1_000, 10, 10, 5, 5, 1, 0)
@@ -119,8 +119,8 @@ def calls(n: int, config: str | None) -> list[float]:
     """Microseconds of each call through the flow, with its committed row."""
     # Not above: the SDKs that these bring are nothing that every one of the crowd should load.
     from benchmarks.overhead import answers, one_call, prepared
-    from bursar._frames import make_who
     from bursar.clients.guard import Guard
+    from bursar.runs.frames import make_who
 
     with own_ledger() as path:
         if config is not None:

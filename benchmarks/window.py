@@ -21,11 +21,11 @@ from typing import Any, cast
 
 from benchmarks.common import as_json, facts, show_facts, spread, table
 from bursar import ContextWindow, WindowMemory, trim
-from bursar._events import Usage
 from bursar.guards.history import Item
 from bursar.pricing.price import price
 from bursar.pricing.rates import PriceList, RateCard
 from bursar.replay.windows import Talk, compare, simulate, talk_of, windows
+from bursar.words.events import Usage
 
 WINDOW = 100_000
 FIXED, TASK = 8_000, 1_000

@@ -14,8 +14,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bursar._accounts import Spend
-    from bursar._errors import (
+    from bursar.callbacks.tools import tool
+    from bursar.clients.receipts import Receipt, cost
+    from bursar.clients.trim import WindowMemory, trim
+    from bursar.clients.wrap import wrap
+    from bursar.flow.terms import BudgetNotice
+    from bursar.guards.budget import Budget
+    from bursar.guards.calls import ToolTraits
+    from bursar.guards.gate import CostGate
+    from bursar.guards.loops import LoopGuard
+    from bursar.guards.retries import RetryCap
+    from bursar.guards.window import ContextWindow
+    from bursar.runs.accounts import Spend
+    from bursar.runs.open import budget, current_run, run
+    from bursar.runs.process import configure
+    from bursar.runs.run import BudgetScope, Run
+    from bursar.words.errors import (
         AlreadyCommitted,
         ApprovalDenied,
         ApprovalTimeout,
@@ -37,20 +51,6 @@ if TYPE_CHECKING:
         Unattributed,
         UnknownScope,
     )
-    from bursar._open import budget, current_run, run
-    from bursar._process import configure
-    from bursar._run import BudgetScope, Run
-    from bursar._terms import BudgetNotice
-    from bursar.callbacks.tools import tool
-    from bursar.clients.receipts import Receipt, cost
-    from bursar.clients.trim import WindowMemory, trim
-    from bursar.clients.wrap import wrap
-    from bursar.guards.budget import Budget
-    from bursar.guards.calls import ToolTraits
-    from bursar.guards.gate import CostGate
-    from bursar.guards.loops import LoopGuard
-    from bursar.guards.retries import RetryCap
-    from bursar.guards.window import ContextWindow
 
 __all__ = [
     "AlreadyCommitted",
@@ -96,14 +96,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "configure": "bursar._process",
-    "Run": "bursar._run",
-    "BudgetScope": "bursar._run",
-    "Spend": "bursar._accounts",
-    "budget": "bursar._open",
-    "current_run": "bursar._open",
-    "run": "bursar._open",
-    "BudgetNotice": "bursar._terms",
+    "configure": "bursar.runs.process",
+    "Run": "bursar.runs.run",
+    "BudgetScope": "bursar.runs.run",
+    "Spend": "bursar.runs.accounts",
+    "budget": "bursar.runs.open",
+    "current_run": "bursar.runs.open",
+    "run": "bursar.runs.open",
+    "BudgetNotice": "bursar.flow.terms",
     "Receipt": "bursar.clients.receipts",
     "cost": "bursar.clients.receipts",
     "tool": "bursar.callbacks.tools",
@@ -122,7 +122,7 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'bursar' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES.get(name, "bursar._errors")), name)
+    value = getattr(import_module(_HOMES.get(name, "bursar.words.errors")), name)
     globals()[name] = value
     return value
 

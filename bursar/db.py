@@ -13,9 +13,9 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from bursar._errors import LedgerError
-from bursar._turn import Turn
 from bursar.schema import MIGRATIONS
+from bursar.turn import Turn
+from bursar.words.errors import LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

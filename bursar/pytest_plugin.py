@@ -18,7 +18,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from bursar._run import Run
+    from bursar.runs.run import Run
 
 _PROPERTY: Final = "bursar_usd"
 _MARKER: Final = 'budget(usd="0.05", ...): what a test may spend on models; a call beyond it fails the test'
@@ -89,7 +89,7 @@ def _measured(item: pytest.Item, opened: Any) -> Generator[None, Any, Any]:
 
 
 def _check(run: Run) -> None:
-    from bursar._process import process
+    from bursar.runs.process import process
     from bursar.tracing.queries import Reader
 
     for unit, left in run.remaining.items():

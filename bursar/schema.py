@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bursar._events import Amounts
+from bursar.words.events import Amounts
 
 
 def amounts(prefix: str) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ CREATE TABLE ending (
     status TEXT NOT NULL, error_type TEXT, http_status INTEGER, finish_reason TEXT, retry_reason TEXT,
     usage_source TEXT NOT NULL, bound TEXT, flags TEXT NOT NULL, cost_status TEXT NOT NULL, price_version TEXT
 );
--- The call id begins with the time it was made (see _clock.py), so the primary key is the index by time.
+-- The call id begins with the time it was made (see words/clock.py), so the primary key is the index by time.
 CREATE TABLE model_call (
     call_id TEXT PRIMARY KEY,
     run INTEGER, step INTEGER, dimension INTEGER NOT NULL, ending INTEGER NOT NULL, user_hash TEXT,

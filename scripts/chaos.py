@@ -23,13 +23,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bursar._clock import new_id
-from bursar._events import Amounts, CostStatus, Usage, UsageSource
-from bursar._ports import Denied, Posting, Scope
-from bursar._records import ModelCall, Who
 from bursar.stores.base import State
 from bursar.stores.sqlite import SqliteStore
 from bursar.tracing.ledger import Ledger
+from bursar.words.clock import new_id
+from bursar.words.events import Amounts, CostStatus, Usage, UsageSource
+from bursar.words.ports import Denied, Posting, Scope
+from bursar.words.records import ModelCall, Who
 
 ENV, USER = Scope("env", "production", "day:2026-11-24"), Scope("user", "u", "day:2026-11-24")
 PATH = (ENV, USER)

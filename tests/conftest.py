@@ -30,7 +30,8 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     path = tmp_path / "ledger.db"
     monkeypatch.setenv("BURSAR_LEDGER", str(path))
     yield path
-    from bursar import _process, _scoped
+    from bursar.runs import process as _process
+    from bursar.runs import scoped as _scoped
 
     left = _scoped.opened_frame()
     assert left is None, f"a test left {left} open: whatever comes after it would run inside"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bursar._canonical import MOST_NODES, Fingerprints, canonical, size_of
+from bursar.words.canonical import MOST_NODES, Fingerprints, canonical, size_of
 
 
 class Meta(type):

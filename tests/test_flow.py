@@ -12,21 +12,21 @@ import pytest
 
 import bursar
 from bursar import Budget
-from bursar._call import Attempt, Call
-from bursar._drive import Desk, adrive, drive
-from bursar._events import NOTHING, Answer, Status, Usage, UsageSource
-from bursar._flow import close, open
-from bursar._process import process
-from bursar._records import ModelCall, RunRecord
-from bursar._scoped import scoped_frame
 from bursar.clients.guard import Guard
 from bursar.clients.requests import of_chat
+from bursar.flow.call import Attempt, Call
+from bursar.flow.model_call import close, open
+from bursar.runs.drive import Desk, adrive, drive
+from bursar.runs.process import process
+from bursar.runs.scoped import scoped_frame
+from bursar.words.events import NOTHING, Answer, Status, Usage, UsageSource
+from bursar.words.records import ModelCall, RunRecord
 
 SEEDS = range(150)
 
 
 def guard() -> Guard:
-    from bursar._frames import make_who
+    from bursar.runs.frames import make_who
 
     return Guard(make_who("flow"), [])
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bursar import Budget, ConfigError
-from bursar._config import read_settings
-from bursar._money import MAX_AMOUNT, parse_count, parse_usd, show_usd, usd
+from bursar.settings.config import read_settings
+from bursar.words.money import MAX_AMOUNT, parse_count, parse_usd, show_usd, usd
 
 
 @pytest.mark.parametrize(

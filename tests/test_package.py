@@ -49,7 +49,7 @@ def test_everything_exported_exists_and_says_what_it_is() -> None:
 
 def test_the_error_tree_is_the_one_that_is_drawn() -> None:
     """The tree at the top of the errors' file names each class under its parent."""
-    from bursar import _errors
+    from bursar.words import errors as _errors
 
     drawn = re.findall(r"[├└]── (\w+)", _errors.__doc__ or "")
     made = [

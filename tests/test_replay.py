@@ -18,10 +18,10 @@ import tiktoken
 from genai_prices import Usage, calc_price
 
 from bursar import Budget, RecordingError
-from bursar._money import usd
 from bursar.pricing.tokens import load_encoding
 from bursar.replay import RunCost, recording, replay
 from bursar.testing import Provider, Reply, ToolUse
+from bursar.words.money import usd
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "trajectories"
 DAY = date(2026, 11, 20)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bursar._events import CostStatus
 from bursar.cli.app import app
 from bursar.guards.history import Item
 from bursar.guards.window import ContextWindow
 from bursar.pricing.rates import RateCard, Rates
 from bursar.replay.windows import Talk, simulate, talk_of, windows
+from bursar.words.events import CostStatus
 from tests.clients.conversations import agent
 
 # A token: 1,000 nano-dollars in, 100 read, 1,250 written, 5,000 out.

@@ -16,8 +16,10 @@ import openai
 import pytest
 
 import bursar
-from bursar import Budget, BudgetExceeded, BursarWarning, ConfigError, _frames, _scoped
-from bursar._process import process
+from bursar import Budget, BudgetExceeded, BursarWarning, ConfigError
+from bursar.runs import frames as _frames
+from bursar.runs import scoped as _scoped
+from bursar.runs.process import process
 from bursar.testing import Provider, Reply
 from bursar.tracing.queries import Reader
 

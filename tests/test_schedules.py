@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 from bursar import BudgetExceeded
-from bursar._call import Attempt, Call, Frame, World
-from bursar._drive import Desk, adrive, drive
-from bursar._earlier import Earlier
-from bursar._events import NOTHING, Answer, ModelRequest, Status, Transcript, Usage, UsageSource
-from bursar._flow import close, open
-from bursar._ports import Posting, Scope
-from bursar._records import ModelCall, Record, Who
+from bursar.flow.call import Attempt, Call, Frame, World
+from bursar.flow.model_call import close, open
 from bursar.pricing.estimate import Estimator
 from bursar.pricing.rates import PriceList
+from bursar.runs.drive import Desk, adrive, drive
+from bursar.runs.earlier import Earlier
 from bursar.stores.base import State
 from bursar.stores.memory import MemoryStore
+from bursar.words.events import NOTHING, Answer, ModelRequest, Status, Transcript, Usage, UsageSource
+from bursar.words.ports import Posting, Scope
+from bursar.words.records import ModelCall, Record, Who
 from tests.seeded_loop import LoopClock, SeededLoop, run
 
 SEEDS_EACH = 1_000

@@ -20,11 +20,11 @@ import pytest
 
 import bursar
 from bursar import Budget, BudgetExceeded, BursarWarning, ConfigError, PriceUnknown
-from bursar._events import Amounts
-from bursar._process import process
+from bursar.runs.process import process
 from bursar.stores.rows import AccountRow
 from bursar.testing import Provider, Reply
 from bursar.tracing.queries import Reader
+from bursar.words.events import Amounts
 
 REQUEST: dict[str, Any] = {
     "model": "gpt-4o",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bursar import LedgerError, _turn
-from bursar._turn import Turn
+from bursar.turn import Turn
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bursar._windows import WINDOWS, window_at
+from bursar.words.windows import WINDOWS, window_at
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe",
          "America/Havana", "America/Sao_Paulo"]  # fmt: skip

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bursar._questions import Question, Reply
+    from bursar.words.questions import Question, Reply
 
 __all__ = ["Question", "Reply"]
 
@@ -14,7 +14,7 @@ __all__ = ["Question", "Reply"]
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'bursar.approvals' has no attribute {name!r}")
-    value = getattr(import_module("bursar._questions"), name)
+    value = getattr(import_module("bursar.words.questions"), name)
     globals()[name] = value
     return value
 

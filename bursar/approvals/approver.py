@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from bursar._questions import Question, Reply
     from bursar.approvals.book import Row
+    from bursar.words.questions import Question, Reply
 
 
 class UnableError(Exception):

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from bursar._errors import ConfigError, LedgerError
-from bursar._money import MAX_AMOUNT, parse_usd, show_usd
 from bursar.tracing.redact import redact
 from bursar.tracing.values import clean
+from bursar.words.errors import ConfigError, LedgerError
+from bursar.words.money import MAX_AMOUNT, parse_usd, show_usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bursar._questions import Question, Reply
     from bursar.db import Database, Run
+    from bursar.words.questions import Question, Reply
 
 LONGEST_ARGUMENTS: Final = 200_000
 """Characters of arguments that are kept while a question is open; longer ones are cut in the middle."""

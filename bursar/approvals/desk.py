@@ -13,10 +13,6 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar._clock import CLOCK
-from bursar._errors import BursarWarning
-from bursar._money import show_usd
-from bursar._questions import Decision, Reply, Step
 from bursar.approvals.approver import UnableError
 from bursar.approvals.book import Book, Row
 from bursar.approvals.function import Function, named
@@ -25,13 +21,17 @@ from bursar.approvals.interrupt import Interrupt, place_of
 from bursar.approvals.terminal import Terminal
 from bursar.approvals.watch import Watcher
 from bursar.tracing.ledger import failures
+from bursar.words.clock import CLOCK
+from bursar.words.errors import BursarWarning
+from bursar.words.money import show_usd
+from bursar.words.questions import Decision, Reply, Step
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from bursar._questions import Question
     from bursar.approvals.approver import Approver
     from bursar.tracing.ledger import Ledger
+    from bursar.words.questions import Question
 
 DEFAULT_US: Final = 120_000_000
 """How long a question waits where its gate does not say."""

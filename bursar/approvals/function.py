@@ -9,14 +9,14 @@ from importlib import import_module
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
-from bursar._questions import Reply
 from bursar.approvals.approver import UnableError
+from bursar.words.questions import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bursar._questions import Question
     from bursar.approvals.book import Row
+    from bursar.words.questions import Question
 
 
 class Function:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bursar._questions import Question
     from bursar.approvals.book import Row
     from bursar.approvals.watch import Watcher
+    from bursar.words.questions import Question
 
 
 class Inbox:

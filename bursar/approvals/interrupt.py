@@ -10,13 +10,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._errors import ConfigError
-from bursar._questions import Reply
 from bursar.approvals.approver import UnableError
+from bursar.words.errors import ConfigError
+from bursar.words.questions import Reply
 
 if TYPE_CHECKING:
-    from bursar._questions import Question
     from bursar.approvals.book import Book, Row
+    from bursar.words.questions import Question
 
 _YES: Final = ("yes", "y", "approve", "approved", "accept")
 _OUTSIDE: Final = (

@@ -6,9 +6,9 @@ import json
 import unicodedata
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar._harmless import safe
-from bursar._money import MAX_AMOUNT, show_usd
 from bursar.approvals.book import EACH_FACTOR
+from bursar.words.harmless import safe
+from bursar.words.money import MAX_AMOUNT, show_usd
 
 if TYPE_CHECKING:
     from bursar.approvals.book import Row

@@ -9,16 +9,16 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._errors import ConfigError
-from bursar._questions import Reply
 from bursar.approvals.keys import CLOSED, PASTE, Keys
 from bursar.approvals.screen import lasting, shown
+from bursar.words.errors import ConfigError
+from bursar.words.questions import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bursar._questions import Question
     from bursar.approvals.book import Book, Row
+    from bursar.words.questions import Question
 
 _turn = threading.Lock()
 _EARLY_S: Final = 0.4
@@ -182,7 +182,7 @@ class _Prompt:
         return None
 
     def _checked(self, reply: Reply) -> Reply | None:
-        from bursar._money import parse_usd
+        from bursar.words.money import parse_usd
 
         if parse_usd(reply.up_to_usd, "up_to_usd") < (self._row.bound_nusd or 0):
             self._note = "(less than this call can cost)"

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from langchain_core.messages import ToolMessage
 
-from bursar._drive import adrive, drive
-from bursar._errors import ApprovalDenied
 from bursar.callbacks.gated_tools import Outer, merged, refusal
 from bursar.callbacks.tool_starts import step_of, through
 from bursar.clients.gates import gate
+from bursar.runs.drive import adrive, drive
+from bursar.words.errors import ApprovalDenied
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from bursar._call import Call
-    from bursar._scoped import ScopedFrame
+    from bursar.flow.call import Call
+    from bursar.runs.scoped import ScopedFrame
 
 
 class GatedCall:

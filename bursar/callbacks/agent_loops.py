@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import ToolMessage
 from langgraph.errors import GraphBubbleUp
 
-from bursar._call import ToolStep
-from bursar._clock import new_id
-from bursar._drive import adrive, drive
-from bursar._refusals import note_loop
 from bursar.callbacks.agent_steps import as_chat, results_of
 from bursar.callbacks.tool_loops import judging
 from bursar.clients.loops import News, Now, say, take_in
+from bursar.flow.call import ToolStep
+from bursar.flow.refusals import note_loop
 from bursar.guards.calls import call_key, traits_of
 from bursar.guards.loop_judge import admit
 from bursar.guards.loop_notes import NOTE_MARK, refusal
+from bursar.runs.drive import adrive, drive
+from bursar.words.clock import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 
-    from bursar._loops import Look, Loops
-    from bursar._ports import Effect
-    from bursar._scoped import ScopedFrame
     from bursar.callbacks.agent_memory import AgentMemory
     from bursar.guards.loops import LoopVerdict
+    from bursar.runs.loops import Look, Loops
+    from bursar.runs.scoped import ScopedFrame
+    from bursar.words.ports import Effect
 
 
 def judge(memory: AgentMemory, messages: Sequence[Any], frame: ScopedFrame, *, anew: bool) -> Look | None:

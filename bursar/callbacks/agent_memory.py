@@ -12,9 +12,9 @@ from collections import OrderedDict
 from operator import is_
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._clock import new_id
-from bursar._loops import Conversation
 from bursar.clients.trim import WindowMemory
+from bursar.runs.loops import Conversation
+from bursar.words.clock import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

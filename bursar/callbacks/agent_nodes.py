@@ -10,25 +10,25 @@ from langchain_core.messages import AIMessage
 from langgraph.config import get_config
 from langgraph.types import Command
 
-from bursar._accounts import Account
-from bursar._clock import new_id
-from bursar._errors import LoopDetected
-from bursar._frames import merged_frame, narrow
-from bursar._judged import Judged
-from bursar._lent import Loan
-from bursar._ports import Scope
-from bursar._scoped import ScopedFrame, last_frame, opened_frame, scoped_frame
 from bursar.callbacks.agent_loops import judge
 from bursar.callbacks.agent_requests import provider_of, without_tools
 from bursar.callbacks.agent_steps import with_notes
 from bursar.callbacks.agent_windows import AgentCut
 from bursar.callbacks.tags import tagged, tags_of
+from bursar.runs.accounts import Account
+from bursar.runs.frames import merged_frame, narrow
+from bursar.runs.judged import Judged
+from bursar.runs.lent import Loan
+from bursar.runs.scoped import ScopedFrame, last_frame, opened_frame, scoped_frame
+from bursar.words.clock import new_id
+from bursar.words.errors import LoopDetected
+from bursar.words.ports import Scope
 
 if TYPE_CHECKING:
-    from bursar._errors import Stopped
-    from bursar._loops import Look
     from bursar.callbacks.agent_memory import AgentMemories
     from bursar.clients.guard import Guard
+    from bursar.runs.loops import Look
+    from bursar.words.errors import Stopped
 
 MEMORY = "bursar_memory"
 """The key of the agent's state under which its memories are, by the name of the middleware."""

@@ -9,8 +9,8 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from bursar.callbacks.requests import PROVIDERS, request_of
 
 if TYPE_CHECKING:
-    from bursar._call import Attempt
-    from bursar._events import ModelRequest
+    from bursar.flow.call import Attempt
+    from bursar.words.events import ModelRequest
 
 _CAPPED: Final = frozenset({"anthropic", "openai", "azure.ai.openai"})
 """Providers whose LangChain models take `max_tokens` for a single call."""

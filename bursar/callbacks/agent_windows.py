@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.messages import HumanMessage
 
-from bursar._errors import BursarWarning
-from bursar._judged import Trimmed
 from bursar.callbacks.agent_requests import request_of_agent, without_tools
 from bursar.clients.trim import Cutting, dearer_tiers, take_summary
 from bursar.clients.window_notes import failed_note, thrash_note, trim_note
 from bursar.clients.windows import INSTRUCTION, REASONING_ROOM
 from bursar.guards.cuts import SUMMARY_TOKENS
+from bursar.runs.judged import Trimmed
 from bursar.tracing.redact import redact
+from bursar.words.errors import BursarWarning
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from bursar._events import ModelRequest
-    from bursar._records import Verdict
-    from bursar._scoped import ScopedFrame
     from bursar.callbacks.agent_memory import AgentMemory
     from bursar.guards.window import ContextWindow
+    from bursar.runs.scoped import ScopedFrame
+    from bursar.words.events import ModelRequest
+    from bursar.words.records import Verdict
 
 _SILENT: Final = "nostream"
 """LangGraph's tag for a model whose words are not part of what the agent says."""

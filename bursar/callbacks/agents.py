@@ -13,9 +13,6 @@ from langchain.agents.middleware import AgentMiddleware, AgentState
 from langchain.agents.middleware.types import PrivateStateAttr
 from langchain_core.messages import AIMessage
 
-from bursar import _hook
-from bursar._errors import ConfigError, Stopped
-from bursar._frames import check_guards, make_who
 from bursar.callbacks.agent_gates import GatedCall, gate_request
 from bursar.callbacks.agent_loops import amade, check_tool, is_judged, made
 from bursar.callbacks.agent_memory import AgentMemories, newest
@@ -25,13 +22,16 @@ from bursar.callbacks.calls import give_up, guard
 from bursar.callbacks.models import is_wrapped
 from bursar.callbacks.offers import Offer, make, withdraw
 from bursar.clients.guard import Guard
+from bursar.runs import hook as _hook
+from bursar.runs.frames import check_guards, make_who
+from bursar.words.errors import ConfigError, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from bursar._frames import Spec
-    from bursar._scoped import ScopedFrame
     from bursar.callbacks.agent_memory import AgentMemory
+    from bursar.runs.frames import Spec
+    from bursar.runs.scoped import ScopedFrame
 
 _ON_STOP: Final = ("finish", "raise", "pause")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._errors import Stopped
-from bursar._events import Answer, RetryReason, Status, Usage
 from bursar.clients.answers import of_error, of_reading, of_status
 from bursar.clients.usage import Reading, anthropic_usage, chat_usage, word
+from bursar.words.errors import Stopped
+from bursar.words.events import Answer, RetryReason, Status, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,27 +12,27 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bursar._drive import drive
-from bursar._errors import BursarWarning
-from bursar._frames import make_who, narrow
-from bursar._lent import Loan
-from bursar._ports import Release
-from bursar._scoped import ScopedFrame, opened_frame
 from bursar.callbacks.answers import CACHED, abandoned, of_failure
 from bursar.callbacks.handler_guards import watched
 from bursar.callbacks.pieces import Pieces
 from bursar.clients.guard import Guard
+from bursar.runs.drive import drive
+from bursar.runs.frames import make_who, narrow
+from bursar.runs.lent import Loan
+from bursar.runs.scoped import ScopedFrame, opened_frame
+from bursar.words.errors import BursarWarning
+from bursar.words.ports import Release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from uuid import UUID
 
-    from bursar._accounts import Account
-    from bursar._call import Attempt, Call
-    from bursar._events import Answer, ModelRequest
     from bursar.callbacks.roots import Root
     from bursar.clients.echoes import Echo
+    from bursar.flow.call import Attempt, Call
     from bursar.guards.budget import Budget
+    from bursar.runs.accounts import Account
+    from bursar.words.events import Answer, ModelRequest
 
 UNGATED = "ungated"
 """The flag of a call that a wrapped client was to admit and that went past it: charged when it was over."""

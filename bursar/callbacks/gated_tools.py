@@ -8,16 +8,16 @@ import inspect
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._canonical import canonical
-from bursar._gates import Gated
 from bursar.clients.doors import owner_of
+from bursar.flow.gates import Gated
 from bursar.tracing.redact import redact
+from bursar.words.canonical import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bursar._call import ToolStep
-    from bursar._errors import ApprovalDenied
+    from bursar.flow.call import ToolStep
+    from bursar.words.errors import ApprovalDenied
 
 _NODES: Final = 200_000
 _TEXT: Final = 10_000_000

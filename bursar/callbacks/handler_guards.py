@@ -9,18 +9,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bursar._judged import Judged
 from bursar.callbacks.agent_steps import as_chat
 from bursar.clients.loops import Now, by_marks, say
 from bursar.clients.window_notes import window_note
+from bursar.runs.judged import Judged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bursar._events import ModelRequest
-    from bursar._loops import Look
-    from bursar._records import Verdict
-    from bursar._scoped import ScopedFrame
+    from bursar.runs.loops import Look
+    from bursar.runs.scoped import ScopedFrame
+    from bursar.words.events import ModelRequest
+    from bursar.words.records import Verdict
 
 
 def watched(frame: ScopedFrame, request: ModelRequest, messages: Sequence[Any]) -> ScopedFrame:

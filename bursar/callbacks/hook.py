@@ -12,9 +12,9 @@ from langchain_core.runnables.retry import RunnableRetry
 from langchain_core.tracers.context import register_configure_hook
 from tenacity import retry_if_not_exception_type
 
-from bursar._errors import Stopped
-from bursar._scoped import scoped_frame
 from bursar.callbacks.langchain import BursarCallbackHandler
+from bursar.runs.scoped import scoped_frame
+from bursar.words.errors import Stopped
 
 if TYPE_CHECKING:
     from contextvars import ContextVar

@@ -5,23 +5,23 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._accounts import Account
-from bursar._clock import new_id
-from bursar._frames import joined, make_who, run_frame
-from bursar._ports import Scope
-from bursar._process import process
-from bursar._scoped import scoped_frame
 from bursar.callbacks.roots import Root, roots
 from bursar.callbacks.tags import tags_of
 from bursar.guards.budget import Budget
+from bursar.runs.accounts import Account
+from bursar.runs.frames import joined, make_who, run_frame
+from bursar.runs.process import process
+from bursar.runs.scoped import scoped_frame
+from bursar.words.clock import new_id
+from bursar.words.ports import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    from bursar._frames import Spec
-    from bursar._run import Run
-    from bursar._scoped import ScopedFrame
+    from bursar.runs.frames import Spec
+    from bursar.runs.run import Run
+    from bursar.runs.scoped import ScopedFrame
 
 _TOLD: Final = ("user", "session", "feature", "owner", "tenant")
 """Tags of a run that are taken from the metadata of an invocation."""

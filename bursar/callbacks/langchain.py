@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from bursar._errors import ConfigError
-from bursar._frames import check_guards, make_who
-from bursar._scoped import scoped_frame
 from bursar.callbacks.answers import of_decision, of_result
 from bursar.callbacks.calls import ModelCalling, begin, calls, pop
 from bursar.callbacks.invocations import Invocations
@@ -25,14 +22,17 @@ from bursar.callbacks.roots import Root, roots
 from bursar.callbacks.stream_words import arguments_of, words_of
 from bursar.callbacks.tags import tagged, tags_of
 from bursar.callbacks.tool_starts import gate_end, gate_start
+from bursar.runs.frames import check_guards, make_who
+from bursar.runs.scoped import scoped_frame
+from bursar.words.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
-    from bursar._events import ModelRequest
-    from bursar._frames import Spec
-    from bursar._run import Run
+    from bursar.runs.frames import Spec
+    from bursar.runs.run import Run
+    from bursar.words.events import ModelRequest
 
     Reader = Callable[[bool | None], tuple[ModelRequest, dict[str, Any]]]
 

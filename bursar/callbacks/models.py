@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from bursar._errors import ConfigError
+from bursar.words.errors import ConfigError
 
 if TYPE_CHECKING:
     from bursar.clients.guard import Guard

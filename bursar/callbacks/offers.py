@@ -6,9 +6,9 @@ import contextvars
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bursar._call import Attempt, Call
     from bursar.callbacks.calls import ModelCalling
     from bursar.clients.guard import Guard
+    from bursar.flow.call import Attempt, Call
 
 _offer: contextvars.ContextVar[Offer | None] = contextvars.ContextVar("bursar_offer", default=None)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
-from bursar._charge import CHUNK_TOKENS
 from bursar.clients.watch import UNREAD_TOKENS_S
+from bursar.flow.charge import CHUNK_TOKENS
 from bursar.pricing.estimate import COLD_FACTOR
 from bursar.pricing.tokens import COUNTER
 

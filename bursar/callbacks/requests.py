@@ -11,7 +11,7 @@ from bursar.pricing.rates import find_provider
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bursar._events import ModelRequest
+    from bursar.words.events import ModelRequest
 
 PROVIDERS: Final = {
     "amazon_bedrock": "aws.bedrock",

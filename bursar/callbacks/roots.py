@@ -8,18 +8,18 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from bursar._errors import Stopped
-from bursar._lent import Loan
-from bursar._scoped import ScopedFrame, opened_frame
 from bursar.callbacks.calls import pop, unwatch, watch
 from bursar.callbacks.tags import tagged
+from bursar.runs.lent import Loan
+from bursar.runs.scoped import ScopedFrame, opened_frame
+from bursar.words.errors import Stopped
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from bursar._run import Run
     from bursar.callbacks.calls import ModelCalling
     from bursar.callbacks.tags import Tags
+    from bursar.runs.run import Run
 
 _FALLBACKS: Final = "RunnableWithFallbacks"
 

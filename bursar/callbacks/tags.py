@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._frames import make_who, told
+from bursar.runs.frames import make_who, told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bursar._scoped import ScopedFrame
+    from bursar.runs.scoped import ScopedFrame
 
 MOST_TAGS: Final = 16
 """Tags of one call that are taken from a user's metadata, in the order in which he wrote them."""

@@ -11,8 +11,8 @@ import contextvars
 import json
 from typing import TYPE_CHECKING, Any
 
-from bursar._refusals import note_loop
 from bursar.clients.doors import owner_of
+from bursar.flow.refusals import note_loop
 from bursar.guards.calls import call_key, traits_of
 from bursar.guards.loop_judge import admit
 from bursar.guards.loop_notes import refusal
@@ -20,10 +20,10 @@ from bursar.guards.loop_notes import refusal
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from bursar._call import ToolStep, World
-    from bursar._ports import Effect
-    from bursar._scoped import ScopedFrame
+    from bursar.flow.call import ToolStep, World
     from bursar.guards.loops import LoopVerdict
+    from bursar.runs.scoped import ScopedFrame
+    from bursar.words.ports import Effect
 
 
 judging: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("bursar_judging", default=("", ""))
@@ -77,7 +77,7 @@ def concluded(step: ToolStep, verdict: LoopVerdict, world: World, *, yes: bool) 
 
 
 def _frame(step: ToolStep) -> ScopedFrame:
-    from bursar._scoped import ScopedFrame
+    from bursar.runs.scoped import ScopedFrame
 
     assert isinstance(step.frame, ScopedFrame)
     return step.frame

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._call import ToolStep
-from bursar._clock import new_id
-from bursar._drive import drive
-from bursar._errors import ApprovalDenied
-from bursar._gating import pass_tool_gates, still_approved
-from bursar._tools import declared, rule_for
 from bursar.callbacks.gated_tools import Outer, gated, standing
+from bursar.flow.call import ToolStep
+from bursar.flow.gating import pass_tool_gates, still_approved
+from bursar.runs.drive import drive
+from bursar.words.clock import new_id
+from bursar.words.errors import ApprovalDenied
+from bursar.words.tools import declared, rule_for
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from bursar._call import World
-    from bursar._gates import Gated
-    from bursar._ports import Effect
-    from bursar._scoped import ScopedFrame
+    from bursar.flow.call import World
+    from bursar.flow.gates import Gated
+    from bursar.runs.scoped import ScopedFrame
+    from bursar.words.ports import Effect
 
 _UNCHANGEABLE: Final = (
     "its arguments were changed by who approved it, and the bare handler cannot change a call: the middleware can"

@@ -8,22 +8,22 @@ import inspect
 import warnings
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar, cast, overload
 
-from bursar._call import Result, ToolStep, ToolUse
-from bursar._canonical import canonical, size_of, type_name
-from bursar._clock import new_id
-from bursar._drive import adrive, drive
-from bursar._errors import ApprovalDenied, BursarWarning, ConfigError, Stopped, StoreUnavailable
-from bursar._events import Status
-from bursar._frames import client_frame, make_who
-from bursar._process import process
-from bursar._scoped import ScopedFrame, scoped_frame
-from bursar._tool_flow import close_tool, open_tool
-from bursar._tools import EFFECTS, ToolSpec, declared, parse_tool_fee, rule_for
 from bursar.callbacks.gated_tools import MORE, SELF, edited, refusal, standing
 from bursar.callbacks.tool_loops import RefusedError, aapproved, approved, concluded, judge
 from bursar.clients.doors import go_without, owner_of, prepare
+from bursar.flow.call import Result, ToolStep, ToolUse
+from bursar.flow.tool_call import close_tool, open_tool
+from bursar.runs.drive import adrive, drive
+from bursar.runs.frames import client_frame, make_who
+from bursar.runs.process import process
+from bursar.runs.scoped import ScopedFrame, scoped_frame
 from bursar.tracing.content import LONGEST_TEXT, Contents, Part
 from bursar.tracing.redact import redact
+from bursar.words.canonical import canonical, size_of, type_name
+from bursar.words.clock import new_id
+from bursar.words.errors import ApprovalDenied, BursarWarning, ConfigError, Stopped, StoreUnavailable
+from bursar.words.events import Status
+from bursar.words.tools import EFFECTS, ToolSpec, declared, parse_tool_fee, rule_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 def standing(ledger: Path) -> dict[str, str]:
     """What to say of each workflow whose cost is accepted as of now, instead of what would stop it."""
-    from bursar._accepted import Accepted
-    from bursar._config import read_settings
+    from bursar.settings.accepted import Accepted
+    from bursar.settings.config import read_settings
     from bursar.tracing.readiness import ReadinessReader
 
     declared = {

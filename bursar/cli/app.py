@@ -85,7 +85,7 @@ def options(
 
 def run() -> None:
     """Run the application and end with its exit code."""
-    from bursar._errors import BursarError, ConfigError
+    from bursar.words.errors import BursarError, ConfigError
 
     try:
         app()

@@ -12,8 +12,8 @@ from bursar.cli.ledger_option import LedgerOption, ledger_path
 from bursar.cli.objects import read_object
 
 if TYPE_CHECKING:
-    from bursar._questions import Reply
     from bursar.approvals.book import Book, Row
+    from bursar.words.questions import Reply
 
 _CODES = "Exit codes: 0 fine, 1 nothing there, 2 usage."
 _ID = typer.Argument(help="The id of a question, or its first eight letters.")
@@ -76,7 +76,7 @@ def approve_command(
     ledger: LedgerOption = None,
 ) -> None:
     """Say yes to a question."""
-    from bursar._questions import Reply
+    from bursar.words.questions import Reply
 
     arguments = None if edit is None else read_object(edit, "--edit")
     reply = Reply(
@@ -96,7 +96,7 @@ def deny_command(
     ledger: LedgerOption = None,
 ) -> None:
     """Say no to a question."""
-    from bursar._questions import Reply
+    from bursar.words.questions import Reply
 
     _answer(ledger, number, Reply(yes=False, reason=reason, by=by or _user()), alike=alike)
 
@@ -133,7 +133,7 @@ def watch_command(
 @approvals.command("grants", epilog="Example: bursar approvals grants. " + _CODES)
 def grants_command(ledger: LedgerOption = None) -> None:
     """List every yes that lasts: for what, up to how much, by whom."""
-    from bursar._money import show_usd
+    from bursar.words.money import show_usd
 
     book = _book(ledger)
     rows = []
@@ -196,7 +196,7 @@ def _ending(row: Row) -> str:
 
 
 def _table(book: Book, rows: list[Row]) -> None:
-    from bursar._money import show_usd
+    from bursar.words.money import show_usd
 
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -218,10 +218,10 @@ def _user() -> str:
 
 
 def _book(ledger: Path | None) -> Book:
-    from bursar._clock import CLOCK
-    from bursar._errors import LedgerError
     from bursar.approvals.book import Book
     from bursar.db import open_ledger
+    from bursar.words.clock import CLOCK
+    from bursar.words.errors import LedgerError
 
     path = ledger_path(ledger)
     if not path.exists():

@@ -34,12 +34,12 @@ def try_command(
     args: Annotated[str | None, typer.Option(help="The tool's arguments, as JSON.")] = None,
 ) -> None:
     """Say which gate of bursar.toml would ask about a call or deny it, and why."""
-    from bursar._config import read_settings
-    from bursar._errors import ConfigError
-    from bursar._gates import rules_of_file
-    from bursar._money import parse_usd
-    from bursar._tools import rule_for
+    from bursar.flow.gates import rules_of_file
     from bursar.guards.gate_rules import Subject, judge
+    from bursar.settings.config import read_settings
+    from bursar.words.errors import ConfigError
+    from bursar.words.money import parse_usd
+    from bursar.words.tools import rule_for
 
     if (tool is None) == (model is None):
         raise ConfigError("name one: --tool NAME or --model NAME")
@@ -76,11 +76,11 @@ def _object(text: str | None) -> dict[str, Any] | None:
 
 
 def _is_top(model: str, settings: Any) -> bool:
-    from bursar._clock import CLOCK
     from bursar.db import default_ledger_path
     from bursar.pricing.rank import is_top
     from bursar.pricing.rates import find_provider
     from bursar.pricing.shelf import price_list
+    from bursar.words.clock import CLOCK
 
     prices = price_list(settings.ledger or default_ledger_path(), settings)
     return is_top(prices, find_provider(model) or "", model, CLOCK.today())

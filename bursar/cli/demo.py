@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from bursar._errors import BursarError
+from bursar.words.errors import BursarError
 
 if TYPE_CHECKING:
     from bursar.testing import Provider, ReceivedRequest, Reply
@@ -162,7 +162,7 @@ def _check_books(provider: Provider, run: Any) -> None:
 
 
 def _dollars(nano: int) -> str:
-    from bursar._money import usd
+    from bursar.words.money import usd
 
     return f"{usd(nano).normalize():f}"
 

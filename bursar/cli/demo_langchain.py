@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._errors import BursarError
+from bursar.words.errors import BursarError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -66,8 +66,8 @@ def examine(ledger: Path | None) -> Iterator[Finding]:
     yield from _software()
     yield from _settings()
     yield from _prices()
-    from bursar._config import read_settings
-    from bursar._errors import ConfigError
+    from bursar.settings.config import read_settings
+    from bursar.words.errors import ConfigError
 
     try:
         read_settings({})
@@ -107,8 +107,8 @@ def _software() -> Iterator[Finding]:
 def _settings() -> Iterator[Finding]:
     import difflib
 
-    from bursar._config import setting_names
-    from bursar._toml import VARIABLE, find_file
+    from bursar.settings.config import setting_names
+    from bursar.settings.toml import VARIABLE, find_file
 
     known = {*(f"BURSAR_{name.upper()}" for name in setting_names()), *(f"BURSAR_{name}" for name in _SETTINGS)}
     for variable in sorted(name for name in os.environ if name.startswith("BURSAR_")):
@@ -126,10 +126,10 @@ def _settings() -> Iterator[Finding]:
 
 
 def _prices() -> Iterator[Finding]:
-    from bursar._charge import context_of
-    from bursar._clock import CLOCK
+    from bursar.flow.charge import context_of
     from bursar.pricing.rates import PriceList
     from bursar.pricing.tokens import COUNTER
+    from bursar.words.clock import CLOCK
 
     card = PriceList().card("openai", "gpt-4o", context=context_of(None, None), day=CLOCK.today())
     if card is None:
@@ -186,8 +186,8 @@ def _absent(path: Path) -> Iterator[Finding]:
 def _contents(path: Path) -> Iterator[Finding]:
     import apsw
 
-    from bursar._errors import LedgerError
     from bursar.db import open_ledger
+    from bursar.words.errors import LedgerError
 
     try:
         database = open_ledger(path, read_only=True)
@@ -244,9 +244,9 @@ def _owners(path: Path, database: Database) -> Iterator[Finding]:
 
 
 def _beside(path: Path) -> Iterator[Finding]:
-    from bursar._errors import BursarError
     from bursar.tracing.spool import spools
     from bursar.tracing.users import read_user_key
+    from bursar.words.errors import BursarError
 
     for spool in spools(path):
         waiting = [found for found in spool.parent.glob(f"{spool.name}*") if found.is_file()]

@@ -14,9 +14,9 @@ from bursar.cli.ledger_option import LedgerOption, ledger_path
 from bursar.cli.times import read_time
 
 if TYPE_CHECKING:
-    from bursar._rows import MixRow
     from bursar.reports.changes import Cause, Explanation
     from bursar.tracing.changes import Slice
+    from bursar.words.rows import MixRow
 
 _EPILOG = (
     "Examples: bursar explain; bursar explain --days 1; bursar explain --release 1.4.0 1.5.0; "
@@ -145,7 +145,7 @@ def _show(
     after: _Side,
     unpriced: int,
 ) -> None:
-    from bursar._money import show_change, show_usd
+    from bursar.words.money import show_change, show_usd
 
     change = found.after_nusd - found.before_nusd
     times = f", x{_number(found.after_nusd / found.before_nusd)}" if found.before_nusd and found.after_nusd else ""

@@ -15,9 +15,9 @@ from bursar.cli.ledger_option import LedgerOption, ledger_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from bursar._errors import RecordingError
     from bursar.importers.reading import Imported
     from bursar.tracing.imports import Entry, Tally
+    from bursar.words.errors import RecordingError
 
 _EPILOG = (
     "Examples: bursar import (the transcripts of Claude Code); bursar import usage.csv --workflow-from key; "
@@ -101,10 +101,10 @@ def import_command(
 
     Each thing becomes one row at its own time, however often it is read; the tag `source` says where it came from.
     """
-    from bursar._config import read_settings
     from bursar.importers.priced import Pricer
     from bursar.importers.usage import NAMES
     from bursar.pricing.shelf import price_list
+    from bursar.settings.config import read_settings
 
     if workflow_from not in NAMES:
         raise typer.BadParameter(f"--workflow-from {workflow_from!r} is none of {', '.join(NAMES)}")
@@ -143,9 +143,9 @@ def _files(paths: list[Path] | None) -> list[Path]:
 
 
 def _one(file: Path, pricer: Any, readers: tuple[str | None, str], target: _Target, summary: Summary) -> None:
-    from bursar._errors import LedgerError, RecordingError
     from bursar.importers.reading import read_any
     from bursar.tracing.imports import stamp_of
+    from bursar.words.errors import LedgerError, RecordingError
 
     try:
         stamp = stamp_of(file)
@@ -220,7 +220,7 @@ class _Target:
 
 
 def _show(summary: Summary, *, dry_run: bool) -> None:
-    from bursar._money import show_usd
+    from bursar.words.money import show_usd
 
     would = "would be " if dry_run else ""
     unchanged = f", {summary.unchanged:,} unchanged files not read again" if summary.unchanged else ""

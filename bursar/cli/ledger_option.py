@@ -12,7 +12,7 @@ LedgerOption = Annotated[Path | None, typer.Option(help="The ledger file (BURSAR
 
 def ledger_path(given: Path | None) -> Path:
     """The file that was named, else that of bursar.toml, else the user's own. Raises `ConfigError`."""
-    from bursar._config import read_settings
     from bursar.db import default_ledger_path
+    from bursar.settings.config import read_settings
 
     return given or read_settings({}).ledger or default_ledger_path()

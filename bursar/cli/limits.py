@@ -14,9 +14,9 @@ from bursar.cli.times import read_time
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from bursar._ports import Scope
     from bursar.stores.rows import AccountRow
     from bursar.stores.sqlite import SqliteStore
+    from bursar.words.ports import Scope
 
 _WINDOW = typer.Option(help="hour, day, week, month or total, where a scope has limits in several.")
 _SCOPE = typer.Argument(help="As in the list: env/production, user/ana (a raw user is hashed).")
@@ -125,8 +125,8 @@ def release_command(
     ledger: LedgerOption = None,
 ) -> None:
     """Take back what a call was presumed to cost after its process died."""
-    from bursar._money import show_usd
     from bursar.stores.manage import refund
+    from bursar.words.money import show_usd
 
     back = refund(_store(ledger), call, evidence)
     output(f"{safe(call)}: {show_usd(back.nusd)} and {back.tokens:,} tokens taken back")
@@ -138,8 +138,8 @@ def suggest_command(
     ledger: LedgerOption = None,
 ) -> None:
     """Write limits as TOML from what was spent: the 99th percentile of each, and what it would have stopped."""
-    from bursar._toml import quoted
     from bursar.reports.suggestions import FEWEST, suggest
+    from bursar.settings.toml import quoted
     from bursar.tracing.queries import Reader
 
     with Reader(ledger_path(ledger)) as reader:
@@ -176,8 +176,8 @@ def _freeze(ledger: Path | None, scope: str, window: str | None, *, frozen: bool
 
 
 def _store(ledger: Path | None) -> SqliteStore:
-    from bursar._errors import LedgerError
     from bursar.stores.sqlite import SqliteStore
+    from bursar.words.errors import LedgerError
 
     path = ledger_path(ledger)
     if not path.exists():
@@ -186,7 +186,7 @@ def _store(ledger: Path | None) -> SqliteStore:
 
 
 def _find(store: SqliteStore, named: str, window: str | None) -> Scope:
-    from bursar._limits import scope_name
+    from bursar.settings.limits import scope_name
     from bursar.tracing.users import hash_user, load_user_key
 
     zone = _zone()
@@ -211,23 +211,23 @@ def _find(store: SqliteStore, named: str, window: str | None) -> Scope:
 def _zone() -> ZoneInfo:
     from zoneinfo import ZoneInfo
 
-    from bursar._process import configure
+    from bursar.runs.process import configure
 
     return ZoneInfo(configure().timezone)
 
 
 def _is_current(row: AccountRow, zone: ZoneInfo) -> bool:
-    from bursar._clock import CLOCK
-    from bursar._windows import WINDOWS, window_at
+    from bursar.words.clock import CLOCK
+    from bursar.words.windows import WINDOWS, window_at
 
     kind = row.scope.window.split(":")[0]
     return kind not in WINDOWS or window_at(kind, CLOCK.wall_us(), zone).key == row.scope.window
 
 
 def _amount(unit: str, text: str) -> int:
-    from bursar._errors import ConfigError
-    from bursar._events import UNITS
-    from bursar._money import parse_count, parse_usd
+    from bursar.words.errors import ConfigError
+    from bursar.words.events import UNITS
+    from bursar.words.money import parse_count, parse_usd
 
     if unit not in UNITS:
         raise ConfigError(f"{unit!r} is no unit of a limit; the units are {', '.join(UNITS)}")
@@ -239,7 +239,7 @@ def _amount(unit: str, text: str) -> int:
 
 
 def _shown(unit: str, amount: int) -> str:
-    from bursar._money import show_usd
+    from bursar.words.money import show_usd
 
     if unit != "usd":
         return f"{amount:,}"
@@ -261,8 +261,8 @@ def _lines(rows: list[AccountRow]) -> list[tuple[str, ...]]:
 
 
 def _show_holders(store: SqliteStore, row: AccountRow) -> None:
-    from bursar._money import show_usd
     from bursar.stores.manage import holders
+    from bursar.words.money import show_usd
 
     for holder in holders(store, row.scope):
         state = "in flight" if holder.alive else "its process is gone"

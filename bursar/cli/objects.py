@@ -9,7 +9,7 @@ def read_object(text: str, shown: str) -> dict[str, Any]:
     """Read a JSON object. Raises `ConfigError` that names the option and what stands there."""
     import orjson
 
-    from bursar._errors import ConfigError
+    from bursar.words.errors import ConfigError
 
     try:
         found = orjson.loads(text)

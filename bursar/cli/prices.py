@@ -63,8 +63,8 @@ def show_command(
     json: Annotated[bool, typer.Option("--json", help="The rates as one JSON object.")] = False,
 ) -> None:
     """Show a model's rates in dollars per million tokens."""
-    from bursar._charge import context_of
-    from bursar._clock import CLOCK
+    from bursar.flow.charge import context_of
+    from bursar.words.clock import CLOCK
 
     when = read_day(day) or CLOCK.today()
     card = _find(_list(ledger), model, provider, context_of(tier, speed, region), when)
@@ -100,8 +100,8 @@ def set_command(
     ledger: LedgerOption = None,
 ) -> None:
     """Set a price, into prices.toml beside the ledger; processes that start from now on use it."""
-    from bursar._clock import CLOCK
     from bursar.pricing.shelf import add_price
+    from bursar.words.clock import CLOCK
 
     given = {
         "model": model, "provider": provider, "tier": tier, "from": since, "until": until, "input": input_rate,
@@ -130,9 +130,9 @@ def update_command(
     ledger: LedgerOption = None,
 ) -> None:
     """Fetch newer list prices, check them, and keep them beside the ledger; nothing fetches them by itself."""
-    from bursar._clock import CLOCK
     from bursar.pricing.data import check, fetch, keep, kept, load, packaged
     from bursar.pricing.data import undo as take_back
+    from bursar.words.clock import CLOCK
 
     home = ledger_path(ledger).parent
     if undo:
@@ -196,14 +196,14 @@ def _setting(provider: str | None, model: str | None) -> str:
 
 
 def _list(ledger: Any) -> PriceList:
-    from bursar._config import read_settings
     from bursar.pricing.shelf import price_list
+    from bursar.settings.config import read_settings
 
     return price_list(ledger_path(ledger), read_settings({}))
 
 
 def _context(tier: str | None) -> Any:
-    from bursar._charge import context_of
+    from bursar.flow.charge import context_of
 
     return context_of(tier, None)
 

@@ -13,8 +13,8 @@ from bursar.cli.ledger_option import LedgerOption, ledger_path
 from bursar.cli.times import read_time
 
 if TYPE_CHECKING:
-    from bursar._config import Settings
     from bursar.reports.readiness import Check, Declared
+    from bursar.settings.config import Settings
 
 _EPILOG = (
     "Examples: bursar ready triage; bursar ready triage --strict (in CI). "
@@ -39,8 +39,8 @@ def ready_command(
 
     What it cannot see: whether its answers are good, and calls that are not made through bursar.
     """
-    from bursar._config import read_settings
     from bursar.reports.readiness import FAIL, OK, checks, verdict
+    from bursar.settings.config import read_settings
     from bursar.tracing.readiness import ReadinessReader
 
     settings, now_us = read_settings({}), time.time_ns() // 1_000
@@ -84,7 +84,7 @@ def _show(workflow: str, found: list[Check], state: str) -> None:
 
 
 def _show_accepted(settings: Settings, workflow: str, measured: dict[str, int]) -> None:
-    from bursar._accepted import Accepted
+    from bursar.settings.accepted import Accepted
 
     accepted = settings.workflows.get(workflow, {}).get("accepted")
     if isinstance(accepted, Accepted):

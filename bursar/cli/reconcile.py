@@ -77,10 +77,10 @@ def reconcile_command(
 
 
 def _bill(files: list[Path], ledger: Path) -> Bill:
-    from bursar._config import read_settings
     from bursar.importers.priced import Pricer
     from bursar.importers.usage import PROVIDERS, read_usage
     from bursar.pricing.shelf import price_list
+    from bursar.settings.config import read_settings
 
     pricer = Pricer(price_list(ledger, read_settings({})))
     usages, costs, providers = list[Any](), list[Any](), set[str]()
@@ -124,7 +124,7 @@ def _cells(usages: list[Spent], costs: list[Spent]) -> dict[tuple[str, str], Sum
 
 
 def _show(found: Reconciled, bill: Bill) -> None:
-    from bursar._money import show_change, show_usd
+    from bursar.words.money import show_change, show_usd
 
     days = found.days()
     whose = "billed" if bill.own else "has usage worth"
@@ -146,7 +146,7 @@ def _show(found: Reconciled, bill: Bill) -> None:
 
 
 def _row(cell: Cell) -> list[str]:
-    from bursar._money import show_change, show_usd
+    from bursar.words.money import show_change, show_usd
 
     reason = max(cell.parts, key=lambda part: abs(part[1]))[0] if cell.parts else ""
     share = f"{(cell.ledger.tokens or 0) / cell.bill.tokens:.0%}" if cell.bill.tokens else ""

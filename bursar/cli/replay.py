@@ -15,10 +15,10 @@ from bursar.cli.times import read_day
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bursar._errors import RecordingError
     from bursar.guards.budget import Budget
     from bursar.guards.loops import LoopGuard
     from bursar.replay import RunCost
+    from bursar.words.errors import RecordingError
 
 _EPILOG = (
     "Example: bursar replay runs.jsonl.gz --usd 0.50 --window 120k, or bursar replay runs.jsonl.gz --explain run-17. "
@@ -139,8 +139,8 @@ def _budget(usd: str | None, tokens: int | None, model_calls: int | None) -> Bud
 
 
 def _guard(nudge: int | None, finish: int | None, identical: int | None) -> LoopGuard:
-    from bursar._errors import ConfigError
     from bursar.guards.loops import LoopGuard
+    from bursar.words.errors import ConfigError
 
     first = min(2, finish or 2) if nudge is None else nudge
     last = max(6, first) if finish is None else finish
@@ -162,7 +162,7 @@ def _show_run(run: RunCost, *, json: bool, explain: bool) -> None:
 
 
 def _readable(runs: Iterator[RunCost], problems: list[RecordingError]) -> Iterator[RunCost]:
-    from bursar._errors import RecordingError
+    from bursar.words.errors import RecordingError
 
     try:
         yield from runs
@@ -171,7 +171,7 @@ def _readable(runs: Iterator[RunCost], problems: list[RecordingError]) -> Iterat
 
 
 def _show(summary: Summary, budget: Budget | None) -> None:
-    from bursar._money import show_usd
+    from bursar.words.money import show_usd
 
     rows = sorted(summary.by_model.items(), key=lambda item: (-item[1].nusd, item[0]))
     lines = [(safe(name), line) for name, line in rows] + [("total", summary)]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def show(run: RunCost) -> None:
     """Show why a run would have been spoken to or stopped."""
-    from bursar._money import show_usd
+    from bursar.words.money import show_usd
 
     output(f"{safe(run.id)} {safe(run.model)} · {run.steps:,} steps · {show_usd(run.nusd)} · {_outcome(run)}")
     if run.stopped_at_step is not None:

@@ -49,7 +49,7 @@ class WindowTable:
 
     def show(self) -> None:
         """Write the table."""
-        from bursar._money import show_usd
+        from bursar.words.money import show_usd
 
         if self._size is None:
             return

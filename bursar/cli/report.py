@@ -14,9 +14,9 @@ from bursar.cli.times import read_time
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bursar._rows import SpendRow
     from bursar.reports.costs import CostTable
     from bursar.tracing.cuts import Cuts
+    from bursar.words.rows import SpendRow
 
 _EPILOG = (
     "Example: bursar report --by model --since 7d; bursar report --by feature,day; bursar report --html report.html. "
@@ -87,7 +87,7 @@ def _cuts(ledger: Path, begin: int, end: int | None) -> Cuts:
 
 
 def _said_of(cuts: Cuts) -> str:
-    from bursar._money import show_usd
+    from bursar.words.money import show_usd
 
     steps = "" if cuts.pays_after is None else f", which half of them earn back within {cuts.pays_after:,} steps"
     return (
@@ -128,7 +128,7 @@ def _write_page(target: Path, ledger: Path, table: CostTable, by: str, span: tup
 
 
 def _cells(rows: list[SpendRow], by: str) -> tuple[list[str], list[list[str]]]:
-    from bursar._money import show_usd
+    from bursar.words.money import show_usd
 
     columns = {
         by: [safe(row.key, 32) for row in rows],

@@ -76,8 +76,8 @@ def _plain(session: Session) -> dict[str, Any]:
 
 
 def _cells(session: Session, found: Curve) -> list[str]:
-    from bursar._money import show_usd
     from bursar.reports.status import short
+    from bursar.words.money import show_usd
 
     return [
         safe(session.name, 22),
@@ -94,7 +94,7 @@ def _cells(session: Session, found: Curve) -> list[str]:
 
 
 def _saves(best: Reset | None) -> str:
-    from bursar._money import show_usd
+    from bursar.words.money import show_usd
 
     return show_usd(best.nusd) if best else ""
 
@@ -109,8 +109,8 @@ def _show_one(session: Session, *, json: bool) -> None:
 
 
 def _show_turns(session: Session) -> None:
-    from bursar._money import show_usd
     from bursar.reports.sessions import curve
+    from bursar.words.money import show_usd
 
     found, turns = curve(session.turns), session.turns
     begin = datetime.fromtimestamp(turns[0].ts_us / 1_000_000, UTC)

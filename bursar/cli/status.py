@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from bursar._config import Settings
     from bursar.importers.tail import Latest
     from bursar.reports.status import Status
+    from bursar.settings.config import Settings
 
 _LONGEST: Final = 1 << 20
 _PAUSE_S: Final = 20
@@ -50,17 +50,17 @@ def _line(told: dict[str, Any]) -> str:
         except OSError:
             # A session that has not begun has none yet.
             seen = Latest()
-    from bursar._config import read_settings
+    from bursar.settings.config import read_settings
 
     settings = read_settings({})
     return as_line(_status(told, seen, settings)) or "bursar: nothing known of this session yet"
 
 
 def _status(told: dict[str, Any], seen: Latest, settings: Settings) -> Status:
-    from bursar._money import NANO_PER_USD
     from bursar.db import default_ledger_path
     from bursar.reports.sessions import growth
     from bursar.reports.status import Status, next_turn
+    from bursar.words.money import NANO_PER_USD
 
     ledger = settings.ledger or default_ledger_path()
     model, name = _text(told, "model", "id"), _text(told, "model", "display_name")
@@ -109,7 +109,7 @@ def _card(ledger: Path, settings: Settings, model: str | None, now_us: int) -> A
 def _today(ledger: Path, settings: Settings, now_us: int) -> int | None:
     from zoneinfo import ZoneInfo
 
-    from bursar._windows import window_at
+    from bursar.words.windows import window_at
 
     if not ledger.exists():
         return None

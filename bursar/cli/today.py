@@ -13,9 +13,9 @@ from bursar.cli.ledger_option import ledger_path
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bursar._config import Settings
-    from bursar._rows import Overview
     from bursar.reports.changes import Explanation
+    from bursar.settings.config import Settings
+    from bursar.words.rows import Overview
 
 _CAUSES: Final = 3
 _DAY_US: Final = 86_400_000_000
@@ -24,7 +24,7 @@ _HOUR_US: Final = 3_600_000_000
 
 def show_today() -> bool:
     """Print the first screen of the ledger that is configured; False where there is none yet."""
-    from bursar._config import read_settings
+    from bursar.settings.config import read_settings
     from bursar.tracing.overview import OverviewReader
 
     settings = read_settings({})
@@ -43,8 +43,8 @@ def show_today() -> bool:
 
 
 def _spent(overview: Overview, settings: Settings) -> None:
-    from bursar._money import show_usd
     from bursar.reports.overview import mean_day, projected
+    from bursar.words.money import show_usd
 
     parts = [f"today ({settings.timezone}): {show_usd(overview.nusd)}, {overview.calls:,} calls"]
     ends, mean = projected(overview), mean_day(overview.before)
@@ -56,10 +56,10 @@ def _spent(overview: Overview, settings: Settings) -> None:
 
 
 def _limits(path: Path, settings: Settings, now_us: int, zone: ZoneInfo) -> None:
-    from bursar._money import show_usd
-    from bursar._windows import window_at
     from bursar.db import open_ledger
     from bursar.stores.sqlite import SqliteStore
+    from bursar.words.money import show_usd
+    from bursar.words.windows import window_at
 
     if not settings.limits:
         output('limits: none shared; bursar.toml: [env.production] usd_per_day = "200"')
@@ -75,9 +75,9 @@ def _limits(path: Path, settings: Settings, now_us: int, zone: ZoneInfo) -> None
 
 
 def _changed(path: Path, now_us: int) -> None:
-    from bursar._money import show_usd
     from bursar.reports.changes import explain
     from bursar.tracing.changes import Changes, Slice
+    from bursar.words.money import show_usd
 
     # From the nearest full hour on, since hours are what sums are kept of: half an hour of a week more or less.
     week_us = (now_us - 7 * _DAY_US + _HOUR_US // 2) // _HOUR_US * _HOUR_US
@@ -91,7 +91,7 @@ def _changed(path: Path, now_us: int) -> None:
 
 
 def _causes(found: Explanation) -> list[str]:
-    from bursar._money import show_usd
+    from bursar.words.money import show_usd
 
     lines = []
     for cause in found.causes[:_CAUSES]:
@@ -102,7 +102,7 @@ def _causes(found: Explanation) -> list[str]:
 
 
 def _doubts(overview: Overview) -> None:
-    from bursar._money import show_usd
+    from bursar.words.money import show_usd
 
     if overview.unattributed.calls:
         output(

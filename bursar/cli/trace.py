@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from rich.tree import Tree
 
-    from bursar._rows import CallRow, RunRow, ToolRow, VerdictRow
     from bursar.reports.steps import Operation, RunTree
     from bursar.tracing.content import Content
+    from bursar.words.rows import CallRow, RunRow, ToolRow, VerdictRow
 
 _LONGEST_PART: Final = 4_000
 """Characters shown of one part of a conversation."""
@@ -197,7 +197,7 @@ def _operation(branch: Tree, operation: Operation, number: int, contents: Mappin
 
 
 def _beside(node: Tree, call: CallRow) -> None:
-    from bursar._money import show_usd
+    from bursar.words.money import show_usd
 
     for side in call.side_usage:
         counts = (int(side.get(name) or 0) for name in ("input_tokens", "output_tokens"))
@@ -207,8 +207,8 @@ def _beside(node: Tree, call: CallRow) -> None:
 
 
 def _run_line(run: RunRow) -> str:
-    from bursar._money import show_usd
-    from bursar._terms import shown
+    from bursar.flow.terms import shown
+    from bursar.words.money import show_usd
 
     limits = ", ".join(shown(unit, limit) for unit, limit in run.limits)
     took = "" if run.ended_us is None else f" · {(run.ended_us - run.started_us) / 1_000_000:.1f} s"
@@ -219,7 +219,7 @@ def _run_line(run: RunRow) -> str:
 
 
 def _attempt(call: CallRow, after: str | None = None) -> str:
-    from bursar._money import show_usd
+    from bursar.words.money import show_usd
 
     cached = f" (cache {call.cache_read_tokens:,})" if call.cache_read_tokens else ""
     parts = [
@@ -259,7 +259,7 @@ def _follows(call: CallRow, after: str | None) -> str:
 
 
 def _tool(tool: ToolRow) -> str:
-    from bursar._money import show_usd
+    from bursar.words.money import show_usd
 
     parts = [f"tool {safe(tool.tool_name)}"]
     if tool.effect:
@@ -287,8 +287,8 @@ def _cap(call: CallRow) -> str:
 
 
 def _verdict(verdict: VerdictRow) -> str:
-    from bursar._money import show_usd
-    from bursar._terms import shown
+    from bursar.flow.terms import shown
+    from bursar.words.money import show_usd
 
     text = f"{verdict.guard}: {verdict.action} {safe(verdict.reason)}"
     if verdict.needed is not None and verdict.limit is not None:

@@ -14,9 +14,9 @@ from bursar.cli.times import read_time
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bursar._rows import Used
     from bursar.pricing.rates import PriceList, RateCard
     from bursar.reports.whatif import Change, Line
+    from bursar.words.rows import Used
 
 _EPILOG = (
     "Examples: bursar whatif --model claude-haiku-5-5 --workflow triage; bursar whatif --tier batch; "
@@ -47,8 +47,8 @@ def whatif_command(
 
     No model is called. Without any of these: today's list prices for what was called.
     """
-    from bursar._prices import TIERS
     from bursar.reports.whatif import Change, lines
+    from bursar.settings.prices import TIERS
     from bursar.tracing.used import UsedReader
 
     if tier not in (None, "standard", *TIERS):
@@ -71,7 +71,7 @@ class _Pricer:
     """Prices an attempt as it would be."""
 
     def __init__(self, prices: PriceList, change: Change) -> None:
-        from bursar._clock import CLOCK
+        from bursar.words.clock import CLOCK
 
         self._prices, self._change, self._day = prices, change, CLOCK.today()
         self._cards: dict[tuple[Any, ...], RateCard | None] = {}
@@ -93,7 +93,7 @@ class _Pricer:
         return price(cached(used.usage, self._change.cached), card).nusd
 
     def _card(self, used: Used) -> RateCard | None:
-        from bursar._charge import context_of, place_of
+        from bursar.flow.charge import context_of, place_of
         from bursar.pricing.rates import find_provider
 
         model, tier = self._change.model or used.model, self._change.tier or used.tier
@@ -105,10 +105,10 @@ class _Pricer:
 
 
 def _prices(ledger: Path, named: Path | None) -> PriceList:
-    from bursar._config import read_settings
-    from bursar._toml import File, read_prices
     from bursar.pricing.rates import PriceList
     from bursar.pricing.shelf import price_list
+    from bursar.settings.config import read_settings
+    from bursar.settings.toml import File, read_prices
 
     if named is None:
         return price_list(ledger, read_settings({}))
@@ -121,8 +121,8 @@ def _priced(calls: Iterator[Used], pricer: _Pricer) -> Iterator[tuple[Used, int 
 
 
 def _show(found: list[Line], total: Line, change: Change) -> None:
-    from bursar._money import show_change, show_usd
     from bursar.reports.whatif import unknowns
+    from bursar.words.money import show_change, show_usd
 
     def row(line: Line) -> list[str]:
         share = f"{line.nusd / line.was_nusd:+.0%}" if line.was_nusd else ""

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from bursar._events import Answer, RetryReason, Status, UsageSource
 from bursar.clients.asked import of_chat, of_items, of_messages
 from bursar.clients.retry_after import is_retried, wait_us
 from bursar.clients.usage import Reading, anthropic_usage, chat_usage, get, responses_usage, word
+from bursar.words.events import Answer, RetryReason, Status, UsageSource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bursar._tools import ToolAsk
+    from bursar.words.tools import ToolAsk
 
 # Looking a member of an enumeration up takes as long as a call.
 _OK: Final = Status.OK

@@ -23,10 +23,10 @@ from bursar.clients.wire import Ear, listen
 if TYPE_CHECKING:
     from anthropic import APIRequest
 
-    from bursar._call import Attempt, Call
-    from bursar._events import Answer, ModelRequest
     from bursar.clients.fetches import Fetch
     from bursar.clients.guard import Guard
+    from bursar.flow.call import Attempt, Call
+    from bursar.words.events import Answer, ModelRequest
 
 _COUNTED: Final = ("model", "messages", "system", "tools", "tool_choice", "thinking")
 _COUNT_TIMEOUT_S: Final = 5.0

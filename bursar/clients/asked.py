@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from bursar._canonical import canonical
-from bursar._tools import ToolAsk, declared, rule_for
 from bursar.clients.usage import get
+from bursar.words.canonical import canonical
+from bursar.words.tools import ToolAsk, declared, rule_for
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-    from bursar._events import Answer
-    from bursar._process import Process
+    from bursar.runs.process import Process
+    from bursar.words.events import Answer
 
 _MOST: Final = 128
 """Calls of one answer that are told apart; more are only counted."""

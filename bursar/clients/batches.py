@@ -10,24 +10,24 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar._call import Bulk
-from bursar._charge import context_of, place_of
-from bursar._clock import new_id
-from bursar._demand import Demand, Rate
-from bursar._events import Status
-from bursar._records import Item
 from bursar.clients.requests import api_of, read
 from bursar.clients.usage import get
 from bursar.clients.wire import parsed
+from bursar.flow.call import Bulk
+from bursar.flow.charge import context_of, place_of
 from bursar.guards.budget import amounts
 from bursar.pricing.estimate import Estimate
 from bursar.pricing.rates import RateCard, Rates
+from bursar.words.clock import new_id
+from bursar.words.demand import Demand, Rate
+from bursar.words.events import Status
+from bursar.words.records import Item
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bursar._call import Call, World
-    from bursar._events import ModelRequest
+    from bursar.flow.call import Call, World
+    from bursar.words.events import ModelRequest
 
 MOST_UPLOAD: Final = 32 * 1024 * 1024
 """Bytes of an uploaded file that are read for what its batch may cost: seconds. Of a larger one nothing is known."""

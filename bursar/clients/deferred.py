@@ -15,25 +15,25 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._call import Attempt, Call, Frame
-from bursar._charge import charge, context_of, place_of, record_of
-from bursar._clock import new_id
-from bursar._demand import Demand
-from bursar._errors import BursarWarning
-from bursar._events import NOTHING, Amounts, Answer, CostStatus, ModelRequest, Status, Transcript, UsageSource
-from bursar._records import Item, Order, Result
 from bursar.clients.answers import of_message
 from bursar.clients.batches import Outcome, bulk_of, outcome, requests_of
 from bursar.clients.receipts import keep
+from bursar.flow.call import Attempt, Call, Frame
+from bursar.flow.charge import charge, context_of, place_of, record_of
 from bursar.pricing.estimate import Estimate
 from bursar.tracing.redact import redact
+from bursar.words.clock import new_id
+from bursar.words.demand import Demand
+from bursar.words.errors import BursarWarning
+from bursar.words.events import NOTHING, Amounts, Answer, CostStatus, ModelRequest, Status, Transcript, UsageSource
+from bursar.words.records import Item, Order, Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bursar._process import Process
-    from bursar._records import ModelCall
-    from bursar._scoped import ScopedFrame
+    from bursar.runs.process import Process
+    from bursar.runs.scoped import ScopedFrame
+    from bursar.words.records import ModelCall
 
 FINAL: Final = ("completed", "incomplete", "failed", "cancelled")
 """Ends of a background response, in OpenAI's words."""

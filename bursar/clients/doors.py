@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bursar._errors import StoreUnavailable
-from bursar._scoped import ScopedFrame, has_lost_run
 from bursar.guards.attribution import missing
+from bursar.runs.scoped import ScopedFrame, has_lost_run
+from bursar.words.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from bursar._call import Operation
-    from bursar._process import Process
+    from bursar.flow.call import Operation
+    from bursar.runs.process import Process
 
 
 def prepare(call: Operation, frame: ScopedFrame) -> None:

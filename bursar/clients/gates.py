@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from bursar._gates import Gated
 from bursar.clients.words import asked
+from bursar.flow.gates import Gated
 from bursar.guards.arguments import canonical
 
 if TYPE_CHECKING:
-    from bursar._call import Call
+    from bursar.flow.call import Call
 
 _SHOWN: Final = 4_000
 """Characters of the last message that a person is shown."""

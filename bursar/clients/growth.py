@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from bursar._growth import output_room
+from bursar.flow.growth import output_room
 from bursar.pricing.tokens import COUNTER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from bursar._call import Attempt
-    from bursar._events import Usage
+    from bursar.flow.call import Attempt
+    from bursar.words.events import Usage
 
 
 MOST_FOR_ONE: Final = 1.5

@@ -1,7 +1,7 @@
 """What a wrapped client carries: its tags and limits, and the doors into the flow.
 
 An adapter makes a `ModelRequest` of what the SDK is about to send, opens an attempt, puts the cap that came back
-into the request, and closes the attempt with an `Answer`. The rest happens in `_flow.py`.
+into the request, and closes the attempt with an `Answer`. The rest happens in `flow/model_call.py`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,6 @@ import asyncio
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from bursar._call import Attempt, Call
-from bursar._clock import new_id
-from bursar._drive import adrive, drive
-from bursar._errors import BursarWarning, StoreUnavailable
-from bursar._flow import close, grow, heed, open
-from bursar._frames import client_frame, merged_frame
-from bursar._lent import claim
-from bursar._refusals import refuse_repeats
-from bursar._retries import LONG_WAIT_US, retries_left
-from bursar._scoped import ScopedFrame, scoped_frame
 from bursar.clients.asked import marked
 from bursar.clients.deferred import in_bulk, ordered, presumed
 from bursar.clients.doors import go_without, owner_of, prepare
@@ -34,19 +24,29 @@ from bursar.clients.stored_calls import note_stored
 from bursar.clients.watch import Watch
 from bursar.clients.windows import plan, take_plan
 from bursar.clients.words import Heard, asked, said
+from bursar.flow.call import Attempt, Call
+from bursar.flow.model_call import close, grow, heed, open
+from bursar.flow.refusals import refuse_repeats
+from bursar.flow.retries import LONG_WAIT_US, retries_left
 from bursar.guards.lineage import asked_of
+from bursar.runs.drive import adrive, drive
+from bursar.runs.frames import client_frame, merged_frame
+from bursar.runs.lent import claim
+from bursar.runs.scoped import ScopedFrame, scoped_frame
 from bursar.tracing.redact import redact
+from bursar.words.clock import new_id
+from bursar.words.errors import BursarWarning, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from bursar._events import Answer, ModelRequest, Usage
-    from bursar._frames import Spec
-    from bursar._loops import Look
-    from bursar._process import Process
-    from bursar._records import Who
     from bursar.guards.loop_text import Repeated
+    from bursar.runs.frames import Spec
+    from bursar.runs.loops import Look
+    from bursar.runs.process import Process
     from bursar.tracing.content import Contents
+    from bursar.words.events import Answer, ModelRequest, Usage
+    from bursar.words.records import Who
 
 _said: set[str] = set()
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar._events import CREDIT, DECLINED, UNCLEAR, SideUsage, Usage, sum_usage
+from bursar.words.events import CREDIT, DECLINED, UNCLEAR, SideUsage, Usage, sum_usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

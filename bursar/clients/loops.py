@@ -6,8 +6,6 @@ import warnings
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar._errors import BursarWarning
-from bursar._loops import Look
 from bursar.clients.notes import result_ids
 from bursar.clients.steps import Refused, Round, Spoke, StepReader
 from bursar.clients.stored_calls import continued
@@ -15,17 +13,19 @@ from bursar.guards.calls import fact, traits_of
 from bursar.guards.loop_judge import gone_on, observe, said, user_spoke
 from bursar.guards.loop_notes import note
 from bursar.guards.results import digest
+from bursar.runs.loops import Look
 from bursar.tracing.redact import redact
+from bursar.words.errors import BursarWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bursar._events import ModelRequest
-    from bursar._loops import Conversation, Loops
-    from bursar._run import Run
     from bursar.clients.steps import Happening, UserSpoke
     from bursar.guards.loop_state import Spent
     from bursar.guards.loops import LoopGuard, LoopVerdict
+    from bursar.runs.loops import Conversation, Loops
+    from bursar.runs.run import Run
+    from bursar.words.events import ModelRequest
 
     Placed = list[tuple[Happening, str | None]]
 

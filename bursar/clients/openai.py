@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import openai
 
-from bursar._errors import Stopped
 from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status
 from bursar.clients.fetches import ahear, hear, of_openai
 from bursar.clients.requests import api_of, host_of, read, seller_of, with_cap, without_tool_use
@@ -21,13 +20,14 @@ from bursar.clients.streams import attach, tapped
 from bursar.clients.unmetered import LATER, METERED, kind_of, notice, sockets
 from bursar.clients.usage import believable, get
 from bursar.clients.wire import Ear, listen
+from bursar.words.errors import Stopped
 
 if TYPE_CHECKING:
-    from bursar._call import Attempt, Call
-    from bursar._events import Answer, ModelRequest
     from bursar.clients.fetches import Fetch
     from bursar.clients.guard import Guard
     from bursar.clients.watch import Watch
+    from bursar.flow.call import Attempt, Call
+    from bursar.words.events import Answer, ModelRequest
 
 _COUNTED: Final = (
     "model",

@@ -6,20 +6,20 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._charge import context_of, place_of, with_side
-from bursar._errors import BursarError
-from bursar._events import CostStatus, Usage, sum_usage
-from bursar._money import show_usd, usd
-from bursar._process import process
 from bursar.clients.answers import of_message
 from bursar.clients.usage import get
+from bursar.flow.charge import context_of, place_of, with_side
 from bursar.pricing.price import price
 from bursar.pricing.rates import find_provider
+from bursar.runs.process import process
+from bursar.words.errors import BursarError
+from bursar.words.events import CostStatus, Usage, sum_usage
+from bursar.words.money import show_usd, usd
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from bursar._records import ModelCall
+    from bursar.words.records import ModelCall
 
 _MOST: Final = 1_024
 _recent: OrderedDict[str, ModelCall] = OrderedDict()

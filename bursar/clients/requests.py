@@ -7,9 +7,9 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar._events import ModelRequest, Transcript
 from bursar.clients.transcript import measure
 from bursar.clients.usage import word
+from bursar.words.events import ModelRequest, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Final
 
-from bursar._seconds import LONGEST_S
+from bursar.words.seconds import LONGEST_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bursar._loops import Stored
+from bursar.runs.loops import Stored
 
 if TYPE_CHECKING:
-    from bursar._call import Call
-    from bursar._events import Answer
-    from bursar._loops import Conversation, Loops
+    from bursar.flow.call import Call
+    from bursar.runs.loops import Conversation, Loops
+    from bursar.words.events import Answer
 
     Found = tuple[Conversation, list[Any]] | None
 
@@ -36,7 +36,7 @@ def continued(loops: Loops, api: str, body: dict[str, Any], messages: list[Any])
 
 def note_stored(call: Call, answer: Answer) -> None:
     """Note what an answer of Responses asks for: the next request may name it instead of repeating it."""
-    from bursar._scoped import ScopedFrame
+    from bursar.runs.scoped import ScopedFrame
 
     frame = call.frame
     if call.loops is None or call.request.api != "responses" or not isinstance(frame, ScopedFrame):

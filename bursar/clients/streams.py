@@ -12,7 +12,7 @@ import types
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._errors import Stopped
+from bursar.words.errors import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

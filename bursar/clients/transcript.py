@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from bursar._events import Transcript
 from bursar.clients.attachments import ATTACHED, attached
 from bursar.clients.blocks import block_hash
 from bursar.clients.toolset import FUNCTIONS_END, claude_prompt, gpt_tool
 from bursar.pricing.tokens import COUNTER
+from bursar.words.events import Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -6,8 +6,6 @@ from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from bursar._clock import CLOCK
-from bursar._errors import ConfigError
 from bursar.clients.histories import Reading
 from bursar.clients.trimming import apply, note_text
 from bursar.guards.cuts import NOTE_TOKENS, SUMMARY_TOKENS, fixed_cut, spell_out
@@ -15,6 +13,8 @@ from bursar.guards.window import ContextWindow
 from bursar.guards.window_state import Trim, WindowState
 from bursar.pricing.rates import PriceList, find_provider
 from bursar.pricing.tokens import COUNTER
+from bursar.words.clock import CLOCK
+from bursar.words.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._errors import BursarWarning, ConfigError
+from bursar.words.errors import BursarWarning, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar._events import CREDIT, SideUsage, Usage
 from bursar.clients.iterations import split
+from bursar.words.events import CREDIT, SideUsage, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

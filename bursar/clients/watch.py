@@ -5,22 +5,22 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._charge import CHUNK_TOKENS
-from bursar._errors import Stopped
-from bursar._events import Answer, RetryReason, Status, UsageSource
 from bursar.clients.answers import USAGES, of_error, of_message
 from bursar.clients.asked import Streamed
 from bursar.clients.usage import fields, get, word
+from bursar.flow.charge import CHUNK_TOKENS
 from bursar.pricing.estimate import COLD_FACTOR
 from bursar.pricing.tokens import COUNTER
+from bursar.words.errors import Stopped
+from bursar.words.events import Answer, RetryReason, Status, UsageSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bursar._events import ModelRequest
     from bursar.clients.echoes import Echo
     from bursar.clients.growth import Growth
     from bursar.clients.wire import Listener
+    from bursar.words.events import ModelRequest
 
 UNREAD_TOKENS_S: Final = 400
 """Tokens a second that a provider may write ahead of a slow reader: above what the vendors' own models do today."""

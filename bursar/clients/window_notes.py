@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bursar._clock import CLOCK
-from bursar._money import show_usd
-from bursar._records import Verdict
+from bursar.words.clock import CLOCK
+from bursar.words.money import show_usd
+from bursar.words.records import Verdict
 
 if TYPE_CHECKING:
-    from bursar._call import Frame
+    from bursar.flow.call import Frame
     from bursar.guards.window_state import Trim
     from bursar.pricing.rates import RateCard
 

@@ -11,7 +11,6 @@ import inspect
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._errors import BursarWarning
 from bursar.clients.histories import Reading, read_item
 from bursar.clients.requests import with_cap, without_tool_use
 from bursar.clients.trim import WindowMemory, dearer_tiers, take_summary
@@ -20,17 +19,18 @@ from bursar.clients.window_notes import failed_note, thrash_note, trim_note, win
 from bursar.clients.words import said
 from bursar.guards.cuts import SUMMARY_TOKENS, WHOLE
 from bursar.tracing.redact import redact
+from bursar.words.errors import BursarWarning
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from bursar._call import Call
-    from bursar._context import ContextMemory
-    from bursar._events import ModelRequest
-    from bursar._process import Process
+    from bursar.flow.call import Call
     from bursar.guards.cuts import Gaps
     from bursar.guards.window import ContextWindow
     from bursar.guards.window_state import Trim
+    from bursar.runs.context import ContextMemory
+    from bursar.runs.process import Process
+    from bursar.words.events import ModelRequest
 
     Read = Callable[[Any], ModelRequest]
 

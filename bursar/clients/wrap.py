@@ -6,11 +6,11 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bursar._frames import check_guards, make_who
 from bursar.clients.guard import Guard
+from bursar.runs.frames import check_guards, make_who
 
 if TYPE_CHECKING:
-    from bursar._frames import Spec
+    from bursar.runs.frames import Spec
 
 Client = TypeVar("Client")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from bursar._errors import ConfigError
-from bursar._questions import NAMED, Step
-from bursar._seconds import parse_duration
+from bursar.words.errors import ConfigError
+from bursar.words.questions import NAMED, Step
+from bursar.words.seconds import parse_duration
 
 _PYTHON: Final = re.compile(r"python:[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 

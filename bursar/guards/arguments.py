@@ -1,7 +1,7 @@
 """The arguments of a tool call in one form, so that the same call written differently is the same call.
 
 Keys sorted, whole floats written as integers and text in Unicode's NFC, after RFC 8785 (JSON canonicalisation);
-defaults are not filled in. What is no JSON is told apart by what it is, and never run: see `_canonical.py`.
+defaults are not filled in. What is no JSON is told apart by what it is, and never run: see `words/canonical.py`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-from bursar import _canonical
-from bursar._canonical import Walk, number
+from bursar.words import canonical as _canonical
+from bursar.words.canonical import Walk, number
 
 _MOST_NODES: Final = 100_000
 _MOST_TEXT: Final = 16 * 1024 * 1024

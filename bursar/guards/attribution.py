@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bursar._records import UNATTRIBUTED
+from bursar.words.records import UNATTRIBUTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bursar._records import Who
+    from bursar.words.records import Who
 
 
 def missing(who: Who, required: Sequence[str]) -> tuple[str, ...]:

@@ -20,22 +20,22 @@ from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING
 
-from bursar._errors import ConfigError
-from bursar._events import UNITS, Amounts
-from bursar._money import MAX_AMOUNT, PICO_PER_NANO, parse_count, parse_usd
-from bursar._over import parse_over
-from bursar._seconds import parse_seconds
-from bursar._verdicts import Decision, Deny, Grant, Queue
 from bursar.guards.options import parse_reserve, parse_warn_at
+from bursar.settings.over import parse_over
+from bursar.words.errors import ConfigError
+from bursar.words.events import UNITS, Amounts
+from bursar.words.money import MAX_AMOUNT, PICO_PER_NANO, parse_count, parse_usd
+from bursar.words.seconds import parse_seconds
+from bursar.words.verdicts import Decision, Deny, Grant, Queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from decimal import Decimal
 
-    from bursar._demand import Demand
-    from bursar._over import Over
-    from bursar._ports import Room
-    from bursar._terms import BudgetNotice
+    from bursar.flow.terms import BudgetNotice
+    from bursar.settings.over import Over
+    from bursar.words.demand import Demand
+    from bursar.words.ports import Room
 
 SHARE_MIN = 4
 """A call leaves room for this many calls like it, before it is known how many usually come at once."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from bursar._errors import ConfigError
 from bursar.guards.arguments import canonical, parsed
 from bursar.guards.results import digest, read_result, without_digits
+from bursar.words.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -12,13 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._errors import ConfigError
-from bursar._money import parse_usd
-from bursar._seconds import parse_duration
-from bursar._tools import EFFECTS
 from bursar.guards.approvers import parse_approvers
 from bursar.guards.gate_rules import TOP, Rule
 from bursar.guards.options import parse_share
+from bursar.words.errors import ConfigError
+from bursar.words.money import parse_usd
+from bursar.words.seconds import parse_duration
+from bursar.words.tools import EFFECTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

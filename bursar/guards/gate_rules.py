@@ -5,13 +5,13 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar._money import show_usd
+from bursar.words.money import show_usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from decimal import Decimal
 
-    from bursar._questions import Step
+    from bursar.words.questions import Step
 
 TOP: Final = "top"
 """In place of a model's name: those in the upper half of their vendor's prices."""

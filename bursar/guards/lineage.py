@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar._events import AttemptSource
+from bursar.words.events import AttemptSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bursar._events import ModelRequest
+    from bursar.words.events import ModelRequest
 
 WINDOW_US: Final = 600_000_000
 """How long a failure is remembered: who asks again after more than ten minutes begins something new."""

@@ -17,9 +17,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar._errors import ConfigError
 from bursar.guards.calls import ToolTraits
 from bursar.guards.options import parse_share
+from bursar.words.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

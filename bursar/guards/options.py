@@ -6,8 +6,8 @@ import re
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Final
 
-from bursar._errors import ConfigError
-from bursar._money import parse_usd
+from bursar.words.errors import ConfigError
+from bursar.words.money import parse_usd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

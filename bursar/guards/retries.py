@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from bursar._money import parse_count, parse_usd
-from bursar._seconds import parse_seconds
+from bursar.words.money import parse_count, parse_usd
+from bursar.words.seconds import parse_seconds
 
 if TYPE_CHECKING:
     from decimal import Decimal

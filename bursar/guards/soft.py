@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from bursar._events import UNITS
+from bursar.words.events import UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bursar._events import Amounts
+    from bursar.words.events import Amounts
 
 
 class Beyond(NamedTuple):

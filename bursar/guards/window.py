@@ -16,10 +16,10 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bursar._errors import BursarWarning, ConfigError
-from bursar._money import parse_count
-from bursar._seconds import parse_seconds
 from bursar.guards.options import parse_share
+from bursar.words.errors import BursarWarning, ConfigError
+from bursar.words.money import parse_count
+from bursar.words.seconds import parse_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar._money import PICO_PER_NANO
 from bursar.guards.cuts import NOTE_TOKENS, WHOLE, Cut, Gaps, find_cut, fixed_cut, low_water, spell_out
+from bursar.words.money import PICO_PER_NANO
 
 if TYPE_CHECKING:
     from bursar.guards.history import History

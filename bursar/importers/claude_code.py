@@ -12,11 +12,11 @@ import hashlib
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar._records import Who
 from bursar.clients.answers import of_message
 from bursar.importers.found import Found, json_lines, time_us
 from bursar.importers.priced import at_least
 from bursar.tracing.imports import Entry, tags
+from bursar.words.records import Who
 
 if TYPE_CHECKING:
     from bursar.importers.found import Line

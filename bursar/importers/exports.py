@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from bursar._errors import RecordingError
-from bursar._money import MAX_AMOUNT, NANO_PER_USD
 from bursar.clients.usage import MOST_TOKENS
 from bursar.importers.found import time_us
+from bursar.words.errors import RecordingError
+from bursar.words.money import MAX_AMOUNT, NANO_PER_USD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

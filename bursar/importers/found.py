@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from bursar._errors import RecordingError
+from bursar.words.errors import RecordingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

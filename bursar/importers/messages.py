@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from bursar._errors import RecordingError
-from bursar._records import UNATTRIBUTED, Who
 from bursar.clients.answers import of_message
 from bursar.importers.found import Found, json_lines, time_us
 from bursar.tracing.imports import Entry, tags
+from bursar.words.errors import RecordingError
+from bursar.words.records import UNATTRIBUTED, Who
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

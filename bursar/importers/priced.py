@@ -6,19 +6,19 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar._charge import context_of, place_of, with_side
-from bursar._events import CostStatus, Usage, UsageSource, sum_usage
-from bursar._records import ModelCall, Who
+from bursar.flow.charge import context_of, place_of, with_side
 from bursar.pricing.price import UNKNOWN, Cost, price, weaker
 from bursar.tracing.imports import IMPORTED
 from bursar.tracing.queries import AGGREGATE
 from bursar.tracing.redact import cleaned
+from bursar.words.events import CostStatus, Usage, UsageSource, sum_usage
+from bursar.words.records import ModelCall, Who
 
 if TYPE_CHECKING:
     from datetime import date
 
-    from bursar._events import Answer
     from bursar.pricing.rates import PriceContext, PriceList, RateCard
+    from bursar.words.events import Answer
 
 
 UNFINISHED: Final = "unfinished"

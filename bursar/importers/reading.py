@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
-from bursar._errors import RecordingError
 from bursar.importers import claude_code, messages
 from bursar.importers.usage import PROVIDERS, read_usage
+from bursar.words.errors import RecordingError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from bursar.importers.found import time_us
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bursar._events import Usage
+    from bursar.words.events import Usage
 
 _BYTES: Final = 512 * 1024
 """Read of a file's end: a turn is some kilobytes, a large tool result some hundred."""

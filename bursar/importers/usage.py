@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar._events import Usage
-from bursar._records import UNATTRIBUTED, Who
 from bursar.importers.exports import (
     ANTHROPIC_COSTS,
     ANTHROPIC_USAGE,
@@ -24,14 +22,16 @@ from bursar.importers.exports import (
 from bursar.importers.found import Found
 from bursar.importers.priced import Bucket, billed
 from bursar.tracing.imports import Entry, tags
+from bursar.words.events import Usage
+from bursar.words.records import UNATTRIBUTED, Who
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bursar._records import ModelCall
     from bursar.importers.exports import Row
     from bursar.importers.priced import Pricer
+    from bursar.words.records import ModelCall
 
 PROVIDERS: Final = {
     OPENAI_USAGE: "openai",

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from bursar._events import CostStatus
 from bursar.pricing.multipliers import BATCH, BATCH_OF_EVERYTHING, BATCH_OF_TEXT, WRITE_OF_INPUT, uplift
 from bursar.pricing.price import weaker
 from bursar.pricing.rates import PriceContext, RateCard, Rates
+from bursar.words.events import CostStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

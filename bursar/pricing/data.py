@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from bursar._errors import PriceDataError
+from bursar.words.errors import PriceDataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
-from bursar._demand import FLOOR_TOKENS, LEAST_TOKENS, Demand, Rate
 from bursar.pricing.window import Window
+from bursar.words.demand import FLOOR_TOKENS, LEAST_TOKENS, Demand, Rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bursar._events import Answer, ModelRequest, Transcript, Usage
     from bursar.pricing.rates import RateCard
+    from bursar.words.events import Answer, ModelRequest, Transcript, Usage
 
 COLD_FACTOR: Final = {"openai": 1.5, "anthropic": 2.0}
 """Tokens of a provider's own tokenizer for one of o200k, before any were seen: published comparisons and our own

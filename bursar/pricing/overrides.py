@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from bursar._events import CostStatus
-from bursar._prices import ANY_MODEL
 from bursar.pricing.compile import theirs
 from bursar.pricing.multipliers import WRITE_OF_INPUT
 from bursar.pricing.rates import STANDARD, PriceContext, RateCard, Rates
+from bursar.settings.prices import ANY_MODEL
+from bursar.words.events import CostStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bursar._prices import PriceSpec
+    from bursar.settings.prices import PriceSpec
 
 _DEARER: Final = frozenset({"priority", "fast"})
 

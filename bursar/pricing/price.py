@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar._events import CostStatus, Usage
-from bursar._money import PICO_PER_NANO
+from bursar.words.events import CostStatus, Usage
+from bursar.words.money import PICO_PER_NANO
 
 if TYPE_CHECKING:
     from bursar.pricing.rates import RateCard, Rates

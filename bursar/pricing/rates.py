@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from bursar._errors import BursarWarning, PriceDataError
-from bursar._events import CostStatus
 from bursar.pricing.data import PriceData, kept, load, packaged
+from bursar.words.errors import BursarWarning, PriceDataError
+from bursar.words.events import CostStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import date
 
-    from bursar._prices import PriceSpec
+    from bursar.settings.prices import PriceSpec
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:/@+\-\[\] ]{1,200}", re.ASCII)
 _MOST_CARDS: Final = 4_096

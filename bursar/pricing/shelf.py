@@ -7,16 +7,16 @@ import json
 import os
 from typing import TYPE_CHECKING, Final
 
-from bursar._errors import ConfigError
-from bursar._toml import File, read_prices
 from bursar.pricing.rates import PriceList
+from bursar.settings.toml import File, read_prices
+from bursar.words.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from bursar._config import Settings
-    from bursar._prices import PriceSpec
+    from bursar.settings.config import Settings
+    from bursar.settings.prices import PriceSpec
 
 NAME: Final = "prices.toml"
 _HEAD: Final = (

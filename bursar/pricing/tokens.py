@@ -23,7 +23,7 @@ import weakref
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar._errors import BursarWarning
+from bursar.words.errors import BursarWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

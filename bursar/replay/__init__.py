@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import date
 
-    from bursar._errors import RecordingError
     from bursar.guards.budget import Budget
     from bursar.guards.loops import LoopGuard
+    from bursar.words.errors import RecordingError
 
 __all__ = ["LoopFinding", "RunCost", "WindowCost", "replay"]
 

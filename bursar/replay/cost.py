@@ -5,12 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bursar._clock import CLOCK
-from bursar._demand import Demand, Rate
-from bursar._events import Amounts, CostStatus, Usage
-from bursar._money import usd
-from bursar._ports import Scope
-from bursar._verdicts import Deny, Grant
 from bursar.guards.budget import decide
 from bursar.guards.loops import LoopGuard
 from bursar.pricing.price import price
@@ -18,6 +12,12 @@ from bursar.pricing.rates import PriceList, find_provider
 from bursar.replay.loops import find_loops
 from bursar.replay.windows import compare, talk_of, windows
 from bursar.stores.memory import MemoryStore
+from bursar.words.clock import CLOCK
+from bursar.words.demand import Demand, Rate
+from bursar.words.events import Amounts, CostStatus, Usage
+from bursar.words.money import usd
+from bursar.words.ports import Scope
+from bursar.words.verdicts import Deny, Grant
 
 if TYPE_CHECKING:
     from datetime import date

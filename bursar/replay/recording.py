@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from bursar._errors import RecordingError
-from bursar._money import MAX_AMOUNT
 from bursar.clients.steps import Round, Spoke, StepReader
 from bursar.guards.calls import ToolFact, fact, traits_of
 from bursar.guards.results import EMPTY, digest
 from bursar.pricing.tokens import COUNTER
+from bursar.words.errors import RecordingError
+from bursar.words.money import MAX_AMOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

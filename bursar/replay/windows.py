@@ -12,15 +12,15 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar._errors import BursarWarning
-from bursar._events import Usage
-from bursar._money import usd
 from bursar.clients.histories import read_item
 from bursar.guards.cuts import SUMMARY_TOKENS
 from bursar.guards.history import History, Item
 from bursar.guards.window import STRATEGIES, ContextWindow
 from bursar.guards.window_state import WindowState
 from bursar.pricing.price import price
+from bursar.words.errors import BursarWarning
+from bursar.words.events import Usage
+from bursar.words.money import usd
 
 if TYPE_CHECKING:
     from bursar.guards.cuts import Gaps

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bursar._rows import MixRow
+    from bursar.words.rows import MixRow
 
 USERS, RUNS, CALLS, MIX, RETRIES = "users", "runs per user", "calls per run", "model mix", "retries"
 INPUT, OUTPUT, CACHE, PRICE, FEES = "input tokens per call", "output tokens per call", "cache", "price", "fees per call"

@@ -6,9 +6,9 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar._money import usd
-from bursar._records import UNATTRIBUTED
-from bursar._rows import SpendRow
+from bursar.words.money import usd
+from bursar.words.records import UNATTRIBUTED
+from bursar.words.rows import SpendRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._money import NANO_PER_USD
+from bursar.words.money import NANO_PER_USD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

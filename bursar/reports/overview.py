@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bursar._rows import DaySpend, Overview
+    from bursar.words.rows import DaySpend, Overview
 
 
 def projected(overview: Overview) -> int | None:

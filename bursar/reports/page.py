@@ -5,14 +5,14 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from bursar._money import show_usd
 from bursar.reports.charts import COLOURS, Bar, bars, stacked
+from bursar.words.money import show_usd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bursar._rows import DayTokens, SessionCost, SpendRow
     from bursar.reports.costs import CostTable
+    from bursar.words.rows import DayTokens, SessionCost, SpendRow
 
 OTHERS: Final = "others"
 _STYLE: Final = """

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar._money import parse_usd, show_usd
+from bursar.words.money import parse_usd, show_usd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bursar._rows import Facts
+    from bursar.words.rows import Facts
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 _TIGHT: Final = 0.8

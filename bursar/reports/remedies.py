@@ -7,8 +7,8 @@ from decimal import ROUND_CEILING, Decimal
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
-from bursar._money import usd
 from bursar.reports.changes import CACHE, CALLS, FEES, GONE, INPUT, MIX, OUTPUT, PRICE, RETRIES
+from bursar.words.money import usd
 
 if TYPE_CHECKING:
     from bursar.reports.changes import Cause

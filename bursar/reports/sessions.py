@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bursar._rows import Turn
+    from bursar.words.rows import Turn
 
 _RESET: Final = 0.5
 """A context of less than this share of the one before it began anew."""

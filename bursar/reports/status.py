@@ -5,10 +5,10 @@ from __future__ import annotations
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar._events import Usage
-from bursar._money import usd
 from bursar.pricing.price import price
 from bursar.reports.sessions import growth
+from bursar.words.events import Usage
+from bursar.words.money import usd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bursar._money import usd
-from bursar._rows import CallRow, ToolRow
+from bursar.words.money import usd
+from bursar.words.rows import CallRow, ToolRow
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
-    from bursar._rows import RunRow, VerdictRow
+    from bursar.words.rows import RunRow, VerdictRow
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from bursar._money import NANO_PER_USD, usd
+from bursar.words.money import NANO_PER_USD, usd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bursar._events import Usage
-    from bursar._rows import Used
+    from bursar.words.events import Usage
+    from bursar.words.rows import Used
 
 _WRITES: Final = ("cache_write_5m_tokens", "cache_write_30m_tokens", "cache_write_1h_tokens", "cache_write_12h_tokens")
 _OFFLINE: Final = ("offline",)

@@ -27,14 +27,14 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from bursar._errors import InvalidAmount
-from bursar._events import NOTHING, UNITS, Amounts
-from bursar._money import MAX_AMOUNT
+from bursar.words.errors import InvalidAmount
+from bursar.words.events import NOTHING, UNITS, Amounts
+from bursar.words.money import MAX_AMOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bursar._ports import Balance, Denied, Held, Scope
+    from bursar.words.ports import Balance, Denied, Held, Scope
 
 
 LONGEST_ID: Final = 200

@@ -10,15 +10,15 @@ from collections import deque
 from operator import add, sub
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar._errors import AlreadyCommitted, Conflict, InvalidAmount, UnknownScope
-from bursar._events import NOTHING, UNITS, Amounts
-from bursar._ports import UNLIMITED, Balance, Denied, Held
 from bursar.stores.base import Drift, Expired, HoldRecord, Released, Settled, State, enough, lesser
+from bursar.words.errors import AlreadyCommitted, Conflict, InvalidAmount, UnknownScope
+from bursar.words.events import NOTHING, UNITS, Amounts
+from bursar.words.ports import UNLIMITED, Balance, Denied, Held
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from bursar._ports import Scope
+    from bursar.words.ports import Scope
 
 MOST_ENDED: Final = 100_000
 """Ended calls that a scope remembers by id; of older ones it knows the sum."""

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
-from bursar._errors import StoreError
-from bursar._events import UNITS, Amounts
 from bursar.stores import rows
 from bursar.stores.base import State, check_limits
 from bursar.stores.owners import estate
 from bursar.stores.postings import now_us
+from bursar.words.errors import StoreError
+from bursar.words.events import UNITS, Amounts
 
 if TYPE_CHECKING:
-    from bursar._ports import Scope
     from bursar.db import Run
     from bursar.stores.sqlite import SqliteStore
+    from bursar.words.ports import Scope
 
 
 class Holder(NamedTuple):

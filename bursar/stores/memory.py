@@ -9,18 +9,18 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from bursar._errors import InvalidAmount
-from bursar._events import Amounts
-from bursar._ports import UNLIMITED, Room
 from bursar.stores.base import check_amounts, check_call_id, check_limits, check_path
 from bursar.stores.books import Account, Books
 from bursar.stores.queues import Queues, wake
+from bursar.words.errors import InvalidAmount
+from bursar.words.events import Amounts
+from bursar.words.ports import UNLIMITED, Room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bursar._ports import Balance, Denied, Held, Scope, Ticket
     from bursar.stores.base import Drift, Expired, HoldRecord, Released, Settled
+    from bursar.words.ports import Balance, Denied, Held, Scope, Ticket
 
 
 class Crowd(NamedTuple):

@@ -14,8 +14,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from bursar._clock import new_id
-from bursar._errors import StoreUnavailable
+from bursar.words.clock import new_id
+from bursar.words.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from bursar._errors import AlreadyCommitted, Conflict, InvalidAmount
-from bursar._events import NOTHING, UNITS, Amounts
-from bursar._ports import UNLIMITED, Denied, Held
 from bursar.schema import amounts as amount_columns
 from bursar.stores import rows
 from bursar.stores.base import Drift, Expired, HoldRecord, Released, Settled, lesser
 from bursar.stores.rows import COMMITTED, HELD, PLACE, PRESUMED, RELEASED
+from bursar.words.errors import AlreadyCommitted, Conflict, InvalidAmount
+from bursar.words.events import NOTHING, UNITS, Amounts
+from bursar.words.ports import UNLIMITED, Denied, Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bursar._ports import Scope
     from bursar.db import Run
     from bursar.stores.rows import AccountRow
+    from bursar.words.ports import Scope
 
 
 def settle(run: Run, call_id: str, ids: Callable[[], list[int]], actual: Amounts, *, measured: bool) -> Settled:

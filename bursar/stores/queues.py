@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from bursar._ports import Scope, Ticket
+    from bursar.words.ports import Scope, Ticket
 
 
 class Queues:

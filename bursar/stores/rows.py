@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from bursar._errors import UnknownScope
-from bursar._events import NOTHING, UNITS, Amounts
-from bursar._ports import UNLIMITED, Balance, Scope
 from bursar.schema import amounts
 from bursar.stores.base import HoldRecord, State
+from bursar.words.errors import UnknownScope
+from bursar.words.events import NOTHING, UNITS, Amounts
+from bursar.words.ports import UNLIMITED, Balance, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,9 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
-from bursar._errors import InvalidAmount, LedgerError, StoreUnavailable
-from bursar._events import NOTHING, Amounts
-from bursar._ports import Busy, Denied, Held
 from bursar.db import open_ledger
 from bursar.schema import amounts as amount_columns
 from bursar.stores import postings, rows
@@ -26,15 +23,18 @@ from bursar.stores.base import check_amounts, check_call_id, check_limits, check
 from bursar.stores.owners import Estate, Owner, estate
 from bursar.stores.postings import now_us
 from bursar.stores.sweeping import Broom
+from bursar.words.errors import InvalidAmount, LedgerError, StoreUnavailable
+from bursar.words.events import NOTHING, Amounts
+from bursar.words.ports import Busy, Denied, Held
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from bursar._ports import Balance, Posting, Scope
     from bursar.db import Database, Run
     from bursar.stores.base import Drift, Expired, HoldRecord, Released, Settled
     from bursar.stores.rows import AccountRow
+    from bursar.words.ports import Balance, Posting, Scope
 
 T = TypeVar("T")
 

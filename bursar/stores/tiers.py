@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from bursar._ports import Busy, Denied, Room
+from bursar.words.ports import Busy, Denied, Room
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bursar._events import Amounts
-    from bursar._ports import Balance, Held, Scope, Ticket
     from bursar.stores.memory import MemoryStore
     from bursar.stores.rows import AccountRow
     from bursar.stores.sqlite import SqliteStore
+    from bursar.words.events import Amounts
+    from bursar.words.ports import Balance, Held, Scope, Ticket
 
 
 class Tiers:

@@ -25,12 +25,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from bursar._errors import AlreadyCommitted, Conflict, InvalidAmount, StoreError, UnknownScope
-from bursar._events import NOTHING, Amounts
-from bursar._money import MAX_AMOUNT
-from bursar._ports import Denied, Held, Scope
 from bursar.stores.base import Released, Settled, State
 from bursar.testing.store_model import Model
+from bursar.words.errors import AlreadyCommitted, Conflict, InvalidAmount, StoreError, UnknownScope
+from bursar.words.events import NOTHING, Amounts
+from bursar.words.money import MAX_AMOUNT
+from bursar.words.ports import Denied, Held, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable

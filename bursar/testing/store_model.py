@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bursar._events import NOTHING, UNITS, Amounts
-from bursar._ports import Denied, Held
 from bursar.stores.base import Expired, Released, Settled, State
+from bursar.words.events import NOTHING, UNITS, Amounts
+from bursar.words.ports import Denied, Held
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bursar._ports import Scope
+    from bursar.words.ports import Scope
 
 ZERO = (0,) * len(NOTHING)
 

@@ -7,7 +7,7 @@ import time
 import warnings
 from typing import Any, Final
 
-from bursar._errors import BursarWarning
+from bursar.words.errors import BursarWarning
 
 SLOW_S: Final = 0.1
 """Above this an event counts as slow: a model call takes seconds, and its end should not wait for a log."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bursar._clock import first_id
 from bursar.tracing.queries import AGGREGATE, BY, Reader
+from bursar.words.clock import first_id
 
 
 class Booked(NamedTuple):

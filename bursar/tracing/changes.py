@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar._clock import first_id
-from bursar._errors import LedgerError
-from bursar._rows import MixRow
 from bursar.tracing.lanes import numbers
 from bursar.tracing.queries import AGGREGATE, BY, MORE, WRITES
 from bursar.tracing.rolled import Rolled
 from bursar.tracing.tally import PAIR
+from bursar.words.clock import first_id
+from bursar.words.errors import LedgerError
+from bursar.words.rows import MixRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bursar._clock import first_id
-from bursar._rows import DayTokens, SessionCost
 from bursar.tracing.lanes import numbers
 from bursar.tracing.queries import NONE
 from bursar.tracing.rolled import Rolled
 from bursar.tracing.tally import PAIR
+from bursar.words.clock import first_id
+from bursar.words.rows import DayTokens, SessionCost
 
 
 class ChartReader(Rolled):

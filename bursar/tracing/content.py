@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from bursar._errors import BursarWarning, ConfigError, LedgerError
 from bursar.db import open_ledger
 from bursar.tracing.redact import mask, redact
+from bursar.words.errors import BursarWarning, ConfigError, LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

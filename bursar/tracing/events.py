@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._records import ModelCall, RunRecord, ToolCall
 from bursar.tracing.values import LONGEST, clean
+from bursar.words.records import ModelCall, RunRecord, ToolCall
 
 if TYPE_CHECKING:
-    from bursar._records import Record, Tags, Verdict
+    from bursar.words.records import Record, Tags, Verdict
 
 MODEL_CALL: Final = "bursar.model_call"
 TOOL_CALL: Final = "bursar.tool_call"

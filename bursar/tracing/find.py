@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from bursar._errors import LedgerError
-from bursar._rows import RunRow
 from bursar.tracing.queries import Reader
+from bursar.words.errors import LedgerError
+from bursar.words.rows import RunRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
-from bursar._errors import LedgerError
-from bursar._limits import scope_name
+from bursar.settings.limits import scope_name
 from bursar.tracing.rollup import discard
 from bursar.tracing.users import VARIABLE, hash_user, load_user_key
+from bursar.words.errors import LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,18 +10,18 @@ import hashlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from bursar._clock import first_id
-from bursar._errors import LedgerError
-from bursar._records import RunRecord, Tags, Who
 from bursar.tracing.queries import Reader
+from bursar.words.clock import first_id
+from bursar.words.errors import LedgerError
+from bursar.words.records import RunRecord, Tags, Who
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from bursar._records import ModelCall
     from bursar.db import Run
     from bursar.tracing.ledger import Ledger
+    from bursar.words.records import ModelCall
 
 T = TypeVar("T")
 

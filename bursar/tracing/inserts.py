@@ -7,15 +7,15 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._records import ModelCall, ToolCall, Verdict
 from bursar.tracing.events import side_usage
 from bursar.tracing.spool import HASHED
 from bursar.tracing.users import hash_user
 from bursar.tracing.values import LONGEST, clean, fit, plain, safe, to_json
+from bursar.words.records import ModelCall, ToolCall, Verdict
 
 if TYPE_CHECKING:
-    from bursar._records import Record, RunRecord, Tags
     from bursar.db import Run
+    from bursar.words.records import Record, RunRecord, Tags
 
 _MOST_KNOWN: Final = 4_096
 _CALL: Final = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Final
 
-from bursar._events import CostStatus, RetryReason
+from bursar.words.events import CostStatus, RetryReason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

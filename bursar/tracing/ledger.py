@@ -13,20 +13,20 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from bursar._errors import BursarWarning, ConfigError, LedgerError, StoreError
-from bursar._records import Verdict
 from bursar.db import Database, open_ledger
 from bursar.tracing.inserts import Inserts
 from bursar.tracing.spool import Spool, from_spool, spooled
 from bursar.tracing.users import load_user_key
 from bursar.tracing.values import clean
+from bursar.words.errors import BursarWarning, ConfigError, LedgerError, StoreError
+from bursar.words.records import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bursar._ports import Posting
-    from bursar._records import ModelCall, Record
     from bursar.db import Run
+    from bursar.words.ports import Posting
+    from bursar.words.records import ModelCall, Record
 
 T = TypeVar("T")
 

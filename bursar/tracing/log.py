@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import orjson
 
-from bursar._errors import BursarWarning, ConfigError
+from bursar.words.errors import BursarWarning, ConfigError
 
 SCHEMA: Final = 1
 OPENED: Final = "bursar.log_opened"

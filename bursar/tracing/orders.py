@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import orjson
 
-from bursar._errors import UnknownScope
-from bursar._events import NOTHING, Amounts
-from bursar._ports import Posting, Scope
-from bursar._records import Item, Order, Tags, Who
 from bursar.schema import amounts as amount_columns
 from bursar.tracing.spool import HASHED
 from bursar.tracing.values import json_safe, safe, to_json
+from bursar.words.errors import UnknownScope
+from bursar.words.events import NOTHING, Amounts
+from bursar.words.ports import Posting, Scope
+from bursar.words.records import Item, Order, Tags, Who
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bursar._records import ModelCall, Result
     from bursar.db import Run
     from bursar.tracing.ledger import Ledger
+    from bursar.words.records import ModelCall, Result
 
 _ITEM: Final = ("deferred", "name", "call_id", "model", "mark", "read_us", *amount_columns("bound"))
 _INSERT_ITEM: Final = (

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from bursar._clock import first_id
-from bursar._records import UNATTRIBUTED
-from bursar._rows import DaySpend, Nameless, Overview, Unpriced
-from bursar._windows import window_at
 from bursar.tracing.lanes import numbers
 from bursar.tracing.queries import MORE
 from bursar.tracing.rolled import Rolled
+from bursar.words.clock import first_id
+from bursar.words.records import UNATTRIBUTED
+from bursar.words.rows import DaySpend, Nameless, Overview, Unpriced
+from bursar.words.windows import window_at
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
-from bursar._clock import first_id
-from bursar._errors import LedgerError
-from bursar._rows import CallRow, RunRow, SpendRow, ToolRow, UnpricedRow, VerdictRow
 from bursar.db import open_ledger
 from bursar.schema import MIGRATIONS
+from bursar.words.clock import first_id
+from bursar.words.errors import LedgerError
+from bursar.words.rows import CallRow, RunRow, SpendRow, ToolRow, UnpricedRow, VerdictRow
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from bursar._clock import first_id
-from bursar._records import UNATTRIBUTED
-from bursar._rows import Facts
 from bursar.tracing.queries import BY, Reader
+from bursar.words.clock import first_id
+from bursar.words.records import UNATTRIBUTED
+from bursar.words.rows import Facts
 
 _DAY_US: Final = 86_400_000_000
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bursar._records import Verdict
 from bursar.tracing.app_log import AppLog
 from bursar.tracing.events import event_of
 from bursar.tracing.log import TraceLog, open_log
 from bursar.tracing.redact import cleaned
+from bursar.words.records import Verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bursar._ports import Posting
-    from bursar._records import Record
     from bursar.tracing.ledger import Ledger
+    from bursar.words.ports import Posting
+    from bursar.words.records import Record
 
 
 class Listener(Protocol):

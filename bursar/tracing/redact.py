@@ -14,12 +14,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
-from bursar._records import ModelCall, RunRecord, Tags, ToolCall, Verdict, Who
+from bursar.words.records import ModelCall, RunRecord, Tags, ToolCall, Verdict, Who
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bursar._records import Record
+    from bursar.words.records import Record
 
 R = TypeVar("R", ModelCall, ToolCall, Verdict, RunRecord)
 MARK: Final = "[redacted]"

@@ -9,13 +9,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar._clock import first_id
-from bursar._errors import LedgerError
-from bursar._rows import SpendRow
 from bursar.tracing.bins import quantile
 from bursar.tracing.lanes import REASONS, numbers
 from bursar.tracing.queries import BETWEEN, Reader
 from bursar.tracing.tally import HOUR_US, NUMBER, PAIR, Cell, Seen, Tally
+from bursar.words.clock import first_id
+from bursar.words.errors import LedgerError
+from bursar.words.rows import SpendRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 import apsw
 
 from bursar import db
-from bursar._clock import first_id, time_of
-from bursar._errors import LedgerError
 from bursar.tracing import bins, lanes
 from bursar.tracing.tally import FACETS, HOUR_US, ROWS, Cell, Names, Seen, Tally
+from bursar.words.clock import first_id, time_of
+from bursar.words.errors import LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

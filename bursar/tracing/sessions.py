@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar._clock import first_id
-from bursar._errors import LedgerError
-from bursar._rows import Turn
 from bursar.tracing.queries import Reader
+from bursar.words.clock import first_id
+from bursar.words.errors import LedgerError
+from bursar.words.rows import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from bursar._clock import first_id
-from bursar._errors import LedgerError
-from bursar._events import Amounts
+from bursar.words.clock import first_id
+from bursar.words.errors import LedgerError
+from bursar.words.events import Amounts
 
 if TYPE_CHECKING:
     from bursar.db import Run

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from bursar._clock import new_id
-from bursar._events import Amounts, AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
-from bursar._ports import Posting, Scope
-from bursar._records import Beside, ModelCall, RunRecord, Tags, ToolCall, Verdict, Who
 from bursar.tracing.values import json_safe
+from bursar.words.clock import new_id
+from bursar.words.events import Amounts, AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
+from bursar.words.ports import Posting, Scope
+from bursar.words.records import Beside, ModelCall, RunRecord, Tags, ToolCall, Verdict, Who
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bursar._records import Record
+    from bursar.words.records import Record
 
 HASHED: Final = "\x1fhashed:"
 """Marks a user in a spool file as a hash already."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bursar._clock import first_id
-from bursar._errors import LedgerError
 from bursar.db import open_ledger
+from bursar.words.clock import first_id
+from bursar.words.errors import LedgerError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bursar._windows import Window
+    from bursar.words.windows import Window
 
 
 def day_nusd(path: Path, window: Window) -> int:

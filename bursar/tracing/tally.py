@@ -6,10 +6,10 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar._events import RetryReason, Status, UsageSource
 from bursar.tracing.bins import bin_of, spread
 from bursar.tracing.lanes import COUNTED, REASONS, STATUSES, lane, wide
 from bursar.tracing.queries import AGGREGATE, BY, NOBODY_WAITED, NONE, TIMES, WRITES
+from bursar.words.events import RetryReason, Status, UsageSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar._clock import first_id
-from bursar._events import Usage
-from bursar._rows import Used
 from bursar.tracing.queries import BY, Reader
+from bursar.words.clock import first_id
+from bursar.words.events import Usage
+from bursar.words.rows import Used
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import os
 import secrets
 from typing import TYPE_CHECKING, Final
 
-from bursar._errors import ConfigError, LedgerError
+from bursar.words.errors import ConfigError, LedgerError
 
 if TYPE_CHECKING:
     from pathlib import Path

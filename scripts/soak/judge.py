@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from bursar._money import show_usd
+from bursar.words.money import show_usd
 from scripts.soak.books import Bill, Kept, Row, answer_of
 from scripts.soak.overruns import Overrun, explain, table
 

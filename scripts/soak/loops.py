@@ -28,8 +28,8 @@ from langgraph.types import Command, Send, interrupt
 
 import bursar
 from bursar import Budget, ContextWindow, LoopGuard
-from bursar._process import process
 from bursar.callbacks import BursarCallbackHandler, BursarMiddleware
+from bursar.runs.process import process
 from scripts.soak.house import House
 from scripts.soak.marks import HARD, Mark, new_mark
 from scripts.soak.models import claude, embeddings, gpt

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import anthropic
 import pytest
 
-from bursar._tools import declared
 from bursar.testing import Provider
+from bursar.words.tools import declared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import bursar
 from bursar import Budget, CostGate
-from bursar._clock import CLOCK
 from bursar.approvals import Reply
 from bursar.approvals.book import Book
 from bursar.db import open_ledger
+from bursar.words.clock import CLOCK
 
 
 async def ask(most: int, made: Path) -> None:

@@ -16,11 +16,11 @@ import pytest
 
 import bursar
 from bursar import ApprovalDenied, ApprovalTimeout, Budget, BudgetExceeded, BursarWarning, ConfigError, CostGate
-from bursar._events import Amounts
-from bursar._process import process
-from bursar._scoped import scoped_frame
 from bursar.approvals import Question, Reply
+from bursar.runs.process import process
+from bursar.runs.scoped import scoped_frame
 from bursar.testing import Provider
+from bursar.words.events import Amounts
 from tests.clients.books import verdicts_of
 from tests.clients.callers import CALLERS
 

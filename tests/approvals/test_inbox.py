@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 import bursar
 from bursar import Budget, CostGate
-from bursar._process import process
 from bursar.approvals import Reply
 from bursar.cli.app import app
+from bursar.runs.process import process
 from tests.approvals.test_gates import _question
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bursar._process import process
+from bursar.runs.process import process
 from bursar.testing import Provider, Reply, ToolUse, scripted
 
 pytest.importorskip("langgraph.checkpoint.sqlite")

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from bursar._process import process
 from bursar.approvals.screen import confusable, shown
+from bursar.runs.process import process
 
 ROOT = Path(__file__).parents[2]
 PROMPT = rb"y/r/t/u/e/d/N"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bursar._tools import declared
 from bursar.testing import Provider
+from bursar.words.tools import declared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

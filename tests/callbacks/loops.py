@@ -11,12 +11,12 @@ import anthropic
 import openai
 
 import bursar
-from bursar._process import process
+from bursar.runs.process import process
 from bursar.tracing.queries import Reader
 
 if TYPE_CHECKING:
-    from bursar._rows import ToolRow
     from bursar.testing import Provider
+    from bursar.words.rows import ToolRow
 
 Tools = Mapping[str, Callable[..., Any]]
 TURNS = 6

@@ -16,11 +16,11 @@ from langgraph.types import Command, interrupt
 
 import bursar
 from bursar import Budget, LoopDetected, LoopGuard, ToolTraits
-from bursar._rows import VerdictRow
 from bursar.callbacks import BursarCallbackHandler, BursarMiddleware
 from bursar.guards import loop_judge
 from bursar.guards.loop_notes import NOTE_MARK
 from bursar.testing import Provider, ReceivedRequest, Reply, ToolUse
+from bursar.words.rows import VerdictRow
 from tests.callbacks.models import claude, gpt
 from tests.clients.books import rows_of, verdicts_of
 from tests.clients.looping_agents import forbidden, told, until

@@ -17,12 +17,12 @@ from typer.testing import CliRunner
 
 import bursar
 from bursar import Budget, ContextWindow, LoopGuard
-from bursar._rows import VerdictRow
 from bursar.callbacks import BursarCallbackHandler, BursarMiddleware
 from bursar.cli.app import app
 from bursar.pricing.tokens import COUNTER
 from bursar.testing import Provider, ReceivedRequest, Reply, ToolUse
 from bursar.tracing.queries import Reader
+from bursar.words.rows import VerdictRow
 from tests.callbacks.models import claude, gpt
 from tests.clients.books import rows_of, verdicts_of
 from tests.clients.conversations import check, extends, text_of

@@ -13,9 +13,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 import bursar
 from bursar import Budget
-from bursar._events import NOTHING
 from bursar.callbacks import BursarCallbackHandler, BursarMiddleware
 from bursar.testing import Provider, Reply, ToolUse, scripted
+from bursar.words.events import NOTHING
 from tests.callbacks.models import claude, gpt
 from tests.clients.books import rows_of
 

@@ -12,10 +12,10 @@ from langchain_core.language_models import BaseChatModel
 
 import bursar
 from bursar import Budget
-from bursar._events import NOTHING
-from bursar._money import usd
 from bursar.callbacks import BursarMiddleware
 from bursar.testing import Provider, Reply
+from bursar.words.events import NOTHING
+from bursar.words.money import usd
 from tests.callbacks.models import claude, gpt
 
 OUT, CALLS, AFFORDABLE = 200, 50, 10

@@ -21,12 +21,12 @@ from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
 
 import bursar
 from bursar import Budget, RetryCap
-from bursar._events import NOTHING
 from bursar.callbacks import BursarCallbackHandler
 from bursar.callbacks.answers import of_result
 from bursar.callbacks.calls import calls
 from bursar.callbacks.roots import roots
 from bursar.testing import Provider, Reply, ToolUse
+from bursar.words.events import NOTHING
 from tests.callbacks.models import CAP, claude, embeddings, gpt
 from tests.clients.books import rows_of, verdicts_of
 

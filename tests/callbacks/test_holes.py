@@ -13,8 +13,8 @@ from langchain_core.runnables import ConfigurableField
 
 import bursar
 from bursar import Budget
-from bursar._events import NOTHING
 from bursar.testing import Provider, Reply
+from bursar.words.events import NOTHING
 from tests.callbacks.models import claude, gpt
 from tests.clients.books import rows_of
 

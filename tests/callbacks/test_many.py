@@ -13,11 +13,11 @@ from langchain_core.runnables import RunnableLambda
 from langgraph.graph import START, MessagesState, StateGraph
 
 from bursar import Budget
-from bursar._process import process
 from bursar.callbacks import BursarCallbackHandler
 from bursar.callbacks.calls import _watched, calls
 from bursar.callbacks.roots import roots
 from bursar.db import open_ledger
+from bursar.runs.process import process
 
 RUNS = 300
 

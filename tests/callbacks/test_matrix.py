@@ -20,9 +20,9 @@ from langgraph.types import RetryPolicy, Send
 
 import bursar
 from bursar import Budget
-from bursar._events import NOTHING
 from bursar.callbacks import BursarMiddleware
 from bursar.testing import Provider, Reply, ToolUse
+from bursar.words.events import NOTHING
 from tests.callbacks.models import claude, gpt
 from tests.clients.books import verdicts_of
 

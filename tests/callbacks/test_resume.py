@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bursar._process import process
+from bursar.runs.process import process
 from bursar.testing import Provider, Reply, ToolUse, scripted
 from bursar.tracing.queries import Reader
 

@@ -11,9 +11,9 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 import bursar
 from bursar import Budget
-from bursar._process import process
 from bursar.callbacks import BursarCallbackHandler, BursarMiddleware
 from bursar.callbacks.tags import LONGEST, MOST_TAGS, tags_of
+from bursar.runs.process import process
 from bursar.testing import Provider
 from bursar.tracing.queries import Reader
 from tests.callbacks.models import claude

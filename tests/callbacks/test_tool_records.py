@@ -11,15 +11,15 @@ from typer.testing import CliRunner
 
 import bursar
 from bursar import Budget, BudgetExceeded, BursarWarning, ConfigError
-from bursar._config import read_settings
-from bursar._process import process
-from bursar._tools import ToolRule, rule_for
 from bursar.cli.app import app
+from bursar.runs.process import process
+from bursar.settings.config import read_settings
 from bursar.testing import Provider, Reply, ToolUse
 from bursar.testing.reply import scripted
 from bursar.tracing.content import read_contents
 from bursar.tracing.log_reader import read_trace
 from bursar.tracing.queries import Reader
+from bursar.words.tools import ToolRule, rule_for
 from tests.callbacks.loops import chat_loop, chat_stream_loop, tools_of
 from tests.clients.books import rows_of
 

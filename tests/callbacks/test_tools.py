@@ -14,9 +14,9 @@ import pytest
 
 import bursar
 from bursar import Budget, BudgetExceeded, ConfigError
-from bursar._tools import ToolSpec, declared
 from bursar.testing import Provider, Reply, ToolUse
 from bursar.testing.reply import scripted
+from bursar.words.tools import ToolSpec, declared
 from tests.callbacks.loops import (
     Tools,
     chat_loop,

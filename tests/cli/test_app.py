@@ -92,8 +92,8 @@ def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", ["report", "report --json", "trace last", "trace last --json", "prices gpt-4o"])
 def test_a_reader_that_has_left_is_no_error(ledger: Path, arguments: str) -> None:
     """Output into a pipe that is closed already: not a word on standard error."""
-    from bursar._records import ModelCall, RunRecord, Who
     from bursar.tracing.ledger import Ledger
+    from bursar.words.records import ModelCall, RunRecord, Who
 
     writer = Ledger(ledger)
     writer.write(RunRecord("R", None, Who(), 1))

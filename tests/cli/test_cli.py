@@ -52,7 +52,7 @@ def filled(ledger: Path) -> bursar.Run:
                     while True:
                         client.messages.create(**asked, max_tokens=9_000)
             client.messages.create(**asked, max_tokens=50)
-    bursar._process.process().ledger.close()
+    bursar.runs.process.process().ledger.close()
     return outer
 
 

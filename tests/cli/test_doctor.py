@@ -12,12 +12,12 @@ import apsw
 import pytest
 from typer.testing import CliRunner
 
-from bursar._events import Amounts
-from bursar._ports import Scope
 from bursar.cli.app import app
 from bursar.schema import MIGRATIONS
 from bursar.stores.sqlite import SqliteStore
 from bursar.tracing.ledger import Ledger
+from bursar.words.events import Amounts
+from bursar.words.ports import Scope
 
 DAY = Scope("env", "production", "day:2026-11-24")
 
@@ -120,7 +120,7 @@ def test_the_dead_and_the_spool(ledger: Path) -> None:
     store.define(DAY, {"usd": 10**9})
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom bursar.stores.sqlite import SqliteStore\n"
-        f"from bursar._events import Amounts\nfrom bursar._ports import Scope\nstore = SqliteStore.at(Path(sys.argv[1]))\n"
+        f"from bursar.words.events import Amounts\nfrom bursar.words.ports import Scope\nstore = SqliteStore.at(Path(sys.argv[1]))\n"
         f"store.reserve('dead/0', ({DAY!r},), Amounts(nusd=4))\nos.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(ledger)], check=False)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from bursar._clock import CLOCK, first_id
-from bursar._events import CostStatus, Usage, UsageSource
-from bursar._records import ModelCall, RunRecord, Tags, Who
 from bursar.cli.app import app
 from bursar.pricing.price import price
 from bursar.pricing.rates import PriceList
 from bursar.tracing.ledger import Ledger
+from bursar.words.clock import CLOCK, first_id
+from bursar.words.events import CostStatus, Usage, UsageSource
+from bursar.words.records import ModelCall, RunRecord, Tags, Who
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from bursar._clock import new_id
-from bursar._events import Amounts, Usage, UsageSource
-from bursar._limits import scope_name
-from bursar._ports import Scope
-from bursar._records import ModelCall, RunRecord, Tags, Verdict, Who
 from bursar.cli.app import app
+from bursar.settings.limits import scope_name
 from bursar.stores.sqlite import SqliteStore
 from bursar.tracing.content import Contents, Part
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.queries import Reader
 from bursar.tracing.users import hash_user, load_user_key
+from bursar.words.clock import new_id
+from bursar.words.events import Amounts, Usage, UsageSource
+from bursar.words.ports import Scope
+from bursar.words.records import ModelCall, RunRecord, Tags, Verdict, Who
 
 if TYPE_CHECKING:
     from pathlib import Path

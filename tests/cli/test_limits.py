@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from bursar._clock import first_id
-from bursar._events import Amounts, CostStatus, Usage, UsageSource
-from bursar._ports import Denied, Held, Scope
-from bursar._records import ModelCall, RunRecord, Tags, Who
 from bursar.cli.app import app
 from bursar.stores.sqlite import SqliteStore
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.users import hash_user, load_user_key
+from bursar.words.clock import first_id
+from bursar.words.events import Amounts, CostStatus, Usage, UsageSource
+from bursar.words.ports import Denied, Held, Scope
+from bursar.words.records import ModelCall, RunRecord, Tags, Who
 
 TODAY = time.strftime("day:%Y-%m-%d", time.gmtime())
 ENV = Scope("env", "production", TODAY)
@@ -89,7 +89,7 @@ def test_what_a_dead_process_was_presumed_to_spend_can_be_taken_back(store: Sqli
     """With evidence, once; a call in flight of a process that lives is left alone."""
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom bursar.stores.sqlite import SqliteStore\n"
-        "from bursar._events import Amounts\nfrom bursar._ports import Scope\n"
+        "from bursar.words.events import Amounts\nfrom bursar.words.ports import Scope\n"
         f"store = SqliteStore.at(Path(sys.argv[1]))\nstore.reserve('dead/0', ({ENV!r},), Amounts(nusd=4000000000))\n"
         "store.sent('dead/0')\nos.kill(os.getpid(), 9)"
     )

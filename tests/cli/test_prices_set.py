@@ -42,9 +42,9 @@ def ask(model: str) -> bursar.Run:
 
 def _end_process() -> None:
     # Prices are read when a process starts.
-    if bursar._process._process is not None:
-        bursar._process._process.close()
-    bursar._process._process = None
+    if bursar.runs.process._process is not None:
+        bursar.runs.process._process.close()
+    bursar.runs.process._process = None
 
 
 def test_a_model_without_a_price_gets_one(ledger: Path) -> None:

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 import bursar
 from bursar import ConfigError
-from bursar._config import read_settings
 from bursar.cli.app import app
+from bursar.settings.config import read_settings
 from bursar.testing import Provider
 from tests.cli.test_explain import History
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from bursar._clock import new_id
-from bursar._events import AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
-from bursar._records import UNATTRIBUTED, ModelCall, Tags, Who
 from bursar.cli.app import app
 from bursar.tracing.ledger import Ledger
+from bursar.words.clock import new_id
+from bursar.words.events import AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
+from bursar.words.records import UNATTRIBUTED, ModelCall, Tags, Who
 
 if TYPE_CHECKING:
     from pathlib import Path

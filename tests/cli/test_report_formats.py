@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from bursar._events import Usage
 from bursar.cli.app import app
+from bursar.words.events import Usage
 from tests.cli.test_explain import History
 from tests.cli.test_report import write
 
@@ -88,7 +88,7 @@ def test_the_page_stands_alone_and_shows_three_charts(ledger: Path, tmp_path: Pa
 
 def test_the_dearest_sessions_are_drawn(ledger: Path, tmp_path: Path) -> None:
     """Where calls name their session."""
-    from bursar._records import Tags, Who
+    from bursar.words.records import Tags, Who
 
     for number in range(30):
         write(ledger, "w", who=Who(Tags("w"), None, f"session {number}"), cost_nusd=1_000_000 * (number + 1))

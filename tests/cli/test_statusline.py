@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from bursar._errors import LedgerError
-from bursar._events import Usage
 from bursar.cli.app import app
 from bursar.pricing.rates import PriceList
 from bursar.reports.status import Status, as_line, next_turn
 from bursar.tracing.queries import Reader
+from bursar.words.errors import LedgerError
+from bursar.words.events import Usage
 from tests.importers.transcripts import Transcript, usage
 
 CARD = PriceList().card("anthropic", "claude-opus-5-5", day=datetime.now(UTC).date())

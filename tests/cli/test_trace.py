@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from bursar._clock import new_id
-from bursar._events import CostStatus, Status, Usage, UsageSource
-from bursar._records import ModelCall, RunRecord, Tags, Verdict, Who
 from bursar.cli.app import app
 from bursar.tracing.ledger import Ledger
+from bursar.words.clock import new_id
+from bursar.words.events import CostStatus, Status, Usage, UsageSource
+from bursar.words.records import ModelCall, RunRecord, Tags, Verdict, Who
 
 if TYPE_CHECKING:
     from pathlib import Path

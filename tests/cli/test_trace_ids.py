@@ -12,11 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 import bursar
-from bursar._events import CostStatus, Usage, UsageSource
-from bursar._records import ModelCall, RunRecord, Tags, ToolCall, Who
 from bursar.cli.app import app
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.queries import Reader
+from bursar.words.events import CostStatus, Usage, UsageSource
+from bursar.words.records import ModelCall, RunRecord, Tags, ToolCall, Who
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 FIRST, SECOND, ALONE = ("01K8" + f"{number:022}" for number in (1, 2, 3))

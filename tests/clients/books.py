@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bursar._process import process
+from bursar.runs.process import process
 from bursar.tracing.queries import Reader
 
 if TYPE_CHECKING:
     from bursar import Run
-    from bursar._rows import CallRow, VerdictRow
+    from bursar.words.rows import CallRow, VerdictRow
 
 
 def rows_of(run: Run) -> list[CallRow]:

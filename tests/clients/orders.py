@@ -15,12 +15,12 @@ import openai
 import pytest
 
 import bursar
-from bursar._process import process
+from bursar.runs.process import process
 from bursar.tracing.queries import Reader
 
 if TYPE_CHECKING:
-    from bursar._rows import CallRow, SpendRow
     from bursar.testing import Provider
+    from bursar.words.rows import CallRow, SpendRow
 
 HI: Any = [{"role": "user", "content": "hi"}]
 VENDORS = ("anthropic", "anthropic beta", "openai")

@@ -14,11 +14,11 @@ import pytest
 
 import bursar
 from bursar import Budget
-from bursar._events import Answer, Status, Usage
-from bursar._money import usd
-from bursar._process import process
 from bursar.clients.requests import of_chat, of_messages, of_responses
 from bursar.pricing.estimate import Estimator
+from bursar.runs.process import process
+from bursar.words.events import Answer, Status, Usage
+from bursar.words.money import usd
 from tests.clients.books import rows_of
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ from pydantic import BaseModel, ValidationError
 
 import bursar
 from bursar import Budget
-from bursar._events import NOTHING, UNITS
-from bursar._money import usd
 from bursar.clients.requests import read, with_cap
 from bursar.clients.transcript import measure
 from bursar.testing import Provider, Reply, ToolUse
+from bursar.words.events import NOTHING, UNITS
+from bursar.words.money import usd
 from tests.clients.books import rows_of
 from tests.clients.http import HTTP
 

@@ -15,8 +15,10 @@ import openai
 import pytest
 
 import bursar
-from bursar import Budget, BursarWarning, ConfigError, Unattributed, _frames, _scoped
-from bursar._process import process
+from bursar import Budget, BursarWarning, ConfigError, Unattributed
+from bursar.runs import frames as _frames
+from bursar.runs import scoped as _scoped
+from bursar.runs.process import process
 from bursar.testing import Provider
 from bursar.tracing.queries import Reader
 from tests.clients.books import rows_of, verdicts_of

@@ -13,8 +13,8 @@ import pytest
 
 import bursar
 from bursar import Budget, BudgetExceeded, ConfigError
-from bursar._events import NOTHING
 from bursar.testing import Provider, Reply
+from bursar.words.events import NOTHING
 from tests.clients.orders import WAYS, Client, Open, ledger_rows, report, said_already
 
 if TYPE_CHECKING:

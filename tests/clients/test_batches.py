@@ -15,11 +15,11 @@ import pytest
 
 import bursar
 from bursar import Budget, BudgetExceeded, ConfigError, PriceUnknown
-from bursar._events import NOTHING
-from bursar._process import process
 from bursar.clients import batches
+from bursar.runs.process import process
 from bursar.testing import Provider, ReceivedRequest, Reply
 from bursar.tracing.queries import Reader
+from bursar.words.events import NOTHING
 from tests.clients.conftest import ask
 from tests.clients.orders import HI, VENDORS, WAYS, Open, ledger_rows, report, said_already
 

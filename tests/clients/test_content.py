@@ -13,8 +13,8 @@ import pytest
 
 import bursar
 from bursar import Budget
-from bursar._process import process
 from bursar.clients.words import Heard, asked, said
+from bursar.runs.process import process
 from bursar.testing import Provider, Reply, ToolUse
 from bursar.tracing.content import Content, Part, read_contents
 from tests.clients.books import rows_of

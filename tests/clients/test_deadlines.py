@@ -11,8 +11,8 @@ import pytest
 
 import bursar
 from bursar import Budget, BudgetExceeded
-from bursar._events import NOTHING
 from bursar.testing import Provider, Reply
+from bursar.words.events import NOTHING
 from tests.clients.books import rows_of, verdicts_of
 from tests.clients.callers import CALLERS, Ask, achat, sync_chat
 

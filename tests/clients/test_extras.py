@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 import bursar
 from bursar import Budget
-from bursar._events import Usage
-from bursar._rows import CallRow
 from bursar.cli.app import app
 from bursar.clients.requests import read, region_of, seller_of
 from bursar.clients.usage import anthropic_usage
 from bursar.testing import Extras, Iteration, Provider, Reply
+from bursar.words.events import Usage
+from bursar.words.rows import CallRow
 from tests.clients.books import rows_of
 
 COMPACTION = Iteration("compaction", 150_000, 4_000)

@@ -12,9 +12,9 @@ import pytest
 
 import bursar
 from bursar import Budget
-from bursar._events import NOTHING
-from bursar._money import usd
 from bursar.testing import Provider, Reply
+from bursar.words.events import NOTHING
+from bursar.words.money import usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 
 import bursar
 from bursar import Budget, BudgetExceeded
-from bursar._call import Attempt
-from bursar._clock import CLOCK
-from bursar._demand import Demand
-from bursar._events import NOTHING, Amounts, Usage
-from bursar._growth import beyond, output_room
-from bursar._process import process
+from bursar.flow.call import Attempt
+from bursar.flow.growth import beyond, output_room
 from bursar.pricing.estimate import Estimate
 from bursar.pricing.price import price
 from bursar.pricing.rates import PriceList
+from bursar.runs.process import process
 from bursar.testing import Provider, Reply
+from bursar.words.clock import CLOCK
+from bursar.words.demand import Demand
+from bursar.words.events import NOTHING, Amounts, Usage
 from tests.clients.books import rows_of, verdicts_of
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import pytest
 
 import bursar
 from bursar import Budget
-from bursar._events import NOTHING
 from bursar.testing import Provider, Reply
+from bursar.words.events import NOTHING
 from tests.clients.books import rows_of
 from tests.clients.http import HTTP
 

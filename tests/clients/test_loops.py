@@ -13,10 +13,10 @@ import pytest
 
 import bursar
 from bursar import Budget, BursarWarning, ConfigError, LoopDetected, LoopGuard, ToolTraits
-from bursar._rows import VerdictRow
 from bursar.clients.notes import with_notes
 from bursar.guards.loop_notes import NOTE_MARK
 from bursar.testing import Provider, Reply, ToolUse
+from bursar.words.rows import VerdictRow
 from tests.clients.books import verdicts_of
 from tests.clients.looping_agents import chat, chat_async, forbidden, messages, responses, told, until
 

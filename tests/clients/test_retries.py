@@ -17,8 +17,8 @@ import pytest
 
 import bursar
 from bursar import Budget, BudgetExceeded, RetriesExhausted, RetryCap
-from bursar._events import NOTHING
 from bursar.testing import Provider, Reply, scripted
+from bursar.words.events import NOTHING
 from tests.clients.books import rows_of, verdicts_of
 from tests.clients.test_endings import Door
 
@@ -381,11 +381,11 @@ def _conversations() -> list[list[dict[str, str]]]:
 
 def test_a_conversation_that_grows_is_never_a_retry() -> None:
     """Recorded runs, each step with all before it, every third of them failed: no step repeats another one."""
-    from bursar._call import Call, Frame
-    from bursar._earlier import Earlier
-    from bursar._records import Who
     from bursar.clients.requests import read
+    from bursar.flow.call import Call, Frame
     from bursar.guards.lineage import asked_of
+    from bursar.runs.earlier import Earlier
+    from bursar.words.records import Who
 
     earlier, named, steps = Earlier(), 0, 0
     for number, messages in enumerate(_conversations()):

@@ -7,8 +7,8 @@ import anthropic
 import openai
 import pytest
 
-from bursar._seconds import LONGEST_S
 from bursar.clients.retry_after import is_retried, wait_us
+from bursar.words.seconds import LONGEST_S
 from tests.clients.http import HTTP
 
 NOW_S = 1_790_000_000.0

@@ -17,10 +17,10 @@ import pytest
 
 import bursar
 from bursar import Budget, BudgetExceeded
-from bursar._events import NOTHING
-from bursar._process import process
+from bursar.runs.process import process
 from bursar.testing import Provider, Reply
 from bursar.tracing.queries import Reader
+from bursar.words.events import NOTHING
 from tests.clients.books import rows_of, verdicts_of
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import pytest
 
 import bursar
 from bursar import Budget
-from bursar._events import NOTHING
 from bursar.testing import Provider, Reply, ToolUse
+from bursar.words.events import NOTHING
 from tests.clients.books import rows_of
 
 ASKED: Any = {"model": "gpt-4o", "max_completion_tokens": 300, "messages": [{"role": "user", "content": "hi"}]}

@@ -11,9 +11,9 @@ import pytest
 
 import bursar
 from bursar import Budget
-from bursar._events import Usage
 from bursar.clients.usage import anthropic_usage, chat_usage, responses_usage
 from bursar.testing import Provider, Reply, ToolUse, scripted
+from bursar.words.events import Usage
 from tests.clients.books import rows_of
 
 BAD = [-100, float("nan"), float("inf"), float("-inf"), 10**30, 2**63, True, "123", "١٢", "1_000", 12.0, 12.5, [], {}]

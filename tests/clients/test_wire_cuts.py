@@ -15,9 +15,9 @@ import pytest
 
 import bursar
 from bursar import Budget
-from bursar._events import NOTHING
-from bursar._rows import CallRow
 from bursar.testing import Provider, Reply, ToolUse
+from bursar.words.events import NOTHING
+from bursar.words.rows import CallRow
 from tests.clients.books import rows_of
 from tests.clients.http import HTTP
 

@@ -11,7 +11,7 @@ import pytest
 
 import bursar
 from bursar import Budget, BursarWarning
-from bursar._process import process
+from bursar.runs.process import process
 from bursar.testing import Provider, Reply
 from bursar.tracing.queries import Reader
 from tests.clients.books import rows_of

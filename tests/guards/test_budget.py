@@ -7,12 +7,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar._demand import Demand, Rate
-from bursar._events import NOTHING, UNITS, Amounts
-from bursar._money import MAX_AMOUNT
-from bursar._ports import UNLIMITED, Room, Scope
-from bursar._verdicts import Deny, Grant, Queue
 from bursar.guards.budget import alone, amounts, decide, fit
+from bursar.words.demand import Demand, Rate
+from bursar.words.events import NOTHING, UNITS, Amounts
+from bursar.words.money import MAX_AMOUNT
+from bursar.words.ports import UNLIMITED, Room, Scope
+from bursar.words.verdicts import Deny, Grant, Queue
 
 SCOPE = Scope("run", "r")
 # $1 a million tokens in, $10 a million out: 1 and 10 nano-dollars... a thousand and ten thousand pico-dollars.

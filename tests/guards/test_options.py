@@ -9,9 +9,9 @@ import pytest
 
 import bursar
 from bursar import Budget, ConfigError
-from bursar._over import Over, parse_over
-from bursar._seconds import parse_seconds
 from bursar.guards.options import parse_reserve, parse_warn_at
+from bursar.settings.over import Over, parse_over
+from bursar.words.seconds import parse_seconds
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 
 import bursar
 from bursar import ConfigError, RetryCap
-from bursar._events import AttemptSource
 from bursar.guards.lineage import NEW, WINDOW_US, Asked, Failure, Lineage, lineage, told
 from bursar.guards.retries import RetryLimits, judge
+from bursar.words.events import AttemptSource
 
 NOW_US = 10_000_000_000
 ASKED = Asked("small", 1, 4, (5, 2, 4))

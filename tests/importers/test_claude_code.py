@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from bursar._errors import LedgerError
 from bursar.cli.app import app
 from bursar.tracing.queries import Reader
+from bursar.words.errors import LedgerError
 from tests.importers.transcripts import START, Transcript, usage
 
 

@@ -12,11 +12,11 @@ import apsw
 import pytest
 
 from bursar import LedgerError
-from bursar._clock import first_id
-from bursar._events import CostStatus, Usage, UsageSource
-from bursar._records import ModelCall, Who
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.queries import Reader
+from bursar.words.clock import first_id
+from bursar.words.events import CostStatus, Usage, UsageSource
+from bursar.words.records import ModelCall, Who
 from tests.importers.test_claude_code import cli, counts
 
 DAY = 86_400

@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 import pytest
 
-from bursar._errors import BursarWarning, PriceDataError
 from bursar.pricing.data import FOLDER, check, fetch, keep, kept, load, packaged, undo
 from bursar.pricing.rates import PriceList
+from bursar.words.errors import BursarWarning, PriceDataError
 
 DAY = date(2026, 11, 20)
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)

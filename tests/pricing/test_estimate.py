@@ -10,13 +10,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar._events import Answer, ModelRequest, Status, Usage
 from bursar.clients.requests import of_chat, of_messages
 from bursar.pricing import estimate as estimate_module
 from bursar.pricing.estimate import Estimator, rate
 from bursar.pricing.rates import PriceList
 from bursar.pricing.tokens import COUNTER
 from bursar.pricing.window import SIZE, Window
+from bursar.words.events import Answer, ModelRequest, Status, Usage
 
 DAY = date(2026, 11, 20)
 TEXT = "The agent looked at the file, ran the tests and found that the second one fails. "

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from bursar._charge import context_of
-from bursar._config import Settings, read_settings
-from bursar._errors import ConfigError
-from bursar._events import CostStatus, Usage
-from bursar._toml import File, read_prices
+from bursar.flow.charge import context_of
 from bursar.pricing.price import Cost, price
 from bursar.pricing.rates import PriceList, RateCard
 from bursar.pricing.shelf import add_price, price_list, read_shelf
+from bursar.settings.config import Settings, read_settings
+from bursar.settings.toml import File, read_prices
+from bursar.words.errors import ConfigError
+from bursar.words.events import CostStatus, Usage
 
 DAY = date(2026, 11, 20)
 USED = Usage(5_000, 1_500)

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bursar._charge import context_of
-from bursar._events import Usage
+from bursar.flow.charge import context_of
 from bursar.pricing.price import price
 from bursar.pricing.rates import PriceContext, PriceList
+from bursar.words.events import Usage
 
 DAY = date(2026, 11, 20)
 PRICES = PriceList()

@@ -17,9 +17,7 @@ from genai_prices import calc_price
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar._charge import context_of
-from bursar._clock import CLOCK
-from bursar._events import CostStatus, Usage
+from bursar.flow.charge import context_of
 from bursar.pricing import rates as rates_module
 from bursar.pricing.price import UNKNOWN, price
 from bursar.pricing.rates import (
@@ -32,6 +30,8 @@ from bursar.pricing.rates import (
     find_provider,
     known_models,
 )
+from bursar.words.clock import CLOCK
+from bursar.words.events import CostStatus, Usage
 
 DAY = date(2026, 11, 20)
 PRICES = PriceList()

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar._rows import MixRow
 from bursar.reports.changes import (
     ALL_CALLS,
     CACHE,
@@ -28,6 +27,7 @@ from bursar.reports.changes import (
     explain,
 )
 from bursar.reports.remedies import remedy
+from bursar.words.rows import MixRow
 
 PICO = {"input": 3_000, "cache_read": 300, "cache_write": 3_750, "output": 15_000}
 """Nano-dollars a thousand tokens."""

@@ -11,9 +11,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar._records import UNATTRIBUTED
-from bursar._rows import SpendRow
 from bursar.reports.costs import as_json, cost_table
+from bursar.words.records import UNATTRIBUTED
+from bursar.words.rows import SpendRow
 
 KEYS = [
     "key", "requests", "attempts", "errors", "input_tokens", "output_tokens", "cache_read_tokens",

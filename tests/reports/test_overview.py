@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar._rows import DaySpend, Nameless, Overview
 from bursar.reports.overview import mean_day, projected
+from bursar.words.rows import DaySpend, Nameless, Overview
 
 
 def overview(nusd: int, *before: tuple[int, int]) -> Overview:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bursar._rows import Facts
 from bursar.reports.readiness import FAIL, OK, WARN, Check, Declared, checks, p95, verdict
+from bursar.words.rows import Facts
 
 GOOD_TABLE: dict[str, Any] = {
     "owner": "support", "oncall": "support-oncall", "usd_per_run": "0.50", "retries": {"attempts": 3},

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from bursar._rows import Turn
 from bursar.reports.sessions import best_reset, curve, growth, resets
+from bursar.words.rows import Turn
 
 RATE = 1_000
 """Nano-dollars a token of input."""

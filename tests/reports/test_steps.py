@@ -6,8 +6,8 @@ import json
 import random
 from typing import Any
 
-from bursar._rows import CallRow, RunRow, VerdictRow
 from bursar.reports.steps import RunTree, as_json, run_tree
+from bursar.words.rows import CallRow, RunRow, VerdictRow
 
 
 def run(run_id: str, parent: str | None = None, **changes: Any) -> RunRow:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as some
 
-from bursar._events import Usage
-from bursar._rows import Used
 from bursar.reports.whatif import Change, cached, lines, unknowns
+from bursar.words.events import Usage
+from bursar.words.rows import Used
 
 COUNT = some.integers(0, 10_000)
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from bursar import AlreadyCommitted, Conflict, InvalidAmount, StoreError, UnknownScope
-from bursar._events import NOTHING, Amounts
-from bursar._money import MAX_AMOUNT
-from bursar._ports import Denied, Held, Scope
 from bursar.stores.memory import MemoryStore
+from bursar.words.events import NOTHING, Amounts
+from bursar.words.money import MAX_AMOUNT
+from bursar.words.ports import Denied, Held, Scope
 
 RUN, BUDGET = Scope("run", "r"), Scope("budget", "b")
 PATH = (RUN, BUDGET)

@@ -13,8 +13,6 @@ import apsw
 import pytest
 
 from bursar import LedgerError, StoreUnavailable
-from bursar._events import NOTHING, Amounts
-from bursar._ports import Denied, Held, Scope
 from bursar.db import APPLICATION_ID
 from bursar.schema import MIGRATIONS
 from bursar.stores import owners, sweeping
@@ -23,6 +21,8 @@ from bursar.stores.manage import freeze
 from bursar.stores.memory import MemoryStore
 from bursar.stores.sqlite import SqliteStore
 from bursar.stores.tiers import Tiers
+from bursar.words.events import NOTHING, Amounts
+from bursar.words.ports import Denied, Held, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ def in_child(path: Path, work: str) -> None:
     """Do something with a store in a process of its own, which then dies without a word."""
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom bursar.stores.sqlite import SqliteStore\n"
-        "from bursar._events import Amounts\nfrom bursar._ports import Scope\n"
+        "from bursar.words.events import Amounts\nfrom bursar.words.ports import Scope\n"
         "DAY = Scope('env', 'production', 'day:2026-11-24')\nstore = SqliteStore.at(Path(sys.argv[1]))\n"
         f"{work}\nos.kill(os.getpid(), 9)\n"
     )
@@ -323,7 +323,7 @@ def test_two_define_at_once(tmp_path: Path) -> None:
     path = tmp_path / "new.db"
     code = (
         "import sys\nfrom pathlib import Path\nfrom bursar.stores.sqlite import SqliteStore\n"
-        "from bursar._ports import Scope\nstore = SqliteStore.at(Path(sys.argv[1]))\n"
+        "from bursar.words.ports import Scope\nstore = SqliteStore.at(Path(sys.argv[1]))\n"
         "for n in range(20): store.define(Scope('user', str(n), 'total'), {'usd': 5})\n"
     )
     workers = [subprocess.Popen([sys.executable, "-c", code, str(path)]) for _ in range(4)]

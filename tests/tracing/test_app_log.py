@@ -13,11 +13,11 @@ import structlog
 
 import bursar
 from bursar import BursarWarning
-from bursar._clock import new_id
-from bursar._process import process
-from bursar._records import RunRecord, Tags, Who
+from bursar.runs.process import process
 from bursar.tracing.app_log import MOST_SLOW, SLOW_S, AppLog
 from bursar.tracing.queries import Reader
+from bursar.words.clock import new_id
+from bursar.words.records import RunRecord, Tags, Who
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ import pytest
 
 import bursar
 from bursar import BursarWarning, ConfigError, db
-from bursar._process import process
+from bursar.runs.process import process
 from bursar.schema import MIGRATIONS
 from bursar.tracing.content import MOST_BYTES, Contents, Part, expire, read_contents
 from bursar.tracing.ledger import Ledger

@@ -19,14 +19,14 @@ from typing import Any
 import pytest
 
 from bursar import BursarWarning, ConfigError, LedgerError, db
-from bursar._clock import first_id, new_id
-from bursar._events import AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
-from bursar._records import ModelCall, Record, RunRecord, Tags, Verdict, Who
 from bursar.db import default_ledger_path
 from bursar.tracing import users
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.queries import Reader
 from bursar.tracing.spool import spools
+from bursar.words.clock import first_id, new_id
+from bursar.words.events import AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
+from bursar.words.records import ModelCall, Record, RunRecord, Tags, Verdict, Who
 
 WHO = Who(Tags("triage", "dev", "inbox", "ana", "acme", "near", "r1", "v3", (("team", "red"),)), "u-17", "s-1")
 
@@ -651,7 +651,7 @@ def test_any_record_can_be_written(ledger: Path, text: str) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_writes_its_own_rows(ledger: Path) -> None:
     """Through the process's own ledger, as a run does: parent and child, whoever closes first."""
-    from bursar._process import process
+    from bursar.runs.process import process
 
     process().ledger.write(call())
     child_ready, parent_done = os.pipe(), os.pipe()

@@ -12,12 +12,12 @@ import pytest
 
 import bursar
 from bursar import Budget, BursarWarning, ConfigError
-from bursar._process import process
-from bursar._records import ModelCall, RunRecord, Tags, Verdict, Who
+from bursar.runs.process import process
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.log import TraceLog
 from bursar.tracing.log_reader import read_trace
 from bursar.tracing.recorder import Recorder
+from bursar.words.records import ModelCall, RunRecord, Tags, Verdict, Who
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,13 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from bursar import LedgerError
-from bursar._clock import first_id
-from bursar._records import ModelCall, Who
 from bursar.cli.app import app
 from bursar.db import APPLICATION_ID, open_ledger
 from bursar.schema import MIGRATIONS
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.queries import Reader
+from bursar.words.clock import first_id
+from bursar.words.records import ModelCall, Who
 
 AT_US = 1_793_491_200_000_000
 

@@ -9,11 +9,11 @@ import apsw
 import pytest
 
 from bursar import LedgerError
-from bursar._clock import first_id
-from bursar._events import CostStatus, RetryReason, Status, Usage, UsageSource
-from bursar._records import ModelCall, RunRecord, Tags, Verdict, Who
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.queries import BY, NONE, TIMES, Reader
+from bursar.words.clock import first_id
+from bursar.words.events import CostStatus, RetryReason, Status, Usage, UsageSource
+from bursar.words.records import ModelCall, RunRecord, Tags, Verdict, Who
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

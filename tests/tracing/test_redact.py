@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bursar._events import Status
-from bursar._records import ModelCall, RunRecord, Tags, Verdict, Who
 from bursar.tracing import redact as module
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.log import TraceLog
 from bursar.tracing.recorder import Recorder
 from bursar.tracing.redact import MARK, cleaned, mask, plain, redact
+from bursar.words.events import Status
+from bursar.words.records import ModelCall, RunRecord, Tags, Verdict, Who
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,10 +14,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bursar._clock import first_id
-from bursar._events import AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
-from bursar._records import UNATTRIBUTED, ModelCall, Tags, Who
-from bursar._rows import SpendRow
 from bursar.tracing import rolled
 from bursar.tracing.bins import WORST
 from bursar.tracing.changes import Changes, Slice
@@ -27,6 +23,10 @@ from bursar.tracing.overview import OverviewReader
 from bursar.tracing.queries import BY
 from bursar.tracing.rolled import Rolled
 from bursar.tracing.rollup import LAG_US, Rollup
+from bursar.words.clock import first_id
+from bursar.words.events import AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
+from bursar.words.records import UNATTRIBUTED, ModelCall, Tags, Who
+from bursar.words.rows import SpendRow
 
 START_US = 1_793_491_200_000_000
 """2026-11-01, midnight UTC."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bursar import ConfigError, LedgerError
-from bursar._records import RunRecord, Tags, Who
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.users import KEY_BYTES, VARIABLE, hash_user, load_user_key
+from bursar.words.records import RunRecord, Tags, Who
 
 if TYPE_CHECKING:
     from pathlib import Path

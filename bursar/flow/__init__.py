@@ -1,0 +1,1 @@
+"""The life of a call: what is decided, and in which order."""

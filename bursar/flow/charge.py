@@ -1,0 +1,270 @@
+"""How an attempt's end becomes a charge and a record.
+
+    ended by                                              charged
+    usage known                                           the usage, also above the hold
+    never left, 4xx, 429, 503 and 529 with an error body  nothing: released
+    500, 502, 504                                         the input, unmeasured (bound="hard": the whole hold)
+    time-out, reset, cancel after sending, no usage       the bound, unmeasured
+    stream cut                                            input, output seen and one chunk, unmeasured
+                                                          (bound="hard": input and the output held, all of it)
+
+Whatever is not measured is flagged, and never free.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from bursar.pricing.price import Cost, add, price, weaker
+from bursar.pricing.rates import PriceContext
+from bursar.words.events import CREDIT, DECLINED, UNCLEAR, Amounts, CostStatus, Usage, UsageSource, sum_usage
+from bursar.words.money import MAX_AMOUNT
+from bursar.words.records import Beside, ModelCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bursar.flow.call import Attempt, Call, World
+    from bursar.pricing.rates import RateCard
+    from bursar.words.events import Answer, ModelRequest
+
+CHUNK_TOKENS: Final = 64
+"""Tokens that a provider may have generated beyond the last chunk that arrived: one chunk, generously."""
+
+_OPERATIONS: Final = {"embeddings": "embeddings", "completions": "text_completion"}
+"""OpenTelemetry's names of what is no chat."""
+_STANDARD: Final = frozenset({None, "default", "standard", "auto", "standard_only"})
+"""Tiers that everybody gets: no price of their own."""
+_NOWHERE: Final = frozenset({None, "", "not_available"})
+"""Places that say nothing: Anthropic's word for models that cannot be told where to run."""
+_BOUNDED: Final = frozenset({UNCLEAR, DECLINED, CREDIT})
+"""What may make the bill smaller than what was counted."""
+
+
+class Charged(NamedTuple):
+    """What an attempt is charged: tokens, who counted them, cost, and the amounts for the budget, tools included.
+
+    `usage` is everything that is billed; `side` is the part of it that is not the call's own answer, each with its
+    price.
+    """
+
+    usage: Usage
+    source: UsageSource
+    cost: Cost
+    amounts: Amounts
+    flags: tuple[str, ...]
+    side: tuple[Beside, ...] = ()
+    card: RateCard | None = None
+
+
+def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charged:
+    """Apply the table above."""
+    if answer.charge == "release":
+        return Charged(
+            Usage(),
+            UsageSource.NONE,
+            Cost(0, CostStatus.LIST_PRICE, 0, 0, 0, 0, 0),
+            Amounts(),
+            answer.flags,
+            (),
+            attempt.card,
+        )
+    usage, source = _usage(call, attempt, answer)
+    cost, card, flags = _cost(call, attempt, answer, usage, world, measured=source is UsageSource.PROVIDER)
+    side: tuple[Beside, ...] = ()
+    if answer.side or answer.flags:
+        context = _context(call.request, answer)
+        cost, side = with_side(
+            cost, answer, call.request.model, card, lambda model: _card(call.request, model, context, world)
+        )
+        usage = sum_usage((usage, *(beside.usage for beside in side)))
+    input_tokens, output_tokens, cached, *_ = usage
+    total = min(MAX_AMOUNT, input_tokens + output_tokens)
+    nusd = min(MAX_AMOUNT, cost.nusd or 0)
+    calls = 0 if call.counted else attempt.estimate.demand.calls
+    amounts = Amounts(nusd, total, total - cached, input_tokens, output_tokens, calls)
+    held_nusd, held_tokens, *_ = attempt.hold
+    if nusd > held_nusd > 0 or total > held_tokens:
+        flags += ("overrun",)
+    if answer.tool_calls or answer.asked:
+        amounts = _with_tools(amounts, answer)
+    return Charged(usage, source, cost, amounts, answer.flags + flags, side, card)
+
+
+def with_side(
+    cost: Cost, answer: Answer, asked: str, own: RateCard | None, find: Callable[[str], RateCard | None]
+) -> tuple[Cost, tuple[Beside, ...]]:
+    """Add what a call caused beside its answer, each at the price of the model that did it.
+
+    `asked` is the model of the request, `own` the card that the answer itself was priced by.
+    """
+    side: list[Beside] = []
+    for each in answer.side:
+        models = (each.model,) if each.model else (asked, answer.billed_model or asked)
+        costs = [price(each.usage, find(model)) for model in models]
+        beside = max(costs, key=lambda found: found.nusd or 0)
+        if any(found.nusd is None for found in costs):
+            # Something is charged for it, as if the call's own model had done it; it may well have cost more.
+            beside = price(each.usage, own)
+            beside = beside if beside.nusd is None else beside._replace(status=CostStatus.LOWER_BOUND)
+        side.append(Beside(each.kind, each.model, each.usage, beside.nusd))
+        cost = add(cost, beside)
+    if cost.nusd is not None and not _BOUNDED.isdisjoint(answer.flags):
+        cost = cost._replace(status=weaker(cost.status, CostStatus.UPPER_BOUND))
+    return cost, tuple(side)
+
+
+def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, world: World) -> ModelCall:
+    """Write down one attempt."""
+    request, frame = call.request, call.frame
+    row = ModelCall(
+        attempt.call_id,
+        call.op_id,
+        attempt.number,
+        attempt.ts_us,
+        frame.who,
+        request.provider,
+        request.model,
+        request.deferred or ("stream" if request.stream else "sync"),
+        frame.run.id if frame.run else None,
+        call.step,
+    )
+    # One by one: fifty arguments by name take longer than all of this.
+    if request.api in _OPERATIONS:
+        row.operation = _OPERATIONS[request.api]
+    row.response_model = answer.response_model
+    row.host = request.host
+    row.tier_requested = request.service_tier
+    row.tier_served = answer.tier_served
+    row.speed = answer.speed or request.speed
+    row.latency_us = world.clock.monotonic_us() - attempt.started_us
+    row.ttft_us = answer.ttft_us
+    row.queue_us = attempt.queue_us
+    row.response_id = answer.response_id
+    row.request_id = answer.request_id
+    row.status = answer.status
+    row.error_type = answer.error_type
+    row.http_status = answer.http_status
+    row.finish_reason = answer.finish_reason
+    row.retry_reason = answer.retry_reason
+    row.usage = charged.usage
+    row.usage_source = charged.source
+    row.tool_calls = answer.tool_calls
+    row.messages = len(request.transcript.tokens)
+    row.tools_offered = request.tools_offered
+    row.max_tokens = request.cap
+    row.sent_max_tokens = request.cap if attempt.cap is None else attempt.cap
+    row.est_input_tokens = attempt.estimate.input_likely
+    row.held_nusd = attempt.hold.nusd if attempt.card is not None else None
+    row.held_tokens = attempt.hold.tokens
+    row.bound = attempt.bound
+    row.flags = charged.flags + _shape(call, attempt) + call.flags
+    row.cost_nusd, row.cost_status, row.cost_input_nusd, row.cost_output_nusd, *more = charged.cost
+    row.cost_cache_read_nusd, row.cost_cache_write_nusd, row.cost_fees_nusd = more
+    row.price_version = charged.card.version if charged.card is not None else None
+    row.region = _region(request, answer)
+    row.side_usage = charged.side
+    row.attempt_source = attempt.source
+    row.fallback_from = call.lineage.fallback_from
+    row.backoff_us = attempt.backoff_us
+    row.trimmed_tokens = call.trimmed_tokens
+    row.system_hash = request.transcript.system_hash
+    row.tools_hash = request.transcript.tools_hash
+    return row
+
+
+def _shape(call: Call, attempt: Attempt) -> tuple[str, ...]:
+    """What was made of the output cap, as flags."""
+    shape: tuple[str, ...] = (attempt.shape,) if attempt.shape in ("lowered", "clamped") else ()
+    if call.request.cap is None and attempt.cap is None and call.path:
+        shape += ("uncapped",)
+    return shape
+
+
+def _with_tools(amounts: Amounts, answer: Answer) -> Amounts:
+    # A call of a decorated tool is counted and charged when it runs, any other when it is asked for.
+    later = sum(ask.declared for ask in answer.asked)
+    fees = sum(ask.nusd or 0 for ask in answer.asked if not ask.declared)
+    return amounts._replace(nusd=min(MAX_AMOUNT, amounts.nusd + fees), tool_calls=max(0, answer.tool_calls - later))
+
+
+def _usage(call: Call, attempt: Attempt, answer: Answer) -> tuple[Usage, UsageSource]:
+    if answer.charge == "usage" and answer.usage is not None:
+        return answer.usage, UsageSource.PROVIDER
+    hold = attempt.hold
+    if answer.charge == "input" and not call.frame.hard:
+        return Usage(input_tokens=attempt.estimate.demand.input_practical), UsageSource.ESTIMATED
+    if answer.charge == "seen":
+        seen = answer.output_seen + CHUNK_TOKENS
+        if call.frame.hard:
+            # Nobody can say how far the provider was ahead of its reader: only the cap is sure to cover that.
+            seen = max(seen if attempt.outgrown else 0, hold.output_tokens)
+        elif not attempt.outgrown:
+            seen = min(hold.output_tokens, seen)
+        known = answer.usage or Usage(input_tokens=hold.input_tokens)
+        return known._replace(output_tokens=max(seen, known.output_tokens)), UsageSource.STREAM_PARTIAL
+    return Usage(input_tokens=hold.input_tokens, output_tokens=hold.output_tokens), UsageSource.ESTIMATED
+
+
+def _cost(
+    call: Call, attempt: Attempt, answer: Answer, usage: Usage, world: World, *, measured: bool
+) -> tuple[Cost, RateCard | None, tuple[str, ...]]:
+    request = call.request
+    context = _context(request, answer)
+    if answer.billed_model is not None:
+        card = _card(request, answer.billed_model, context, world)
+        return price(usage, card, measured=measured), card, ()
+    if context == attempt.context and request.service_tier != "flex":
+        card = attempt.card
+    else:
+        card = _card(request, request.model, context, world)
+    cost = price(usage, card, measured=measured)
+    flags: tuple[str, ...] = ()
+    other = answer.response_model
+    if other is not None and other != request.model:
+        second = _card(request, other, context, world)
+        if second is not None and (card is None or second.model != card.model):
+            # What answered is not what was asked for, and only the invoice will say which was billed.
+            flags = ("model_drift",)
+            dearer = price(usage, second, measured=measured)
+            if (dearer.nusd or 0) > (cost.nusd or 0):
+                cost, card = dearer, second
+    told = answer.charge == "seen" and (answer.usage is not None or not call.frame.hard)
+    if not measured and cost.nusd is not None and not told and (answer.charge != "input" or call.frame.hard):
+        # The hold is the stated bound: an unknown end is charged at it, in its dearest bucket.
+        held = attempt.hold.nusd
+        cost = Cost(held, CostStatus.ESTIMATED, held, 0, 0, 0, 0) if held > cost.nusd else cost
+    return cost, card, flags
+
+
+def _card(request: ModelRequest, model: str, context: PriceContext, world: World) -> RateCard | None:
+    return world.prices.card(request.provider, model, context=context, day=world.clock.today())
+
+
+def _context(request: ModelRequest, answer: Answer) -> PriceContext:
+    return context_of(
+        answer.tier_served or request.service_tier,
+        answer.speed or request.speed,
+        place_of(request.provider, _region(request, answer)),
+    )
+
+
+def _region(request: ModelRequest, answer: Answer) -> str | None:
+    # Vertex and OpenAI are told where by their address; only Anthropic says it in the answer.
+    return answer.region or request.region if request.provider == "anthropic" else request.region
+
+
+def place_of(provider: str, region: str | None) -> str | None:
+    """The place as far as it can matter: "global" is what Anthropic does by itself, and a choice elsewhere."""
+    return None if region == "global" and provider == "anthropic" else region
+
+
+@lru_cache(maxsize=256)
+def context_of(tier: str | None, speed: str | None, region: str | None = None) -> PriceContext:
+    """Say under which of a model's prices a call falls, in the vendors' words for tier, speed and place."""
+    region = None if region in _NOWHERE else region
+    speed = None if speed == "standard" else speed
+    if tier == "batch":
+        return PriceContext(None, "batch", speed, region)
+    return PriceContext(None if tier in _STANDARD else tier, None, speed, region)

@@ -1,0 +1,1 @@
+"""Runs and budgets: opening them, what lies around a call, the two drivers, and the process that holds it all."""

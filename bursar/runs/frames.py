@@ -1,0 +1,266 @@
+"""How the frame of a call is made: tags checked, guards checked, accounts opened, limits of all levels put together."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bursar.flow.gates import Gates
+from bursar.flow.terms import Reserve, Term
+from bursar.guards.budget import Budget, Unlimited
+from bursar.guards.gate import CostGate
+from bursar.guards.loops import LoopGuard
+from bursar.guards.retries import RetryCap
+from bursar.guards.window import ContextWindow
+from bursar.runs.accounts import Account
+from bursar.runs.context import ContextMemory
+from bursar.runs.loops import Loops
+from bursar.runs.process import process
+from bursar.runs.run import Run
+from bursar.runs.scoped import ScopedFrame
+from bursar.runs.shares import Shares
+from bursar.words.clock import new_id
+from bursar.words.errors import BursarWarning, ConfigError
+from bursar.words.ports import Scope
+from bursar.words.records import UNATTRIBUTED, Tags, Who
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bursar.guards.retries import RetryLimits
+    from bursar.runs.process import Process
+
+Spec = Budget | Unlimited | RetryCap | LoopGuard | ContextWindow | CostGate
+"""What a run and a wrapped client can be given."""
+_NAMED_TAGS = frozenset(Tags._fields) - {"workflow", "extra"}
+_said: set[str] = set()
+
+
+def make_who(workflow: str | None, *, user: str | None = None, session: str | None = None, **tags: str | None) -> Who:
+    """Check tags and put them in their places. Raises `ConfigError` that names the tag and its value."""
+    named = {"user": user, "session": session, "workflow": workflow, **tags}
+    for name, value in named.items():
+        if value is not None and (value.__class__ is not str or not value.strip()):
+            raise ConfigError(f"{name}={value!r}: a tag is a text that is not empty")
+    given = {name: value for name, value in tags.items() if value is not None}
+    known = {name: value for name, value in given.items() if name in _NAMED_TAGS}
+    extra = tuple(sorted((name, value) for name, value in given.items() if name not in _NAMED_TAGS))
+    settings = process().settings
+    declared = settings.workflows.get(workflow or "", {})
+    for name in ("owner", "promise"):
+        if name in declared:
+            known.setdefault(name, declared[name])
+    known.setdefault("env", settings.env)
+    if settings.release is not None:
+        known.setdefault("release", settings.release)
+    return Who(Tags(workflow=workflow or UNATTRIBUTED, extra=extra, **known), user, session)
+
+
+def check_guards(guards: Sequence[Spec]) -> list[Spec]:
+    """Refuse what is no guard, and two for loops or windows; the same object given twice counts once."""
+    kept: list[Spec] = []
+    for guard in guards:
+        if not isinstance(guard, Spec):
+            raise TypeError(f"{guard!r} is not a guard; a limit is written Budget(usd='0.50')")
+        if not any(guard is other for other in kept):
+            kept.append(guard)
+    for kind in (LoopGuard, ContextWindow):
+        if sum(isinstance(guard, kind) for guard in kept) > 1:
+            raise ConfigError(f"two {kind.__name__}s for one run: which one holds is not said; give one")
+    return kept
+
+
+def client_frame(who: Who, guards: Sequence[Spec]) -> ScopedFrame:
+    """The frame of a wrapped client outside of any run."""
+    for spec in guards:
+        for name in ("seconds", "reserve_final"):
+            if getattr(spec, name, None) is not None:
+                raise ConfigError(
+                    f"{name}={getattr(spec, name)!r} is for what ends, and a wrapped client does not: give it to "
+                    "bursar.run(...) or bursar.budget(...)"
+                )
+    owner = process()
+    observe = owner.settings.mode == "observe"
+    frame = ScopedFrame(
+        who, observe=observe, owner=owner, shares=_shares(who, owner), loops=_loops(guards), asks=owner.asks
+    )
+    frame.retries, frame.context = _retries(guards, who, owner, None), _context(guards)
+    frame.gates = _gates(guards, owner, None)
+    added = [(spec, Account(Scope("client", new_id()), spec, owner)) for spec in guards if isinstance(spec, Budget)]
+    return narrow(frame, added) if added else frame
+
+
+def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
+    """The frame of a client's call inside a run: the run's tags first, the client's limits as well."""
+    frame = told(inner, client.who)
+    if client.retries is not None:
+        frame = replace(frame, retries=client.retries.strictest(inner.retries))
+    if client.gates is not None and client.gates is not frame.gates:
+        frame = replace(frame, gates=client.gates.with_rules(frame.gates.rules if frame.gates else ()))
+    if frame.loops is None and client.loops is not None:
+        frame = replace(frame, loops=client.loops)
+    if frame.context is None and client.context is not None:
+        frame = replace(frame, context=client.context)
+    if not client.accounts or client.owner is not inner.owner:
+        # After `configure` a run that is still open goes on with the parts that it was opened with.
+        return frame
+    return replace(
+        frame,
+        path=client.path + inner.path,
+        accounts=client.accounts + inner.accounts,
+        limits={**client.limits, **inner.limits},
+        terms=client.terms + inner.terms,
+        limits_usd=client.limits_usd or inner.limits_usd,
+        lenient_usd=(client.lenient_usd or not client.limits_usd) and inner.lenient_usd,
+        hard=client.hard or inner.hard,
+        max_wait=min(client.max_wait, inner.max_wait),
+    )
+
+
+def told(frame: ScopedFrame, more: Who) -> ScopedFrame:
+    """The frame with further tags: what it says already stays."""
+    who = frame.who
+    tags, own = who.tags, more.tags
+    filled: dict[str, Any] = {
+        name: value
+        for name, had, value in zip(Tags._fields, tags, own, strict=True)
+        if value is not None and had is None
+    }
+    if own.extra:
+        filled["extra"] = tuple(sorted({**dict(own.extra), **dict(tags.extra)}.items()))
+    filled_who = Who(tags._replace(**filled) if filled else tags, who.user or more.user, who.session or more.session)
+    return frame if filled_who == who else replace(frame, who=filled_who, shares=_shares(filled_who, frame.owner))
+
+
+def run_frame(
+    who: Who, guards: Sequence[Spec], outer: ScopedFrame | None, owner: Process, *, observe: bool | None
+) -> ScopedFrame:
+    """The frame of a run: its own guards, those of the settings, and what lies around it."""
+    specs = [spec for spec in guards if isinstance(spec, Budget)]
+    declared = owner.settings.workflows.get(who.tags.workflow, {})
+    if "usd_per_run" in declared:
+        specs.append(Budget(usd=declared["usd_per_run"]))
+    unlimited = any(isinstance(spec, Unlimited) for spec in guards)
+    default = not unlimited and not specs and (outer is None or not outer.limits)
+    if default:
+        specs = [_default_budget(owner, who)]
+    run_id = new_id()
+    first = Account(Scope("run", run_id), specs[0] if specs else None, owner)
+    parent = outer.run if outer else None
+    opened = Run(who, first, parent, owner, default=default)
+    added: list[tuple[Budget | None, Account]] = [(specs[0] if specs else None, first)]
+    for n, spec in enumerate(specs[1:], 2):
+        added.append((spec, Account(Scope("budget", f"{run_id}.{n}"), spec, owner)))
+    judged = owner.settings.mode == "observe" if observe is None else observe
+    base = ScopedFrame(who, observe=judged, owner=owner) if outer is None else replace(outer, who=who)
+    base.run, base.asks, base.shares = opened, opened.asks, _shares(who, owner)
+    base.observe = judged or base.observe
+    base.retries = _retries(guards, who, owner, base.retries)
+    base.gates = _gates(guards, owner, base.gates)
+    # Budgets add up; of loop guards and windows the innermost holds.
+    base.loops, base.context = _loops(guards) or base.loops, _context(guards) or base.context
+    base.judged = None
+    frame = narrow(base, added, lenient=default)
+    # The run's own `final` draws on whatever any of its budgets has set aside.
+    first.reserves = tuple(reserve for _, account in added for reserve in account.reserves)
+    return frame
+
+
+def narrow(frame: ScopedFrame, added: Sequence[tuple[Budget | None, Account]], *, lenient: bool = False) -> ScopedFrame:
+    """The frame within further budgets; `lenient` ones do not insist on a price."""
+    specs = [spec for spec, _ in added if spec is not None]
+    limits_usd = any(spec.usd is not None and spec.over != "warn" for spec in specs)
+    strict_before = frame.limits_usd and not frame.lenient_usd
+    accounts, deadlines, terms, reserves = [], [frame.deadline], list(frame.terms), list(frame.reserves)
+    for spec, account in added:
+        accounts.append(account)
+        deadlines.append(account.deadline)
+        if spec is None:
+            continue
+        over, marks, kept = spec.over_limit(), spec.marks(), spec.kept()
+        if marks or over.kind != "deny":
+            terms.append(Term(account.scope, account.limits, over, marks, spec.on_warn))
+        if kept is not None:
+            reserve = Reserve(account.scope, account.limits, kept, auto=spec.reserve_final == "auto")
+            account.reserves = (reserve,)
+            reserves.append(reserve)
+            accounts.append(Account(reserve.inner, None, frame.owner, reserve.kept))
+    stated = {account.scope: account.stated for account in accounts if account.stated}
+    return replace(
+        frame,
+        path=frame.path + tuple(account.scope for account in accounts),
+        accounts=frame.accounts + tuple(accounts),
+        limits={**frame.limits, **stated, **{reserve.inner: reserve.kept for reserve in reserves}},
+        deadline=min((found for found in deadlines if found is not None), key=lambda at: at.ends_us, default=None),
+        terms=tuple(terms),
+        reserves=tuple(reserves),
+        limits_usd=frame.limits_usd or limits_usd,
+        lenient_usd=not strict_before and (lenient or (frame.lenient_usd and not limits_usd)),
+        hard=frame.hard or any(spec.bound == "hard" for spec in specs),
+        max_wait=min([frame.max_wait, *(spec.max_wait for spec in specs)]) if frame.limits else _wait(specs),
+    )
+
+
+def joined(frame: ScopedFrame, guards: Sequence[Spec], added: Sequence[tuple[Budget | None, Account]]) -> ScopedFrame:
+    """The frame under the guards of somebody who joins its run; `added` are the accounts of his budgets.
+
+    Budgets add up, of loop guards the innermost holds, of retry caps the strictest, and every gate.
+    """
+    inner = narrow(frame, added) if added else frame
+    retries = inner.retries
+    for guard in guards:
+        if isinstance(guard, RetryCap):
+            retries = guard.limits().strictest(retries)
+    gates = _gates(guards, frame.owner, inner.gates)
+    return replace(inner, loops=_loops(guards) or inner.loops, retries=retries, gates=gates)
+
+
+def _loops(guards: Sequence[Spec]) -> Loops | None:
+    return next((Loops(guard) for guard in guards if isinstance(guard, LoopGuard)), None)
+
+
+def _context(guards: Sequence[Spec]) -> ContextMemory | None:
+    return next((ContextMemory(guard) for guard in guards if isinstance(guard, ContextWindow)), None)
+
+
+def _gates(guards: Sequence[Spec], owner: Process, outer: Gates | None) -> Gates | None:
+    own = [guard.rule() for guard in guards if isinstance(guard, CostGate)]
+    if outer is not None:
+        return outer.with_rules(own) if own else outer
+    if not own and not owner.rules:
+        return None
+    declared = {name: said["models"] for name, said in owner.settings.workflows.items() if "models" in said}
+    return Gates(owner.rules, declared, lambda: owner.approvals).with_rules(own)
+
+
+def _shares(who: Who, owner: Process) -> Shares | None:
+    return Shares(who, owner) if owner.settings.limits else None
+
+
+def _retries(guards: Sequence[Spec], who: Who, owner: Process, outer: RetryLimits | None) -> RetryLimits | None:
+    caps = [guard for guard in guards if isinstance(guard, RetryCap)]
+    declared = owner.settings.workflows.get(who.tags.workflow, {}).get("retries")
+    if declared is not None:
+        caps.append(RetryCap(**declared))
+    for cap in caps:
+        outer = cap.limits().strictest(outer)
+    return outer
+
+
+def _wait(specs: Sequence[Budget]) -> float:
+    return min((spec.max_wait for spec in specs), default=60.0)
+
+
+def _default_budget(owner: Process, who: Who) -> Budget:
+    settings = owner.settings
+    if "default" not in _said:
+        _said.add("default")
+        warnings.warn(
+            f"run {who.tags.workflow!r} has no budget: it gets the default, ${settings.default_usd} and "
+            f"{settings.default_model_calls} model calls. Give it one, as in bursar.run({who.tags.workflow!r}, "
+            "Budget(usd='0.50')), or Budget.unlimited().",
+            BursarWarning,
+            stacklevel=5,
+        )
+    return Budget(usd=settings.default_usd, model_calls=settings.default_model_calls)

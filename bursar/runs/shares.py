@@ -1,0 +1,56 @@
+"""The limits that a call shares with other processes, window by window."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from bursar.flow.terms import Term
+from bursar.settings.limits import shared_limits
+from bursar.tracing.spent import spent
+
+if TYPE_CHECKING:
+    from bursar.runs.process import Process
+    from bursar.words.ports import Scope
+    from bursar.words.records import Who
+
+
+class Applied(NamedTuple):
+    """Where a call is held, which of these refuse nothing, and whether one of the others limits dollars."""
+
+    scopes: tuple[Scope, ...]
+    terms: tuple[Term, ...]
+    usd: bool
+
+
+class Shares:
+    """The shared limits that apply to one `Who`. Made once for a frame."""
+
+    def __init__(self, who: Who, owner: Process) -> None:
+        self._who, self._owner = who, owner
+        self._since_us = self._until_us = 0
+        self._applied = Applied((), (), usd=False)
+
+    def at(self, now_us: int) -> Applied:
+        """The limits in force at a moment, known to the stores. Raises `StoreUnavailable`."""
+        if not self._since_us <= now_us < self._until_us:
+            self._renew(now_us)
+        return self._applied
+
+    def _renew(self, now_us: int) -> None:
+        owner, who = self._owner, self._who
+        user = None if who.user is None else owner.ledger.user_hash(who.user)
+        settings = owner.settings
+        limits = shared_limits(settings.limits, who, user, now_us, settings.timezone)
+        for limit in limits:
+            seed = partial(
+                spent, tag=limit.tag, value=limit.value, since_us=limit.window.since_us, until_us=limit.window.until_us
+            )
+            owner.shared.define(limit.scope, limit.limits, soft=limit.over.soft, seed=seed)
+        self._applied = Applied(
+            tuple(limit.scope for limit in limits),
+            tuple(Term(limit.scope, limit.limits, limit.over, {}, None) for limit in limits if limit.over.soft),
+            usd=any("usd" in limit.limits and not limit.over.soft for limit in limits),
+        )
+        self._since_us = max((limit.window.since_us for limit in limits), default=0)
+        self._until_us = min((limit.window.until_us for limit in limits), default=2**63)

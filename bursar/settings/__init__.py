@@ -1,0 +1,1 @@
+"""What a file, the environment and `configure` say, read and checked."""
