@@ -16,6 +16,8 @@ from bursar.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+DOCS = [p for p in ROOT.rglob("*.md") if ".venv" not in p.parts]
 
 
 def loaded(code: str) -> list[str]:
@@ -66,8 +68,8 @@ def test_types_are_shipped() -> None:
     assert files("bursar.pricing").joinpath("o200k.xz").is_file()
 
 
-def test_the_readme_names_every_command_and_setting() -> None:
-    """Each command and each setting is in the README."""
+def test_the_docs_name_every_command_and_setting() -> None:
+    """Each command is in the README, each variable among the settings."""
     commands = [command.name or "" for command in app.registered_commands]
     commands += [group.name or "" for group in app.registered_groups]
     assert {"demo", "doctor", "import", "report"} <= set(commands)
@@ -75,16 +77,17 @@ def test_the_readme_names_every_command_and_setting() -> None:
         assert f"bursar {command}" in README
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "bursar").rglob("*.py"))
     for variable in set(re.findall(r"BURSAR_[A-Z_]+", source)) - {"BURSAR_"}:
-        assert variable in README, variable
+        assert variable in SETTINGS, variable
 
 
-def test_the_readme_promises_only_arguments_that_exist() -> None:
-    """What the README writes inside Budget(...) can be given to it."""
-    for arguments in re.findall(r"Budget\(([a-z_]+)=", README):
+@pytest.mark.parametrize("path", DOCS, ids=str)
+def test_the_docs_promise_only_arguments_that_exist(path: Path) -> None:
+    """What the README or a page writes inside Budget(...) can be given to it."""
+    for arguments in re.findall(r"Budget\(([a-z_]+)=", path.read_text(encoding="utf-8")):
         assert arguments in Budget.__dataclass_fields__
 
 
-@pytest.mark.parametrize("path", [p for p in ROOT.rglob("*.md") if ".venv" not in p.parts], ids=str)
+@pytest.mark.parametrize("path", DOCS, ids=str)
 def test_links_lead_somewhere(path: Path) -> None:
     """Every relative link of a document has a target."""
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
