@@ -50,7 +50,8 @@ def test_what_balances_passes_and_what_does_not_is_named(
     served: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three agents under faults balance; one nano-dollar, a hold, a balance or an overrun that is wrong is found."""
-    for name in ("BURSAR_SOAK", "BURSAR_SOAK_ANTHROPIC", "BURSAR_SOAK_OPENAI"):
+    # Set here, so that what the house sets is undone.
+    for name in ("BURSAR_SOAK", "BURSAR_SOAK_ANTHROPIC", "BURSAR_SOAK_OPENAI", "BURSAR_CONFIG"):
         monkeypatch.setenv(name, "")
     monkeypatch.delenv("BURSAR_LEDGER")
     house = House(tmp_path, served.anthropic_url, served.openai_url)
