@@ -190,20 +190,20 @@ def test_two_loop_guards_are_one_too_many() -> None:
         bursar.run("x", LoopGuard(), LoopGuard(nudge=1))
 
 
-def test_a_defect_of_the_guard_is_said_and_stops_nothing() -> None:
+def test_a_defect_of_the_guard_is_said_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key function of the user that fails counts all arguments; what breaks the guard itself is a warning."""
 
-    class Odd(dict):  # type: ignore[type-arg]
-        def get(self, *_: Any) -> Any:
-            raise RuntimeError("odd")
+    def odd(*_: Any) -> Any:
+        raise RuntimeError("odd")
 
     guard = LoopGuard(tools={"look": ToolTraits(loop_key=lambda _: 1 / 0)})
     with Provider(latency_s=0.0, replies=until(told)) as provider, bursar.run("look", Budget(usd="9"), guard):
         assert chat(provider, nothing)
         assert len(provider.requests) == 4
-        object.__setattr__(guard, "tools", Odd(look=ToolTraits()))
+        monkeypatch.setattr("bursar.clients.loops.take_in", odd)
         with pytest.warns(BursarWarning, match="RuntimeError: odd"):
             chat(provider, nothing)
+        assert len(provider.requests) > 4
 
 
 def test_a_note_of_the_older_form_has_its_place() -> None:
