@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bursar import LedgerError, turn
-from bursar.turn import Turn
+from bursar import LedgerError
+from bursar.turn import _LUCK, Turn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def test_one_at_a_time(ledger: Path) -> None:
 
 def test_who_is_lucky_lets_one_that_waits_go_first(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who takes turn after turn, with hardly a moment between, does not keep another out."""
-    monkeypatch.setattr(turn, "_NAP_S", (0.002, 0.002))
+    monkeypatch.setattr("bursar.turn._NAP_S", (0.002, 0.002))
     greedy, ended = Turn(ledger), threading.Event()
     turns = 0
 
@@ -70,10 +70,10 @@ def test_nobody_holds_back_for_long_for_one_who_has_died(ledger: Path) -> None:
     """What it said grows old; one who must not wait at all goes round by another way until then."""
     turn = Turn(ledger)
     turn._say(time.monotonic_ns())
-    turn._luck = turn._LUCK
+    turn._luck = _LUCK
     assert not turn.take(0)
     turn._say(time.monotonic_ns())
-    turn._luck = turn._LUCK
+    turn._luck = _LUCK
     began = time.monotonic()
     assert turn.take(5)
     assert time.monotonic() - began < 1
