@@ -20,6 +20,7 @@ import bursar
 from bursar import Budget
 from bursar.cli.app import app, run
 from bursar.cli.console import safe
+from bursar.cli.demo_langchain import langchain_run
 from bursar.cli.times import read_day, read_time
 from bursar.testing import Provider, Reply, ToolUse, scripted
 
@@ -264,6 +265,19 @@ def test_the_demo_without_its_sdks_says_what_to_install() -> None:
     assert "pip install 'bursar[demo]'" in done.stderr
 
 
+def test_the_demos_agent_of_langchain_ends_by_its_budget_and_its_books_agree() -> None:
+    """It is stopped, answers from its reserve, and what was recorded is what the provider billed."""
+    said: list[str] = []
+    books: list[bool] = []
+
+    def check(provider: Provider, run: bursar.Run) -> None:
+        books.append(provider.billed_nusd == run.spend.settled.nusd)
+
+    langchain_run(said.append, check)
+    assert books == [True]
+    assert any("its last answer: They are all about as warm" in line for line in said)
+
+
 def test_the_demo_without_langchain_goes_on(tmp_path: Path) -> None:
     """LangChain is no part of what the demo needs: it says what to install and shows the rest."""
     code = (
@@ -309,6 +323,24 @@ def test_replay_sums_and_stops(tmp_path: Path) -> None:
         "loop_touched_at": None, "loop_stopped_at": None, "loop_kind": None, "tokens_after_loop": 0,
         "usd_after_loop": "0.000000000",
     }  # fmt: skip
+
+
+def test_replay_explains_one_run(tmp_path: Path) -> None:
+    """Every word of the loop guard, with the step that it would have been said at, in words and as JSON."""
+    said: list[dict[str, Any]] = [{"role": "user", "content": "go"}]
+    for number in range(8):
+        call = {"id": f"c{number}", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+        usage = {"prompt_tokens": 1_000, "completion_tokens": 10}
+        said.append({"role": "assistant", "content": None, "tool_calls": [call], "usage": usage})
+        said.append({"role": "tool", "tool_call_id": f"c{number}", "content": "nothing new"})
+    path = tmp_path / "runs.jsonl"
+    path.write_text(json.dumps({"id": "r1", "model": "gpt-4o", "success": False, "messages": said}) + "\n")
+    shown = cli("replay", str(path), "--explain", "r1")
+    assert shown.exit_code == 0, shown.output
+    assert "told the model" in shown.output
+    assert "a failure" in shown.output
+    told = json.loads(cli("replay", str(path), "--explain", "r1", "--json").output)
+    assert [verdict["action"] for verdict in told["loop_verdicts"]][:2] == ["notice", "nudge"]
 
 
 def test_replay_of_nothing_says_so(tmp_path: Path) -> None:
