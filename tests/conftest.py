@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anthropic
 import pytest
+
+from bursar.testing import Provider
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,3 +43,17 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         _process._process.close()
     _process._process = None
     _process._given.clear()
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """A provider that answers at once."""
+    with Provider(latency_s=0.0) as provider:
+        yield provider
+
+
+@pytest.fixture
+def claude(provider: Provider) -> Iterator[anthropic.Anthropic]:
+    """A client that is not wrapped yet."""
+    with anthropic.Anthropic(base_url=provider.anthropic_url, api_key="x", max_retries=0) as client:
+        yield client

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.messages import HumanMessage
 
 from bursar.callbacks.agent_requests import request_of_agent, without_tools
-from bursar.clients.trim import Cutting, dearer_tiers, take_summary
+from bursar.clients.summaries import INSTRUCTION, Apart, at_once, summary_cap, worded
+from bursar.clients.trim import Cutting, take_summary, trigger_of
 from bursar.clients.window_notes import failed_note, thrash_note, trim_note
-from bursar.clients.windows import INSTRUCTION, REASONING_ROOM
-from bursar.guards.cuts import SUMMARY_TOKENS
 from bursar.runs.judged import Trimmed
 from bursar.tracing.redact import redact
 from bursar.words.errors import BursarWarning
@@ -59,20 +58,15 @@ class AgentCut:
 
     def summarise(self, ask: Callable[[Any], Any]) -> None:
         """Have the summary made; `ask` sends a request as a call of its own. What fails leaves the note alone."""
-        with _Apart(self):
-            summary = self._asked_of_function()
+        with Apart(self._frame.run, self._failed):
+            summary = at_once(self._asked_of_function(), "ainvoke and astream")
             if summary is None:
                 summary = _text(ask(self._question()))
-            elif isawaitable(summary):
-                close = getattr(summary, "close", None)
-                if close is not None:
-                    close()
-                raise TypeError("a function that has to be awaited makes summaries for ainvoke and astream only")
             take_summary(self._memory.window.state, summary)
 
     async def asummarise(self, ask: Callable[[Any], Awaitable[Any]]) -> None:
         """As `summarise`, awaiting."""
-        with _Apart(self):
+        with Apart(self._frame.run, self._failed):
             summary = self._asked_of_function()
             if summary is None:
                 summary = _text(await ask(self._question()))
@@ -90,8 +84,7 @@ class AgentCut:
         forgotten = frozenset[str]() if cutting.made is None else cutting.made.forgotten
         return cutting.sent(), Trimmed(state, state.total, round(cutting.gaps.tokens * state.scale), forgotten)
 
-    def failed(self, error: Exception) -> None:
-        """Note that no summary could be made."""
+    def _failed(self, error: Exception) -> None:
         self.notes += (failed_note(self._frame, error),)
 
     def _take(self) -> None:
@@ -99,7 +92,7 @@ class AgentCut:
         bare = request_of_agent(request.override(messages=[]))
         world = frame.owner.world
         card = world.prices.card(bare.provider, bare.model, day=world.clock.today())
-        trigger = window.trigger(None) if card is None else window.trigger(card.max_input_tokens, dearer_tiers(card))
+        trigger = trigger_of(window, card)
         if trigger is None:
             return
         state = memory.window.state
@@ -131,29 +124,9 @@ class AgentCut:
             response_format=None,
         )
         read = request_of_agent(asked)
-        room = read.thinking + (REASONING_ROOM if read.reasoning and not read.thinking else 0)
-        asked = asked.override(model_settings={**request.model_settings, "max_tokens": SUMMARY_TOKENS + room})
+        asked = asked.override(model_settings={**request.model_settings, "max_tokens": summary_cap(read)})
         # With Anthropic another tool_choice is another prefix: there the words have to do.
         return asked if read.provider == "anthropic" else without_tools(asked, read.provider)
-
-
-class _Apart:
-    """A summary is made apart: its failure fails nothing, and it leaves no mark on the run."""
-
-    def __init__(self, cut: AgentCut) -> None:
-        self._cut, self._run = cut, cut._frame.run  # noqa: SLF001 - of this module
-        self._reason = None if self._run is None else self._run.stop_reason
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        if self._run is not None:
-            self._run.stop_reason = self._reason
-        self._cut.failed(error)
-        return True
 
 
 def _fixed(bare: ModelRequest) -> int:
@@ -171,7 +144,4 @@ def _name_field(model: Any) -> str:
 
 def _text(response: Any) -> str:
     message = response.result[0] if hasattr(response, "result") else response
-    text = str(message.text)
-    if not text.strip():
-        raise ValueError("the model answered nothing")
-    return text
+    return worded(str(message.text))

@@ -7,6 +7,7 @@ charged where this stands: it is lent to the handler, which is there without bei
 
 from __future__ import annotations
 
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, Final, NotRequired
 
 from langchain.agents.middleware import AgentMiddleware, AgentState
@@ -27,9 +28,10 @@ from bursar.runs.frames import check_guards, make_who
 from bursar.words.errors import ConfigError, Stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from bursar.callbacks.agent_memory import AgentMemory
+    from bursar.flow.call import Attempt, Call
     from bursar.runs.frames import Spec
     from bursar.runs.scoped import ScopedFrame
 
@@ -173,50 +175,28 @@ class BursarMiddleware(AgentMiddleware[Any, Any, Any]):
         return self._memories.find(request.state[MEMORY][self._name])
 
     def _call(self, node: AgentNode, request: Any, handler: Callable[[Any], Any], frame: ScopedFrame) -> Any:
-        loan = node.lend(frame)
-        try:
+        with closing(node.lend(frame)):
             if is_wrapped(request.model):
                 return handler(request)
             plain = guard()
             call = plain.begin(request_of_agent(request), inside=frame)
             gate_request(call, request)
             attempt = plain.open(call)
-            offer = Offer(plain, call, attempt)
-            token = make(offer)
-            try:
+            with _offered(plain, call, attempt):
                 return handler(clamped(request, attempt, call.request.provider))
-            except BaseException as error:
-                _close(offer, error)
-                raise
-            finally:
-                _close(offer, None)
-                withdraw(token)
-        finally:
-            loan.close()
 
     async def _acall(
         self, node: AgentNode, request: Any, handler: Callable[[Any], Awaitable[Any]], frame: ScopedFrame
     ) -> Any:
-        loan = node.lend(frame)
-        try:
+        with closing(node.lend(frame)):
             if is_wrapped(request.model):
                 return await handler(request)
             plain = guard()
             call = plain.begin(request_of_agent(request), inside=frame)
             gate_request(call, request)
             attempt = await plain.aopen(call)
-            offer = Offer(plain, call, attempt)
-            token = make(offer)
-            try:
+            with _offered(plain, call, attempt):
                 return await handler(clamped(request, attempt, call.request.provider))
-            except BaseException as error:
-                _close(offer, error)
-                raise
-            finally:
-                _close(offer, None)
-                withdraw(token)
-        finally:
-            loan.close()
 
     def _stop(self, stop: Stopped, request: Any) -> None:
         """Raise what a stop becomes, unless it is to be an end."""
@@ -227,6 +207,21 @@ class BursarMiddleware(AgentMiddleware[Any, Any, Any]):
             if control is not None:
                 control.request_drain(stop.reason)
             raise _drained()(stop.reason) from stop
+
+
+@contextmanager
+def _offered(plain: Guard, call: Call, attempt: Attempt) -> Iterator[None]:
+    """Offer what was admitted to the model that is called here; what nobody has ended by then is ended."""
+    offer = Offer(plain, call, attempt)
+    token = make(offer)
+    try:
+        yield
+    except BaseException as error:
+        _close(offer, error)
+        raise
+    finally:
+        _close(offer, None)
+        withdraw(token)
 
 
 def _close(offer: Offer, error: BaseException | None) -> None:

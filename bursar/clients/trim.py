@@ -157,8 +157,7 @@ def _card(model: str, day: date) -> RateCard | None:
 
 
 def _trigger(window: ContextWindow, card: RateCard | None, model: str | None) -> int:
-    trigger = None if card is None else window.trigger(card.max_input_tokens, dearer_tiers(card))
-    trigger = window.trigger(None) if trigger is None else trigger
+    trigger = trigger_of(window, card)
     if trigger is None:
         raise ConfigError(
             f"trim() with model={model!r} and no tokens: nothing says how long the messages may be. Write "
@@ -167,6 +166,11 @@ def _trigger(window: ContextWindow, card: RateCard | None, model: str | None) ->
     return trigger
 
 
-def dearer_tiers(card: RateCard) -> list[int]:
-    """The input tokens above which a model costs more than below."""
+def trigger_of(window: ContextWindow, card: RateCard | None) -> int | None:
+    """The input tokens above which a window cuts what this model is sent; None where nobody knows."""
+    return window.trigger(None) if card is None else window.trigger(card.max_input_tokens, _dearer_tiers(card))
+
+
+def _dearer_tiers(card: RateCard) -> list[int]:
+    # The input tokens above which a model costs more than below.
     return [above for above, rates in card.tiers if rates.input > card.base.input]

@@ -7,22 +7,24 @@ asked for in between. Retries send the same bytes again.
 from __future__ import annotations
 
 import contextvars
-import inspect
 import warnings
+from contextlib import contextmanager
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar.clients.histories import Reading, read_item
 from bursar.clients.requests import with_cap, without_tool_use
-from bursar.clients.trim import WindowMemory, dearer_tiers, take_summary
+from bursar.clients.summaries import INSTRUCTION, Apart, at_once, summary_cap, worded
+from bursar.clients.trim import WindowMemory, take_summary, trigger_of
 from bursar.clients.trimming import apply, note_text
 from bursar.clients.window_notes import failed_note, thrash_note, trim_note, window_note
 from bursar.clients.words import said
-from bursar.guards.cuts import SUMMARY_TOKENS, WHOLE
+from bursar.guards.cuts import WHOLE
 from bursar.tracing.redact import redact
 from bursar.words.errors import BursarWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from bursar.flow.call import Call
     from bursar.guards.cuts import Gaps
@@ -35,12 +37,6 @@ if TYPE_CHECKING:
     Read = Callable[[Any], ModelRequest]
 
 MESSAGES_IN: Final = {"messages": "messages", "chat": "messages", "responses": "input"}
-INSTRUCTION: Final = (
-    "The older part of this conversation is about to be left out. Write down what will still be needed of it: the "
-    "task and its constraints, what was done and decided, facts, names, numbers and paths that were found, what "
-    "failed, what remains to be done. Plain text, at most 600 words, nothing else."
-)
-REASONING_ROOM: Final = 4_096
 _NOT_FOR_A_SUMMARY: Final = frozenset(
     {"stream", "stream_options", "n", "logprobs", "top_logprobs", "response_format", "output_format", "text", "stop"}
     | {"stop_sequences", "max_tokens", "max_completion_tokens", "max_output_tokens", "parallel_tool_calls", "store"}
@@ -99,15 +95,10 @@ class Plan:
         """Have the summary made; `ask` sends a body and returns the answer. What fails leaves the note alone."""
         seen, self._seen = self._seen, None
         assert seen is not None
-        with _Apart(self.call):
-            summary = self._asked_of_function(seen)
+        with Apart(self.call.frame.run, self._failed), _untrimmed():
+            summary = at_once(self._asked_of_function(seen), "async clients")
             if summary is None and ask is not None:
                 summary = self._text(ask(self._question(seen)))
-            elif inspect.isawaitable(summary):
-                close = getattr(summary, "close", None)
-                if close is not None:
-                    close()
-                raise TypeError("a function that has to be awaited makes summaries for async clients only")
             take_summary(self.memory.state, summary)
         self.finish()
 
@@ -115,11 +106,11 @@ class Plan:
         """As `summarise`, awaiting."""
         seen, self._seen = self._seen, None
         assert seen is not None
-        with _Apart(self.call):
+        with Apart(self.call.frame.run, self._failed), _untrimmed():
             summary = self._asked_of_function(seen)
             if summary is None and ask is not None:
                 summary = self._text(await ask(self._question(seen)))
-            elif inspect.isawaitable(summary):
+            elif isawaitable(summary):
                 summary = await summary
             take_summary(self.memory.state, summary)
         self.finish()
@@ -135,39 +126,27 @@ class Plan:
         body[name] = [*seen[name], {"role": "user", "content": INSTRUCTION}]
         if self.window.summarise != "same":
             body["model"] = self.window.summarise
-        room = request.thinking + (REASONING_ROOM if request.reasoning and not request.thinking else 0)
-        body = with_cap(request.api, body, SUMMARY_TOKENS + room)
+        body = with_cap(request.api, body, summary_cap(request))
         # With Anthropic another tool_choice is another prefix: there the words have to do.
         return body if request.api == "messages" else without_tool_use(request.api, body)
 
     def _text(self, answer: Any) -> str:
-        text = "\n".join(part.text for part in said(self.call.request.api, answer) if part.role == "assistant")
-        if not text.strip():
-            raise ValueError("the model answered nothing")
-        return text
+        said_by_it = (part.text for part in said(self.call.request.api, answer) if part.role == "assistant")
+        return worded("\n".join(said_by_it))
 
-
-class _Apart:
-    """A summary is made apart: no window trims it, its failure fails nothing, and it leaves no mark on the run."""
-
-    def __init__(self, call: Call) -> None:
-        self._call, self._run = call, call.frame.run
-        self._token: contextvars.Token[bool] | None = None
-        self._reason = None if self._run is None else self._run.stop_reason
-
-    def __enter__(self) -> None:
-        self._token = _summarising.set(True)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        assert self._token is not None
-        _summarising.reset(self._token)
-        if not isinstance(error, Exception):
-            return False
-        if self._run is not None:
-            self._run.stop_reason = self._reason
+    def _failed(self, error: Exception) -> None:
         # The last summary, if there was one, still says more than nothing.
-        self._call.notes += (failed_note(self._call.frame, error, self._call.op_id),)
-        return True
+        self.call.notes += (failed_note(self.call.frame, error, self.call.op_id),)
+
+
+@contextmanager
+def _untrimmed() -> Iterator[None]:
+    """What is asked here is trimmed by no window."""
+    token = _summarising.set(True)
+    try:
+        yield
+    finally:
+        _summarising.reset(token)
 
 
 def plan(call: Call, body: Any, read: Read, owner: Process) -> None:
@@ -208,7 +187,7 @@ def _plan(call: Call, body: Any, read: Read, owner: Process, context: ContextMem
     request = call.request
     card = owner.world.prices.card(request.provider, request.model, day=owner.world.clock.today())
     window = context.window
-    trigger = window.trigger(None) if card is None else window.trigger(card.max_input_tokens, dearer_tiers(card))
+    trigger = trigger_of(window, card)
     if trigger is None or len(request.transcript.marks) != len(body[name]):
         return
     with context.lock:

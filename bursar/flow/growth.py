@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bursar.pricing.price import price
 from bursar.words.events import Amounts
-from bursar.words.money import MAX_AMOUNT, PICO_PER_NANO
+from bursar.words.money import MAX_AMOUNT, PICO_PER_NANO, nano_from_pico
 
 if TYPE_CHECKING:
     from bursar.flow.call import Attempt
@@ -40,6 +40,6 @@ def beyond(attempt: Attempt, usage: Usage | None, output_tokens: int) -> Amounts
     if card is not None and larger is not None:
         nusd = price(larger._replace(output_tokens=output_tokens), card).nusd or 0
     elif card is not None:
-        nusd += -(-(output_tokens - held.output_tokens) * card.at(into).output // PICO_PER_NANO)
+        nusd += nano_from_pico((output_tokens - held.output_tokens) * card.at(into).output)
     wanted = Amounts(min(nusd, MAX_AMOUNT), total, total, 0, output_tokens, 0, 0)
     return Amounts(*(max(0, want - had) for want, had in zip(wanted, held, strict=True)))

@@ -7,7 +7,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.guards.cuts import NOTE_TOKENS, WHOLE, Cut, Gaps, find_cut, fixed_cut, low_water, spell_out
-from bursar.words.money import PICO_PER_NANO
+from bursar.words.money import nano_from_pico
 
 if TYPE_CHECKING:
     from bursar.guards.history import History
@@ -46,7 +46,7 @@ class Trim(NamedTuple):
 
     def rewrite_nusd(self, write_pico: int) -> int:
         """Nano-dollars of writing the tail to the cache, at pico-dollars a token; rounded up."""
-        return -(-self.tail * write_pico // PICO_PER_NANO)
+        return nano_from_pico(self.tail * write_pico)
 
     def break_even(self, read_pico: int, write_pico: int) -> int | None:
         """After how many further steps the cut has paid for itself: `(w - r) / r * tail / dropped`.

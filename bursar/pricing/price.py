@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar.words.events import CostStatus, Usage
-from bursar.words.money import PICO_PER_NANO
+from bursar.words.money import PICO_PER_NANO, nano_from_pico
 
 if TYPE_CHECKING:
     from bursar.pricing.rates import RateCard, Rates
@@ -66,7 +66,7 @@ def price(usage: Usage, card: RateCard | None, *, measured: bool = True) -> Cost
         into, out, read, fees, status = _extras(usage, card, rates, (into, out, read, status))
     if card.assumed and status is CostStatus.LIST_PRICE and _uses(usage, card.assumed):
         status = CostStatus.UPPER_BOUND
-    total = -(-(into + out + read + written + fees) // PICO_PER_NANO)
+    total = nano_from_pico(into + out + read + written + fees)
     parts = (
         into // PICO_PER_NANO,
         out // PICO_PER_NANO,

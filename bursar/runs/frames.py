@@ -148,7 +148,7 @@ def run_frame(
     run_id = new_id()
     first = Account(Scope("run", run_id), specs[0] if specs else None, owner)
     parent = outer.run if outer else None
-    opened = Run(who, first, parent, owner, default=default)
+    opened = Run(who, first, parent, owner)
     added: list[tuple[Budget | None, Account]] = [(specs[0] if specs else None, first)]
     for n, spec in enumerate(specs[1:], 2):
         added.append((spec, Account(Scope("budget", f"{run_id}.{n}"), spec, owner)))

@@ -34,7 +34,7 @@ _SDKS = ("anthropic", "openai", "langchain_core")
 class Run:
     """One agent loop: its spend, its limits and how it ended. Made by `bursar.run`."""
 
-    def __init__(self, who: Who, account: Account, parent: Run | None, owner: Process, *, default: bool) -> None:
+    def __init__(self, who: Who, account: Account, parent: Run | None, owner: Process) -> None:
         self.id = account.scope.name
         self.who = who
         self.asks: Asks = Asks(None if parent is None else parent.asks)
@@ -44,7 +44,7 @@ class Run:
         """Whether a framework has called a model in it, were it one whose answer was at hand already."""
         self.unfinished: dict[int, Callable[[], None]] = {}
         """How to close what a framework has begun in this run and not ended, by a key of the framework's."""
-        self._account, self._parent, self._owner, self._default = account, parent, owner, default
+        self._account, self._parent, self._owner = account, parent, owner
         self._lock = threading.Lock()
         self._started_us = owner.world.clock.wall_us()
         self._steps = self._unpriced = 0

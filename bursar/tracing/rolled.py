@@ -6,12 +6,13 @@ What is small, asked by user or session, or cannot be summed (a file that may no
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar.tracing.bins import quantile
 from bursar.tracing.lanes import REASONS, numbers
 from bursar.tracing.queries import BETWEEN, Reader
+from bursar.tracing.sums import NUSD_BETWEEN
 from bursar.tracing.tally import HOUR_US, NUMBER, PAIR, Cell, Seen, Tally
 from bursar.words.clock import first_id
 from bursar.words.errors import LedgerError
@@ -99,13 +100,12 @@ class Rolled(Reader):
         """The sums of every value of a facet in a period."""
         found: dict[str, Cell] = {}
         number = NUMBER[facet]
-        with rollup.reading() as mark:
-            plan = _plan(mark, since_us, until_us)
-            for span in plan.sums:
+        with self._parts(rollup, since_us, until_us) as (spans, tallies):
+            for span in spans:
                 for key, cell in rollup.cells(number, *span):
                     found.setdefault(key, Cell()).add(cell)
-            for rows in plan.rows:
-                for (of, key), cell in self._tally(rollup, *rows).cells.items():
+            for tally in tallies:
+                for (of, key), cell in tally.cells.items():
                     if of == number:
                         found.setdefault(key, Cell()).add(cell)
         return found
@@ -113,13 +113,12 @@ class Rolled(Reader):
     def _seen(self, rollup: Rollup, since_us: int, until_us: int | None) -> dict[str, Seen]:
         """Users and runs of every workflow in a period."""
         found = Tally()
-        with rollup.reading() as mark:
-            plan = _plan(mark, since_us, until_us)
-            for span in plan.sums:
+        with self._parts(rollup, since_us, until_us) as (spans, tallies):
+            for span in spans:
                 for workflow, some in rollup.seen(*span):
                     found.see(workflow, some)
-            for rows in plan.rows:
-                for workflow, some in self._tally(rollup, *rows).seen.items():
+            for tally in tallies:
+                for workflow, some in tally.seen.items():
                     found.see(workflow, some)
         return found.seen
 
@@ -131,10 +130,16 @@ class Rolled(Reader):
             return numbers(sums)["nusd"] + sum(self._row_cost(*rows) for rows in plan.rows)
 
     def _row_cost(self, first: str, end: str) -> int:
-        rows = self._ask(
-            "SELECT CAST(total(cost_nusd) AS INTEGER) FROM model_call WHERE call_id >= ? AND call_id < ?", (first, end)
-        )
-        return int(rows[0][0])
+        return int(self._ask(NUSD_BETWEEN, (first, end))[0][0])
+
+    @contextmanager
+    def _parts(
+        self, rollup: Rollup, since_us: int, until_us: int | None
+    ) -> Iterator[tuple[tuple[tuple[int, int, int], ...], list[Tally]]]:
+        """A period as it is at one moment: the hours and days that are summed, and the rows at its ends, added up."""
+        with rollup.reading() as mark:
+            plan = _plan(mark, since_us, until_us)
+            yield plan.sums, [self._tally(rollup, *rows) for rows in plan.rows]
 
     def _tally(self, rollup: Rollup, first: str, end: str) -> Tally:
         # The ends of a period are the same for everything that is asked about it.

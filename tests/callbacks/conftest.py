@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bursar.testing import Provider
 from bursar.words.tools import declared
 
 if TYPE_CHECKING:
@@ -41,10 +40,3 @@ def nothing_declared() -> Iterator[None]:
     declared.clear()
     yield
     declared.clear()
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    """A provider that answers at once."""
-    with Provider(latency_s=0.0) as provider:
-        yield provider

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import anthropic
 import openai
 import pytest
 
@@ -13,20 +12,6 @@ from tests.clients.orders import Client, Open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    """A provider that answers at once."""
-    with Provider(latency_s=0.0) as provider:
-        yield provider
-
-
-@pytest.fixture
-def claude(provider: Provider) -> Iterator[anthropic.Anthropic]:
-    """A client that is not wrapped yet."""
-    with anthropic.Anthropic(base_url=provider.anthropic_url, api_key="x", max_retries=0) as client:
-        yield client
 
 
 @pytest.fixture

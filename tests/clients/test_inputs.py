@@ -18,12 +18,6 @@ from tests.clients.books import rows_of, verdicts_of
 
 
 @pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider(latency_s=0.0) as provider:
-        yield provider
-
-
-@pytest.fixture
 def gpt(provider: Provider) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=provider.openai_url, api_key="x", max_retries=0) as client:
         yield bursar.wrap(client)
