@@ -26,9 +26,9 @@ approvals = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    from bursar.cli import approvals_test
+    from bursar.cli import approvals_try
 
-    approvals_test.register(approvals)
+    approvals_try.register(approvals)
     app.add_typer(approvals, name="approvals")
 
 

@@ -108,7 +108,7 @@ def _settings() -> Iterator[Finding]:
     import difflib
 
     from bursar.settings.config import setting_names
-    from bursar.settings.toml import VARIABLE, find_file
+    from bursar.settings.file import VARIABLE, find_file
 
     known = {*(f"BURSAR_{name.upper()}" for name in setting_names()), *(f"BURSAR_{name}" for name in _SETTINGS)}
     for variable in sorted(name for name in os.environ if name.startswith("BURSAR_")):

@@ -139,7 +139,7 @@ def suggest_command(
 ) -> None:
     """Write limits as TOML from what was spent: the 99th percentile of each, and what it would have stopped."""
     from bursar.reports.suggestions import FEWEST, suggest
-    from bursar.settings.toml import quoted
+    from bursar.settings.file import quoted
     from bursar.tracing.queries import Reader
 
     with Reader(ledger_path(ledger)) as reader:

@@ -108,7 +108,8 @@ def _prices(ledger: Path, named: Path | None) -> PriceList:
     from bursar.pricing.rates import PriceList
     from bursar.pricing.shelf import price_list
     from bursar.settings.config import read_settings
-    from bursar.settings.toml import File, read_prices
+    from bursar.settings.file import File
+    from bursar.settings.toml import read_prices
 
     if named is None:
         return price_list(ledger, read_settings({}))

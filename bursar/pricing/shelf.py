@@ -8,7 +8,8 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from bursar.pricing.rates import PriceList
-from bursar.settings.toml import File, read_prices
+from bursar.settings.file import File
+from bursar.settings.toml import read_prices
 from bursar.words.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
-from bursar.settings.toml import File, find_file, read_gates, read_limits, read_prices, read_tools, read_workflows
+from bursar.settings.file import File, find_file
+from bursar.settings.toml import read_gates, read_limits, read_prices, read_tools, read_workflows
 from bursar.words.errors import ConfigError
 from bursar.words.money import parse_count, parse_usd
 

@@ -12,7 +12,7 @@ from bursar.testing.dialect import Answer
 from bursar.testing.refusal import RefusalError
 
 if TYPE_CHECKING:
-    from bursar.testing.later import Written
+    from bursar.testing.written import Written
 
 
 @dataclass(slots=True)

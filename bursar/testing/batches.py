@@ -16,7 +16,7 @@ from bursar.testing.dialect import dump
 from bursar.testing.refusal import RefusalError
 
 if TYPE_CHECKING:
-    from bursar.testing.later import Written
+    from bursar.testing.written import Written
 
 _ENDPOINTS: Mapping[str, Api] = {
     "/v1/responses": "responses",

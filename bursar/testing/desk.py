@@ -19,7 +19,7 @@ from bursar.testing.conversations import Conversations
 from bursar.testing.delivery import Delivery
 from bursar.testing.dialect import Answer, Dialect
 from bursar.testing.generation import generate
-from bursar.testing.later import Later, Written, later_api
+from bursar.testing.later import Later, later_api
 from bursar.testing.messages_api import MessagesApi
 from bursar.testing.prices import PriceList
 from bursar.testing.refusal import (
@@ -33,6 +33,7 @@ from bursar.testing.refusal import (
 )
 from bursar.testing.reply import Reply, ReplyFunction
 from bursar.testing.responses_api import ResponsesApi
+from bursar.testing.written import Written
 
 _ROUTES: Mapping[str, Api] = {
     "/v1/messages": "messages",

@@ -2,30 +2,18 @@
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 from bursar.testing.background import Background
 from bursar.testing.batches import Batches, Files
-from bursar.testing.billing import ModelPrice
 from bursar.testing.books import Api, Books, ReceivedRequest
-from bursar.testing.cache import Reading
 from bursar.testing.connection import Connection, HttpRequest
-from bursar.testing.dialect import Answer, Dialect
 from bursar.testing.refusal import unauthorised
+from bursar.testing.written import Written
 
 _MESSAGE_BATCHES = re.compile(r"/v1/messages/batches(?:/(?P<id>[^/]+)(?:/(?P<verb>results|cancel))?)?")
 _BATCHES = re.compile(r"/v1/batches(?:/(?P<id>[^/]+)(?:/(?P<verb>cancel))?)?")
 _FILES = re.compile(r"/v1/files(?:/(?P<id>[^/]+)(?:/(?P<verb>content))?)?")
 _RESPONSES = re.compile(r"/v1/responses/(?P<id>resp_[^/]+)(?:/(?P<verb>cancel))?")
-
-
-class Written(NamedTuple):
-    """An answer that is ready, with its price and whose words it is in."""
-
-    answer: Answer
-    reading: Reading
-    price: ModelPrice
-    dialect: Dialect
 
 
 def later_api(path: str) -> Api | None:

@@ -15,7 +15,8 @@ from bursar.pricing.price import Cost, price
 from bursar.pricing.rates import PriceList, RateCard
 from bursar.pricing.shelf import add_price, price_list, read_shelf
 from bursar.settings.config import Settings, read_settings
-from bursar.settings.toml import File, read_prices
+from bursar.settings.file import File
+from bursar.settings.toml import read_prices
 from bursar.words.errors import ConfigError
 from bursar.words.events import CostStatus, Usage
 
