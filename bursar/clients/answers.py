@@ -176,6 +176,13 @@ def of_reading(
     )
 
 
+def not_nothing(answer: Answer) -> Answer:
+    """An answer that has content: where its usage says that nothing was written, that is no count."""
+    if answer.usage is None or answer.usage.output_tokens:
+        return answer
+    return answer._replace(usage=None, charge="bound", flags=(*answer.flags, "invalid_usage"))
+
+
 def _anthropic(body: Any, usage: Any, request_id: str | None, said: object) -> Answer:
     reading = anthropic_usage(usage)
     stop = word(get(body, "stop_reason"))
@@ -185,7 +192,7 @@ def _anthropic(body: Any, usage: Any, request_id: str | None, said: object) -> A
     if there:
         ran = sum(1 for block in blocks if get(block, "type") == "server_tool_use" and get(block, "name") in _CODE)
         reading = _with(reading, code_executions=ran)
-    return of_reading(
+    answer = of_reading(
         reading,
         model=word(get(body, "model")),
         response_id=word(get(body, "id")),
@@ -199,6 +206,7 @@ def _anthropic(body: Any, usage: Any, request_id: str | None, said: object) -> A
         said=said,
         asked=of_messages(blocks) if here else (),
     )
+    return not_nothing(answer) if any(get(block, "text") != "" for block in blocks) else answer
 
 
 def _chat(body: Any, usage: Any, request_id: str | None, said: object) -> Answer:
@@ -210,7 +218,7 @@ def _chat(body: Any, usage: Any, request_id: str | None, said: object) -> Answer
     if model is not None and _SEARCHING.search(model):
         # These models look something up for every answer; the API does not count it.
         reading = _with(reading, web_searches=1)
-    return of_reading(
+    answer = of_reading(
         reading,
         model=model,
         response_id=word(get(body, "id")),
@@ -222,6 +230,9 @@ def _chat(body: Any, usage: Any, request_id: str | None, said: object) -> Answer
         said=said,
         asked=of_chat(calls) if calls else (),
     )
+    # A legacy completion may repeat its prompt, and write nothing.
+    said_it = calls or any(get(get(choice, "message"), "content") for choice in choices)
+    return not_nothing(answer) if said_it else answer
 
 
 def _responses(body: Any, usage: Any, request_id: str | None, said: object) -> Answer:
@@ -242,6 +253,8 @@ def _responses(body: Any, usage: Any, request_id: str | None, said: object) -> A
         said=said,
         asked=of_items(items) if calls else (),
     )
+    if items:
+        answer = not_nothing(answer)
     return answer._replace(status=Status.ERROR) if status == "failed" else answer
 
 

@@ -41,7 +41,7 @@ class Growth:
         self._usage: Usage | None = None
         self._pieces: Sequence[str] = ()
         self._length = self._output = 0
-        self._look_at = self._room = output_room(attempt, None)
+        self.look_at = self._room = output_room(attempt, None)
         self.short = False
         """Whether what has come is more than the hold: then `grow` or `agrow` is to be called."""
 
@@ -50,11 +50,10 @@ class Growth:
         self._usage = usage
         self._renew()
 
-    def said(self, pieces: Sequence[str]) -> None:
-        """Take in what the stream has said; only the last piece is new."""
-        self._pieces = pieces
-        self._length += len(pieces[-1])
-        if self._length > self._look_at:
+    def said(self, pieces: Sequence[str], length: int) -> None:
+        """Take in what the stream has said, so many characters. It need not be called before they are `look_at`."""
+        self._pieces, self._length = pieces, length
+        if length > self.look_at:
             self._output = int(COUNTER.measure("".join(pieces)).tokens / MOST_FOR_ONE)
             self._renew()
 
@@ -72,7 +71,7 @@ class Growth:
         left = output_room(self._attempt, self._usage) - self._output
         self.short = left < 0
         # A character is at most a token or so: before as many have come there is nothing to count.
-        self._look_at = self._length + max(1, left)
+        self.look_at = self._length + max(1, left)
 
     def _text(self) -> str:
         return "".join(self._pieces)

@@ -12,6 +12,7 @@ import types
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
+from bursar.words.clock import monotonic_ns
 from bursar.words.errors import Stopped
 
 if TYPE_CHECKING:
@@ -64,18 +65,18 @@ def _sync_methods(origin: Any) -> dict[str, Any]:
             yield from origin.__stream__(self)
             return
         watch.begun = True
-        now_us = watch.now_us
+        see = watch.see
         try:
             for event in origin.__stream__(self):
-                shown = watch.see(event)
+                shown = see(event)
                 if watch.short:
                     _grow(self, watch)
                 if shown:
                     # From here until he asks for more the caller has the event, and time to spend on it.
-                    handed_us = watch.handed_us = now_us()
+                    handed_ns = watch.handed_ns = monotonic_ns()
                     yield event
-                    watch.callers_us += now_us() - handed_us
-                    watch.handed_us = None
+                    watch.callers_ns += monotonic_ns() - handed_ns
+                    watch.handed_ns = None
         except BaseException as error:
             watch.end(error)
             raise
@@ -102,18 +103,18 @@ def _async_methods(origin: Any) -> dict[str, Any]:
                 yield event
             return
         watch.begun = True
-        now_us = watch.now_us
+        see = watch.see
         try:
             async for event in origin.__stream__(self):
-                shown = watch.see(event)
+                shown = see(event)
                 if watch.short:
                     await _agrow(self, watch)
                 if shown:
                     # From here until he asks for more the caller has the event, and time to spend on it.
-                    handed_us = watch.handed_us = now_us()
+                    handed_ns = watch.handed_ns = monotonic_ns()
                     yield event
-                    watch.callers_us += now_us() - handed_us
-                    watch.handed_us = None
+                    watch.callers_ns += monotonic_ns() - handed_ns
+                    watch.handed_ns = None
         except BaseException as error:
             watch.end(error)
             raise

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar.clients.answers import USAGES, of_error, of_message
+from bursar.clients.answers import USAGES, not_nothing, of_error, of_message
 from bursar.clients.asked import Streamed
 from bursar.clients.usage import fields, get, word
 from bursar.flow.charge import CHUNK_TOKENS
 from bursar.pricing.estimate import COLD_FACTOR
 from bursar.pricing.tokens import COUNTER
+from bursar.words.clock import monotonic_ns
 from bursar.words.errors import Stopped
 from bursar.words.events import Answer, RetryReason, Status, UsageSource
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 UNREAD_TOKENS_S: Final = 400
 """Tokens a second that a provider may write ahead of a slow reader: above what the vendors' own models do today."""
+
+_NEVER: Final = sys.maxsize
 
 
 class Watch:
@@ -43,21 +47,25 @@ class Watch:
         growth: Growth | None = None,
         echo: Echo | None = None,
     ) -> None:
-        self._request, self._done, self.now_us = request, done, now_us
+        self._request, self._done, self._now_us = request, done, now_us
         self._request_id, self._hide_usage, self._orphan = request_id, hide_usage, orphan
-        self._hear, self._growth, self._echo = hear, growth, echo
+        self._growth, self._echo = growth, echo
         self._started_us = started_us
         self._ttft_us: int | None = None
-        self.handed_us: int | None = None
-        self.callers_us = 0
+        self.handed_ns: int | None = None
+        self.callers_ns = 0
         self._body: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
         self._pieces: list[str] = []
+        self._length = self._mark = 0
         self._calls = 0
         self._asked = Streamed()
         self._finished = self._complete = self._failed = False
         self._seen = self._concluded = False
-        self._read = self._reader(request.api)
+        self._whole_at: int | None = None
+        self._hear, self._read = hear, self._reader(request.api)
+        self.see = self._quick(request.api) if hear is None else self._see
+        """Takes in one event; False where the caller did not ask for it and must not see it."""
         self.begun = False
         """Whether its typed events pass by, so that its end is seen and nobody need listen to its bytes."""
         self.short = False
@@ -86,29 +94,19 @@ class Watch:
         self._body, self._usage = body, usage if isinstance(usage, dict) else {}
         self._seen = self._complete = True
 
-    def see(self, event: Any) -> bool:
-        """Take in one event; False where the caller did not ask for it and must not see it."""
-        self._seen = True
-        if self._hear is not None:
-            self._hear(event)
-        try:
-            return self._read(event)
-        except Exception:  # noqa: BLE001 - an event of a shape that nobody knows is the caller's to judge
-            return True
-
     def end(self, error: BaseException | None) -> None:
         """Conclude: the stream was read to its end (`error` None), cut, or failed."""
         if self._concluded:
             return
         self._concluded = True
-        if self.handed_us is not None:
-            self.callers_us += self.now_us() - self.handed_us
-            self.handed_us = None
+        if self.handed_ns is not None:
+            self.callers_ns += monotonic_ns() - self.handed_ns
+            self.handed_ns = None
         self._done(self._answer(error))
 
     def closed(self) -> None:
         """Conclude a response that was closed by the caller: before a word was read through us, or between two."""
-        asked = self.handed_us is None if self.begun else self.ear is not None and self.ear.busy
+        asked = self.handed_ns is None if self.begun else self.ear is not None and self.ear.busy
         if not asked:
             self.end(GeneratorExit())
 
@@ -118,8 +116,11 @@ class Watch:
             self._orphan(lambda: self.end(GeneratorExit()))
 
     def _answer(self, error: BaseException | None) -> Answer:
-        if self._complete:
+        # A count that was followed by more of the answer is not of the whole.
+        if self._complete and self._whole_at in (None, self._length):
             whole = of_message(self._request.api, {**self._body, "usage": self._usage or None}, self._request_id)
+            if self._length and self._request.api != "completions":
+                whole = not_nothing(whole)
             calls, asked = max(whole.tool_calls, self._calls), whole.asked or self._asked.asks()
             return whole._replace(ttft_us=self._ttft_us, tool_calls=calls, asked=asked)
         if error is None:
@@ -160,22 +161,81 @@ class Watch:
         largest = COUNTER.measure(max(self._pieces, key=len, default="")).tokens
         factor = COLD_FACTOR.get(self._request.provider, 2.0)
         # And while the caller was busy with what he had, the provider went on writing.
-        unread = self.callers_us * UNREAD_TOKENS_S // 1_000_000
+        unread = self.callers_ns * UNREAD_TOKENS_S // 1_000_000_000
         return ceil(seen * factor) + max(0, ceil(largest * factor) - CHUNK_TOKENS) + unread
 
     def _say(self, text: Any, *, words: bool = True) -> None:
         if isinstance(text, str) and text:
-            if self._ttft_us is None:
-                self._ttft_us = self.now_us() - self._started_us
             self._pieces.append(text)
-            if self._growth is not None:
-                self._growth.said(self._pieces)
-            if self._echo is not None and words:
+            self._length += len(text)
+            if self._length > self._mark:
+                self._note(text, words=words)
+
+    def _note(self, text: str, *, words: bool = True) -> None:
+        """What is to be done at the first text, for each where it is listened to, and when the hold may be used up."""
+        if self._ttft_us is None:
+            self._ttft_us = self._now_us() - self._started_us
+        growth = self._growth
+        if growth is not None:
+            growth.said(self._pieces, self._length)
+        if self._echo is not None:
+            if words:
                 self._echo.said(text)
-            self._look()
+        else:
+            self._mark = _NEVER if growth is None else growth.look_at
+        self._look()
 
     def _look(self) -> None:
         self.short = (self._growth is not None and self._growth.short) or (self._echo is not None and self._echo.loud)
+
+    def _quick(self, api: str) -> Callable[[Any], bool]:
+        """What nearly all events are, a piece of text in the SDK's own types, goes past all questions."""
+        quick = {"messages": self._quick_messages, "chat": self._quick_chat, "responses": self._quick_responses}
+        return quick.get(api, self._see)
+
+    def _quick_messages(self, event: Any) -> bool:
+        try:
+            delta = event.delta if event.type == "content_block_delta" else None
+            text = delta.text if delta is not None and delta.type == "text_delta" else None
+        except AttributeError:
+            text = None
+        return self._take(event, text)
+
+    def _quick_chat(self, chunk: Any) -> bool:
+        text = None
+        try:
+            (choice,) = chunk.choices
+            delta = choice.delta
+            if chunk.usage is None and delta.tool_calls is None and choice.finish_reason is None and self._body:
+                text = delta.content
+        except (AttributeError, TypeError, ValueError):
+            text = None
+        return self._take(chunk, text)
+
+    def _quick_responses(self, event: Any) -> bool:
+        try:
+            text = event.delta if event.type == "response.output_text.delta" else None
+        except AttributeError:
+            text = None
+        return self._take(event, text)
+
+    def _take(self, event: Any, text: Any) -> bool:
+        if text.__class__ is not str or not self._seen:
+            return self._see(event)
+        self._pieces.append(text)
+        self._length += len(text)
+        if self._length > self._mark:
+            self._note(text)
+        return True
+
+    def _see(self, event: Any) -> bool:
+        self._seen = True
+        if self._hear is not None:
+            self._hear(event)
+        try:
+            return self._read(event)
+        except Exception:  # noqa: BLE001 - an event of a shape that nobody knows is the caller's to judge
+            return True
 
     def _reader(self, api: str) -> Callable[[Any], bool]:
         if api == "messages":
@@ -200,7 +260,7 @@ class Watch:
             usage = USAGES["messages"](self._usage).usage
             if usage is not None and self._growth is not None:
                 self._growth.read(usage)
-                self.short = self._growth.short
+                self.short, self._mark = self._growth.short, 0
         elif kind == "content_block_start":
             self._begin_block(told.get("index"), told.get("content_block"))
         elif kind == "message_delta":
@@ -238,13 +298,14 @@ class Watch:
             return True
         self._merge(usage)
         # Some servers write a running count into every chunk: it is the whole only at the end.
-        self._complete = self._finished or not choices
+        self._complete, self._whole_at = self._finished or not choices, self._length
         return bool(choices) or not self._hide_usage
 
     def _see_choice(self, choice: Any) -> None:
         told = fields(choice)
         delta, reason = fields(told.get("delta")), told.get("finish_reason")
-        self._say(delta.get("content") or delta.get("refusal") or told.get("text"))
+        # What some servers call the thinking that they bill is in no field of the SDK's own.
+        self._say(delta.get("content") or delta.get("refusal") or told.get("text") or delta.get("reasoning_content"))
         for call in delta.get("tool_calls") or ():
             self._see_call((told.get("index"), get(call, "index")), call)
         if reason is not None:

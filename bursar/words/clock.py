@@ -13,6 +13,9 @@ _DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _DAY_NS: Final = 86_400 * 1_000_000_000
 _PAIRS: Final = tuple(a + b for a in _DIGITS for b in _DIGITS)
 
+monotonic_ns: Final = time.monotonic_ns
+"""The clock of `SystemClock.monotonic_us`, in nanoseconds: for what is read with every chunk of a stream."""
+
 
 class SystemClock:
     """The clocks of this machine. Durations come from the monotonic one only; the wall clock is information."""
