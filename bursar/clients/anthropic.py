@@ -14,7 +14,8 @@ import anthropic
 
 from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status
 from bursar.clients.fetches import ahear, hear, of_anthropic
-from bursar.clients.requests import api_of, host_of, read, region_of, seller_of, with_cap, without_tool_use
+from bursar.clients.requests import api_of, read, with_cap, without_tool_use
+from bursar.clients.sellers import host_of, region_of, seller_of
 from bursar.clients.streams import attach, tapped
 from bursar.clients.unmetered import LATER, METERED, kind_of, notice
 from bursar.clients.usage import believable, get
@@ -194,7 +195,9 @@ def _carrying(base: Any) -> type[Any]:
             made = super().copy(**options)
             if any(isinstance(each, GuardMiddleware) for each in made.middleware):
                 return made
-            return guarded(made, next(each.guard for each in self.middleware if isinstance(each, GuardMiddleware)))
+            # A client that somebody made of the class of a wrapped one carries none, and neither do its copies.
+            guard = next((each.guard for each in self.middleware if isinstance(each, GuardMiddleware)), None)
+            return made if guard is None else guarded(made, guard)
 
         with_options = copy
 

@@ -161,6 +161,9 @@ class Guard:
 
     def close(self, call: Call, attempt: Attempt, answer: Answer, heard: Heard | None = None) -> None:
         """Charge and record an attempt before returning. A defect of ours becomes a warning, not the caller's."""
+        if owner_of(call).forked:
+            # The parent's to conclude: a child that lets go of what it inherited has neither made nor ended a call.
+            return
         owner = _answered(call, answer)
         try:
             if call.request.deferred is not None:

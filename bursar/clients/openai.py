@@ -15,7 +15,8 @@ import openai
 
 from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status
 from bursar.clients.fetches import ahear, hear, of_openai
-from bursar.clients.requests import api_of, host_of, read, seller_of, with_cap, without_tool_use
+from bursar.clients.requests import api_of, read, with_cap, without_tool_use
+from bursar.clients.sellers import host_of, seller_of
 from bursar.clients.streams import attach, tapped
 from bursar.clients.unmetered import LATER, METERED, kind_of, notice, sockets
 from bursar.clients.usage import believable, get
@@ -128,10 +129,14 @@ def _bare_class(cls: Any) -> Any:
 def _sync_class(base: Any) -> type[Any]:  # noqa: C901 - a class with three methods
     class Guarded(base):  # type: ignore[misc]  # the base is the class of the client at hand
         def request(self, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
+            guard: Guard | None = getattr(self, _GUARD)
+            if guard is None:
+                # A client that somebody made of the class of a wrapped one is as bare as he made it.
+                return super().request(cast_to, options, stream=stream, stream_cls=stream_cls)
             api = api_of(options.method, options.url)
+            options = options if api is None else _merged(options)
             if api not in METERED:
-                _pass(self, options, api)
-            guard: Guard = getattr(self, _GUARD)
+                _pass(guard, options, api)
             if api is None:
                 fetched = _fetch.set(_fetch_of(self, guard, options))
                 # Asked from inside of a metered call, by a hook of the HTTP client, it is no attempt of that one.
@@ -141,7 +146,6 @@ def _sync_class(base: Any) -> type[Any]:  # noqa: C901 - a class with three meth
                 finally:
                     _operation.reset(apart)
                     _fetch.reset(fetched)
-            options = _merged(options)
             call = _begin(self, guard, api, options)
             attempt = guard.open(
                 call,
@@ -207,10 +211,14 @@ def _sync_class(base: Any) -> type[Any]:  # noqa: C901 - a class with three meth
 def _async_class(base: Any) -> type[Any]:  # noqa: C901 - as above
     class Guarded(base):  # type: ignore[misc]  # the base is the class of the client at hand
         async def request(self, cast_to: Any, options: Any, *, stream: bool = False, stream_cls: Any = None) -> Any:
+            guard: Guard | None = getattr(self, _GUARD)
+            if guard is None:
+                # A client that somebody made of the class of a wrapped one is as bare as he made it.
+                return await super().request(cast_to, options, stream=stream, stream_cls=stream_cls)
             api = api_of(options.method, options.url)
+            options = options if api is None else _merged(options)
             if api not in METERED:
-                _pass(self, options, api)
-            guard: Guard = getattr(self, _GUARD)
+                _pass(guard, options, api)
             if api is None:
                 fetched = _fetch.set(await _afetch_of(self, guard, options))
                 apart = _operation.set(None)
@@ -219,7 +227,6 @@ def _async_class(base: Any) -> type[Any]:  # noqa: C901 - as above
                 finally:
                     _operation.reset(apart)
                     _fetch.reset(fetched)
-            options = _merged(options)
             call = _begin(self, guard, api, options)
             attempt = await guard.aopen(
                 call,
@@ -286,7 +293,7 @@ def _async_class(base: Any) -> type[Any]:  # noqa: C901 - as above
 def _dressed(made: type[Any], base: type[Any]) -> type[Any]:
     made.__name__, made.__qualname__, made.__module__ = base.__name__, base.__qualname__, base.__module__
     setattr(made, _GUARD, None)
-    for name, watched in sockets(base, _strict).items():
+    for name, watched in sockets(base, _guard_of).items():
         setattr(made, name, watched)
     return made
 
@@ -296,15 +303,15 @@ def _carry(client: Any, copy: Any) -> Any:
     return copy
 
 
-def _strict(client: Any) -> bool:
-    guard: Guard = getattr(client, _GUARD)
-    return guard.strict
+def _guard_of(client: Any) -> Guard | None:
+    guard: Guard | None = getattr(client, _GUARD)
+    return guard
 
 
-def _pass(client: Any, options: Any, api: str | None) -> None:
+def _pass(guard: Guard, options: Any, api: str | None) -> None:
     kind = kind_of(options.method, options.url, options.json_data)
     if kind is not None and (api is None or kind in LATER):
-        notice(kind, strict=_strict(client))
+        notice(kind, strict=guard.strict)
 
 
 def _fetch_of(client: Any, guard: Guard, options: Any) -> Fetch | None:
@@ -336,7 +343,7 @@ def _begin(client: Any, guard: Guard, api: str, options: Any) -> Call:
         return read(api, body, host, seller)
 
     retries = options.get_max_retries(client.max_retries)
-    again = None if api == "batches" else asked
+    again = None if api in {"batches", "compact"} else asked
     return guard.begin(asked(body), body=body, read=again, countable=api == "responses", retries=retries)
 
 

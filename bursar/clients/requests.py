@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from bursar.clients.sellers import residence
 from bursar.clients.transcript import measure
 from bursar.clients.usage import word
 from bursar.words.events import ModelRequest, Transcript
@@ -20,17 +20,9 @@ _SUFFIXES: Final = {
     "/batches": "batches",
     "/chat/completions": "chat",
     "/responses": "responses",
+    "/responses/compact": "compact",
     "/embeddings": "embeddings",
     "/completions": "completions",
-}
-_SELLERS: Final = {
-    "AzureOpenAI": "azure.ai.openai",
-    "BedrockOpenAI": "aws.bedrock",
-    "AnthropicBedrock": "aws.bedrock",
-    "AnthropicBedrockMantle": "aws.bedrock",
-    "AnthropicVertex": "gcp.vertex_ai",
-    "AnthropicGoogleCloud": "gcp.vertex_ai",
-    "AnthropicFoundry": "azure.ai.inference",
 }
 _CEILINGS: Final = (
     ("gpt-5", 128_000),
@@ -46,45 +38,16 @@ _CEILINGS: Final = (
     ("o4", 100_000),
 )
 """Output tokens that a family allows where the request names no cap: the vendor's model pages."""
-_RESIDENCE: Final = re.compile(r"([a-z]{2})\.api\.openai\.com")
-"""OpenAI's hosts of one region: the guide on data residency."""
 _CEILING_UNKNOWN: Final = 128_000
 _COMPLETION_DEFAULT: Final = 16
 """Tokens that a legacy completion writes where the request names no cap: the vendor's API reference."""
+_LEAST_COMPACTED: Final = 2_000
+"""Tokens that a compacted conversation may have, however short it was."""
 _REASONING: Final = ("o1", "o3", "o4", "gpt-5", "gpt-6")
 _MOST_TOKENS: Final = 10**9
 _MOST_CHOICES: Final = 10**6
 """What is asked for above these is refused by every provider; below them the sums stay within 2**53."""
-_HOST: Final = "_bursar_host"
 _CHAT_CAPS: Final = ("max_completion_tokens", "max_tokens")
-
-
-def seller_of(client: Any) -> str | None:
-    """Say which cloud bills the calls of a client, by the SDK's class; None is the vendor himself."""
-    kind: Any = type(client)
-    return _seller(kind)
-
-
-@lru_cache(maxsize=256)
-def _seller(kind: Any) -> str | None:
-    names = {cls.__name__.removeprefix("Async") for cls in kind.__mro__}
-    return next((seller for name, seller in _SELLERS.items() if name in names), None)
-
-
-def region_of(client: Any) -> str | None:
-    """Say where a cloud processes the calls of a client, where the client knows: Vertex and Claude on Google Cloud."""
-    if seller_of(client) != "gcp.vertex_ai":
-        return None
-    return word(getattr(client, "region", None)) or word(getattr(client, "_location", None))
-
-
-def host_of(client: Any) -> str:
-    """The host that a client sends to. Its URL has to decode it, and a client mostly has one URL all its life."""
-    url = client.base_url
-    known: tuple[Any, str] | None = client.__dict__.get(_HOST)
-    if known is None or known[0] is not url:
-        known = client.__dict__[_HOST] = (url, url.host)
-    return known[1]
 
 
 @lru_cache(maxsize=256)
@@ -92,7 +55,7 @@ def api_of(method: str, url: str) -> str | None:
     """Which metered entry point a request goes to, by the end of its path; None for every other one."""
     if method.lower() != "post":
         return None
-    path = url.split("?", 1)[0]
+    path = url.split("?", 1)[0].rstrip("/")
     return next((api for suffix, api in _SUFFIXES.items() if path.endswith(suffix)), None)
 
 
@@ -166,14 +129,14 @@ def of_chat(body: Mapping[str, Any], host: str | None) -> ModelRequest:
     family, form = _family(model), body.get("response_format")
     structured = _dict(form).get("type") in ("json_schema", "json_object")
     caps = [body[name] for name in _CHAT_CAPS if body.get(name) is not None]
+    script = measure(_list(body.get("messages")), [form], tools=[*tools, *_list(body.get("functions"))], model=model)
+    spoken = body.get("audio") is not None or "audio" in _list(body.get("modalities"))
     return ModelRequest(
         provider="openai",
         model=model,
         api="chat",
         stream=bool(body.get("stream")),
-        transcript=measure(
-            _list(body.get("messages")), [form], tools=[*tools, *_list(body.get("functions"))], model=model
-        ),
+        transcript=script,
         cap=_cap(caps[0]) if caps else None,
         cap_default=family.ceiling,
         host=host,
@@ -184,7 +147,9 @@ def of_chat(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         service_tier=word(body.get("service_tier")),
         searches=int(body.get("web_search_options") is not None),
         tools_offered=len(tools),
-        region=_residence(host),
+        region=residence(host),
+        heard=bool(script.media) and _has_sound(body.get("messages")),
+        spoken=spoken,
     )
 
 
@@ -216,9 +181,19 @@ def of_responses(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         service_tier=word(body.get("service_tier")),
         searches=_searches(tools),
         tools_offered=len(tools),
-        region=_residence(host),
+        region=residence(host),
         deferred="background" if body.get("background") is True else None,
     )
+
+
+def of_compact(body: Mapping[str, Any], host: str | None) -> ModelRequest:
+    """A request to make a conversation of Responses shorter: nobody can cap what comes; it is no longer than before."""
+    asked = of_responses(body, host)
+    script = asked.transcript
+    if script.unbounded:
+        return asked._replace(clampable=False)
+    most = max(_LEAST_COMPACTED, sum(script.tokens) + script.fixed_tokens)
+    return asked._replace(clampable=False, cap_default=min(asked.cap_default, most))
 
 
 def of_embeddings(body: Mapping[str, Any], host: str | None) -> ModelRequest:
@@ -279,7 +254,7 @@ def _batch(provider: str, api: str, model: str, host: str | None) -> ModelReques
         host=host,
         clampable=False,
         service_tier="batch",
-        region=_residence(host) if provider == "openai" else None,
+        region=residence(host) if provider == "openai" else None,
         deferred="batch",
     )
 
@@ -368,12 +343,6 @@ def _cache_life(body: Mapping[str, Any], tools: list[Any], system: Any, said: li
     return life
 
 
-@lru_cache(maxsize=256)
-def _residence(host: str | None) -> str | None:
-    found = _RESIDENCE.fullmatch(host or "")
-    return found[1] if found else None
-
-
 def _searches(tools: Any) -> int:
     # A search tool may be used as often as it says, else a few times: the fee is part of the bound.
     allowed = 0
@@ -383,6 +352,14 @@ def _searches(tools: Any) -> int:
             uses = _dict(tool).get("max_uses")
             allowed += uses if isinstance(uses, int) and not isinstance(uses, bool) and uses > 0 else 5
     return allowed
+
+
+def _has_sound(messages: Any) -> bool:
+    parts = [part for message in _list(messages) for part in _list(_dict(message).get("content"))]
+    # Of its own earlier answers that were spoken the model hears the sound again.
+    return any(_dict(part).get("type") == "input_audio" for part in parts) or any(
+        _dict(message).get("audio") is not None for message in _list(messages)
+    )
 
 
 def _field(body: Mapping[str, Any], outer: str, inner: str) -> Any:
@@ -406,6 +383,7 @@ _READERS: Final = {
     "messages": of_messages,
     "chat": of_chat,
     "responses": of_responses,
+    "compact": of_compact,
     "embeddings": of_embeddings,
     "completions": of_completions,
     "message_batches": of_message_batch,

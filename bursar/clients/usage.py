@@ -74,12 +74,12 @@ def anthropic_usage(raw: Any) -> Reading:
 
 def chat_usage(raw: Any) -> Reading:
     """Read a Chat Completions usage."""
-    return _read(raw, _chat)
+    return _in_all(raw, _read(raw, _chat))
 
 
 def responses_usage(raw: Any) -> Reading:
     """Read a Responses usage."""
-    return _read(raw, _responses)
+    return _in_all(raw, _read(raw, _responses))
 
 
 def believable(value: Any) -> int | None:
@@ -106,6 +106,21 @@ def _read(raw: Any, reader: Any) -> Reading:
     if parts > usage.input_tokens:
         return Reading(usage._replace(input_tokens=parts), ("inconsistent_usage",))
     return Reading(usage)
+
+
+def _in_all(raw: Any, reading: Reading) -> Reading:
+    """Count as output what only the total has: some vendors leave hidden thinking out of it, and bill it."""
+    usage, total = reading.usage, get(raw, "total_tokens")
+    if usage is None:
+        return reading
+    output = usage.output_tokens
+    written = output if usage.reasoning_tokens <= output else output + usage.reasoning_tokens
+    if total.__class__ is int and total <= MOST_TOKENS:
+        written = max(written, total - usage.input_tokens)
+    if written == output:
+        return reading
+    flags = reading.flags or ("inconsistent_usage",)
+    return reading._replace(usage=usage._replace(output_tokens=written), flags=flags)
 
 
 def _anthropic(raw: Any) -> Usage | None:

@@ -100,7 +100,7 @@ class Estimator:
         self._learned: dict[_Key, _Learned] = {}
         self._anchors: OrderedDict[int, _Anchor] = OrderedDict()
         self._changed: set[_Key] = set()
-        self._rates: dict[tuple[int, str | None], tuple[RateCard, tuple[Rate, Rate]]] = {}
+        self._rates: dict[tuple[int, str | None, bool, bool], tuple[RateCard, tuple[Rate, Rate]]] = {}
 
     def estimate(self, request: ModelRequest, workflow: str, conversation: int, card: RateCard | None) -> Estimate:
         """Bound one request; `conversation` tells conversations of the same text in other sessions apart."""
@@ -139,7 +139,7 @@ class Estimator:
         """At the practical and at the hard input; where nothing of the request matters, one pair for all calls."""
         if card.tiers or request.searches:
             return rate(request, card, practical), rate(request, card, hard)
-        key = (id(card), request.cache_write)
+        key = (id(card), request.cache_write, request.heard, request.spoken)
         known = self._rates.get(key)
         if known is None or known[0] is not card:
             alike = rate(request, card, hard)
@@ -223,6 +223,10 @@ def rate(request: ModelRequest, card: RateCard, input_tokens: int) -> Rate:
         if input_tokens > above:
             per_input = max(per_input, rates.input, getattr(rates, write))
             per_output = max(per_output, rates.output)
+    if request.heard:
+        per_input = max(per_input, base.audio_input)
+    if request.spoken:
+        per_output = max(per_output, base.audio_output)
     return Rate(fees, per_input, per_output)
 
 

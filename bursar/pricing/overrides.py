@@ -34,10 +34,14 @@ def overridden(
     card: RateCard | None,
     standard: RateCard | None,
     key: tuple[str, str, PriceContext, date],
+    *,
+    placed: RateCard | None,
 ) -> RateCard | None:
     """Apply the price that was set for a call, if one was.
 
-    `card` is the list's for the call, `standard` the list's for the same model in the standard tier.
+    `card` is the list's for the call, `standard` the list's for the same model in the standard tier, `placed` the
+    list's for the call where its place adds nothing that we do not know. A factor of 1 or more that was set for a
+    provider says what its places add; a smaller one is a discount, and says nothing of them.
     """
     provider, model, context, day = key
     names = {model.lower(), *((card.model.lower(),) if card is not None else ())}
@@ -55,7 +59,8 @@ def overridden(
     # Of several that are as good the last one.
     spec = max(reversed(found), key=_rank)
     if spec.factor is not None:
-        return None if card is None else _named(_times(card, spec), spec, day)
+        listed = placed if spec.provider is not None and spec.factor >= 1 else card
+        return None if listed is None else _named(_times(listed, spec), spec, day)
     if card is None or standard is None:
         made = _made(spec, theirs(provider), model, context)
         return None if made is None else _named(made, spec, day)

@@ -140,7 +140,7 @@ class PriceList:
                 return card
             from bursar.pricing.overrides import overridden
 
-            return overridden(self._set_prices, card, card, (provider, model, STANDARD, day))
+            return overridden(self._set_prices, card, card, (provider, model, STANDARD, day), placed=card)
         return None
 
     def _miss(self, key: tuple[str, str, PriceContext, date]) -> RateCard | None:
@@ -155,7 +155,9 @@ class PriceList:
                 from bursar.pricing.overrides import overridden
 
                 standard = card if context == STANDARD else self._listed(provider, model, STANDARD, day)
-                card = overridden(self._set_prices, card, standard, key)
+                settled = context if context.region is not None else context._replace(region="global")
+                placed = self._listed(provider, model, settled, day)
+                card = overridden(self._set_prices, card, standard, key, placed=placed)
             self._cards[key] = card
             return card
 

@@ -192,7 +192,7 @@ class ModelRequest(NamedTuple):
     request, and its output is taken to stay under what calls like it were seen to write. cache_write: the longest
     lifetime of cache write that the request allows ("5m", "1h", ...), None where none is asked for. region: where it
     is to be processed, None where the request does not say. deferred: "batch" or "background" for what is ordered now
-    and counted when its results are fetched.
+    and counted when its results are fetched. heard, spoken: whether sound goes in, or may come out.
     """
 
     provider: str
@@ -215,6 +215,8 @@ class ModelRequest(NamedTuple):
     tools_offered: int = 0
     region: str | None = None
     deferred: str | None = None
+    heard: bool = False
+    spoken: bool = False
 
 
 class Answer(NamedTuple):

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 import bursar
 from bursar import Budget
 from bursar.cli.app import app
-from bursar.clients.requests import read, region_of, seller_of
+from bursar.clients.requests import read
+from bursar.clients.sellers import region_of, seller_of
 from bursar.clients.usage import anthropic_usage
 from bursar.testing import Extras, Iteration, Provider, Reply
 from bursar.words.events import Usage

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 OPENAI: Any = {
     "images": lambda c: c.images.generate(prompt="a river"),
     "audio": lambda c: c.audio.speech.create(input="x", model="tts-1", voice="alloy"),
-    "moderations": lambda c: c.moderations.create(input="x"),
     "files": lambda c: c.files.create(file=b"x", purpose="batch"),
     "fine_tuning": lambda c: c.fine_tuning.jobs.create(model="gpt-4o", training_file="f"),
     "batches": lambda c: c.batches.create(input_file_id="f", endpoint="/v1/responses", completion_window="24h"),
     "background responses": lambda c: c.responses.create(model="gpt-4o", input="x", background=True),
     "realtime websockets": lambda c: c.realtime.connect(model="gpt-realtime"),
+    "background responses by extra_body": lambda c: c.responses.create(
+        model="gpt-4o", input="x", extra_body={"background": True}
+    ),
     "realtime": lambda c: c.realtime.client_secrets.create(),
     "anything else": lambda c: c.post("/divinations", body={}, cast_to=object),
 }
@@ -45,12 +47,17 @@ def attempt(sdk: str, kind: str, gpt: openai.OpenAI, claude: anthropic.Anthropic
         ANTHROPIC[kind](bursar.wrap(claude, **options).with_options(timeout=5))
 
 
+def named(kind: str) -> str:
+    """What the warning calls it."""
+    return "divinations" if kind == "anything else" else kind.removesuffix(" by extra_body")
+
+
 @pytest.mark.parametrize(("sdk", "kind"), KINDS)
 def test_a_strict_client_refuses_before_anything_is_sent(
     sdk: str, kind: str, provider: Provider, gpt: openai.OpenAI, claude: anthropic.Anthropic
 ) -> None:
     """`strict=True` raises ConfigError that names the kind, and the provider hears nothing; copies stay strict."""
-    name = "divinations" if kind == "anything else" else kind
+    name = named(kind)
     with pytest.raises(ConfigError, match=f"refuses {name},"):
         attempt(sdk, kind, gpt, claude, strict=True)
     assert provider.requests == []
@@ -61,7 +68,7 @@ def test_any_other_client_is_warned_once_for_each_kind(
     sdk: str, kind: str, gpt: openai.OpenAI, claude: anthropic.Anthropic
 ) -> None:
     """The first call of a kind warns and names it, the second does not; what the provider says is the caller's."""
-    name = "divinations" if kind == "anything else" else kind
+    name = named(kind)
     with pytest.warns(BursarWarning, match=f"^{name} cannot be metered"):
         _quietly(lambda: attempt(sdk, kind, gpt, claude))
     with warnings.catch_warnings():

@@ -11,7 +11,7 @@ import pytest
 
 import bursar
 from bursar import Budget
-from bursar.clients.requests import seller_of
+from bursar.clients.sellers import seller_of
 from bursar.testing import Provider, Reply
 from tests.clients.books import rows_of
 from tests.clients.entries import CHAT, CLAUDE

@@ -240,3 +240,20 @@ def test_a_shelf_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "prices.toml").write_text("[limits]\n")
     with pytest.raises(ConfigError, match=r"prices\.toml"):
         read_shelf(tmp_path / "ledger.db")
+
+
+@pytest.mark.parametrize(
+    ("said", "nusd", "status"),
+    [
+        ("", 5_000 * 4_000 + 1_500 * 20_000, CostStatus.LOWER_BOUND),
+        ('provider = "azure.ai.openai"\nfactor = "1"', 5_000 * 4_000 + 1_500 * 20_000, CostStatus.LIST_PRICE),
+        ('provider = "azure.ai.openai"\nfactor = "1.1"', 5_000 * 4_400 + 1_500 * 22_000, CostStatus.LIST_PRICE),
+        ('provider = "azure.ai.openai"\ndiscount = "10 %"', 5_000 * 3_600 + 1_500 * 18_000, CostStatus.LOWER_BOUND),
+        ('factor = "1.1"', 5_000 * 4_400 + 1_500 * 22_000, CostStatus.LOWER_BOUND),
+    ],
+)
+def test_who_knows_his_deployments_is_priced_exactly(tmp_path: Path, said: str, nusd: int, status: CostStatus) -> None:
+    """No call says whether an Azure deployment is global: a factor for Azure does, and prices are no bounds any more."""
+    prices = listed(tmp_path, f'[[price]]\nmodel = "*"\n{said}\n' if said else "")
+    found = cost(prices, "gpt-5.6-sol", "azure.ai.openai")
+    assert (found.nusd, found.status) == (nusd, status)
