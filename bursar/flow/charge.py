@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 CHUNK_TOKENS: Final = 64
 """Tokens that a provider may have generated beyond the last chunk that arrived: one chunk, generously."""
 
+_SHAPES: Final = frozenset({"lowered", "clamped"})
+"""What may have been made of an output cap, for the flags of a row."""
+_new: Final = object.__new__
 _OPERATIONS: Final = {"embeddings": "embeddings", "completions": "text_completion"}
 """OpenTelemetry's names of what is no chat."""
 _STANDARD: Final = frozenset({None, "default", "standard", "auto", "standard_only"})
@@ -117,22 +120,15 @@ def with_side(
 
 def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, world: World) -> ModelCall:
     """Write down one attempt."""
-    request, frame = call.request, call.frame
-    row = ModelCall(
-        attempt.call_id,
-        call.op_id,
-        attempt.number,
-        attempt.ts_us,
-        frame.who,
-        request.provider,
-        request.model,
-        request.deferred or ("stream" if request.stream else "sync"),
-        frame.run.id if frame.run else None,
-        call.step,
-    )
-    # One by one: fifty arguments by name take longer than all of this.
-    if request.api in _OPERATIONS:
-        row.operation = _OPERATIONS[request.api]
+    request, frame, script = call.request, call.frame, call.request.transcript
+    # Field by field, and each once: fifty arguments, or fifty defaults that are then written over, take longer.
+    row: ModelCall = _new(ModelCall)
+    row.call_id, row.op_id, row.attempt, row.ts_us = attempt.call_id, call.op_id, attempt.number, attempt.ts_us
+    row.who, row.provider, row.request_model = frame.who, request.provider, request.model
+    row.path = request.deferred or ("stream" if request.stream else "sync")
+    row.run_id = frame.run.id if frame.run is not None else None
+    row.step = call.step
+    row.operation = _OPERATIONS.get(request.api, "chat")
     row.response_model = answer.response_model
     row.host = request.host
     row.tier_requested = request.service_tier
@@ -151,7 +147,7 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
     row.usage = charged.usage
     row.usage_source = charged.source
     row.tool_calls = answer.tool_calls
-    row.messages = len(request.transcript.tokens)
+    row.messages = len(script.tokens)
     row.tools_offered = request.tools_offered
     row.max_tokens = request.cap
     row.sent_max_tokens = request.cap if attempt.cap is None else attempt.cap
@@ -159,9 +155,11 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
     row.held_nusd = attempt.hold.nusd if attempt.card is not None else None
     row.held_tokens = attempt.hold.tokens
     row.bound = attempt.bound
-    row.flags = charged.flags + _shape(call, attempt) + call.flags
-    row.cost_nusd, row.cost_status, row.cost_input_nusd, row.cost_output_nusd, *more = charged.cost
-    row.cost_cache_read_nusd, row.cost_cache_write_nusd, row.cost_fees_nusd = more
+    row.flags = charged.flags + call.flags
+    if attempt.shape in _SHAPES or request.cap is None:
+        row.flags = charged.flags + _shape(call, attempt) + call.flags
+    row.cost_nusd, row.cost_status, row.cost_input_nusd, row.cost_output_nusd, read, write, fees = charged.cost
+    row.cost_cache_read_nusd, row.cost_cache_write_nusd, row.cost_fees_nusd = read, write, fees
     row.price_version = charged.card.version if charged.card is not None else None
     row.region = _region(request, answer)
     row.side_usage = charged.side
@@ -169,14 +167,14 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
     row.fallback_from = call.lineage.fallback_from
     row.backoff_us = attempt.backoff_us
     row.trimmed_tokens = call.trimmed_tokens
-    row.system_hash = request.transcript.system_hash
-    row.tools_hash = request.transcript.tools_hash
+    row.system_hash = script.system_hash
+    row.tools_hash = script.tools_hash
     return row
 
 
 def _shape(call: Call, attempt: Attempt) -> tuple[str, ...]:
     """What was made of the output cap, as flags."""
-    shape: tuple[str, ...] = (attempt.shape,) if attempt.shape in ("lowered", "clamped") else ()
+    shape: tuple[str, ...] = (attempt.shape,) if attempt.shape in _SHAPES else ()
     if call.request.cap is None and attempt.cap is None and call.path:
         shape += ("uncapped",)
     return shape
