@@ -47,6 +47,8 @@ _WRITES: Final = {
 }  # fmt: skip
 """The rate of a cache write, by how long it lives."""
 _MOST_RATES: Final = 256
+_new: Final = tuple.__new__
+"""Makes a named tuple of a tuple, in a third of the time that its own constructor takes."""
 _SEPARATOR: Final = "\x1f"
 
 
@@ -120,20 +122,11 @@ class Estimator:
         price = None
         if card is not None:
             price = self._price(request, card, practical, hard)
-        demand = Demand(
-            practical,
-            hard,
-            cap,
-            _floor(request, learned),
-            LEAST_TOKENS + request.thinking,
-            high,
-            request.choices,
-            request.clampable,
-            1,
-            price,
-        )
+        floor, least = _floor(request, learned), LEAST_TOKENS + request.thinking
+        choices, clampable = request.choices, request.clampable
+        demand = _new(Demand, (practical, hard, cap, floor, least, high, choices, clampable, 1, price))
         output_likely = cap if written is None else min(cap, round(written[0]))
-        return Estimate(likely, output_likely, demand, int(learned.crowd.largest()) or 1)
+        return _new(Estimate, (likely, output_likely, demand, int(learned.crowd.largest()) or 1))
 
     def _price(self, request: ModelRequest, card: RateCard, practical: int, hard: int) -> tuple[Rate, Rate]:
         """At the practical and at the hard input; where nothing of the request matters, one pair for all calls."""

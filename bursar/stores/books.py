@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MOST_ENDED: Final = 100_000
 """Ended calls that a scope remembers by id; of older ones it knows the sum."""
 ZERO = tuple(NOTHING)
+_new: Final = tuple.__new__
+"""Makes a named tuple of a tuple, in a third of the time that its own constructor takes."""
 _STATES = (State.RELEASED, State.COMMITTED, State.PRESUMED)
 _RELEASED, _COMMITTED, _PRESUMED = range(3)
 
@@ -126,8 +128,8 @@ class Books:
             for i, limit in account.limits:
                 if settled[i] + held[i] + times * amounts[i] > limit:
                     return None
-        self._hold(call_id, _Hold(path, amounts, amounts, owner), accounts)
-        return Held(call_id, path, amounts, crowd)
+        self._hold(call_id, _new(_Hold, (path, amounts, amounts, owner)), accounts)
+        return _new(Held, (call_id, path, amounts, crowd))
 
     def withdraw(self, call_id: str) -> tuple[Scope, ...]:
         """Undo a hold as if it had not been asked; the scopes that it was on."""
