@@ -212,14 +212,18 @@ def _cost(
     call: Call, attempt: Attempt, answer: Answer, usage: Usage, world: World, *, measured: bool
 ) -> tuple[Cost, RateCard | None, tuple[str, ...]]:
     request = call.request
-    context = _context(request, answer)
+    plain = answer.tier_served in _STANDARD and request.service_tier in _STANDARD
+    if plain and answer.speed is None and answer.region is None and attempt.context is not None:
+        # Served as it was asked for, and priced so.
+        context, card = attempt.context, attempt.card
+    else:
+        context = _context(request, answer)
+        card = attempt.card
+        if context != attempt.context or request.service_tier == "flex":
+            card = _card(request, request.model, context, world)
     if answer.billed_model is not None:
         card = _card(request, answer.billed_model, context, world)
         return price(usage, card, measured=measured), card, ()
-    if context == attempt.context and request.service_tier != "flex":
-        card = attempt.card
-    else:
-        card = _card(request, request.model, context, world)
     cost = price(usage, card, measured=measured)
     flags: tuple[str, ...] = ()
     other = answer.response_model

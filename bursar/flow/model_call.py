@@ -128,7 +128,7 @@ def needs_price(call: Call) -> bool:
 def price_of(call: Call, world: World) -> tuple[PriceContext, RateCard | None]:
     """Under which of a model's prices the call falls, and the price that its hold must cover."""
     request, day = call.request, world.clock.today()
-    place = place_of(request.provider, request.region)
+    place = None if request.region is None else place_of(request.provider, request.region)
     context = context_of(request.service_tier, request.speed, place)
     if call.bulk is not None:
         return context, call.bulk.card

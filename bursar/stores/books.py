@@ -139,10 +139,12 @@ class Books:
         self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool
     ) -> tuple[Settled, tuple[Scope, ...]]:
         """See `HoldStore`; also the scopes that it touched."""
-        ended, outcome = self._ended.get(call_id), Settled.SETTLED
         if call_id in self._held:
             path = self._lift(call_id, actual, measured=measured).path
-        elif ended is not None:
+            self._end(call_id, path, _COMMITTED, actual, measured=measured)
+            return Settled.SETTLED, path
+        ended, outcome = self._ended.get(call_id), Settled.UNRESERVED
+        if ended is not None:
             path = self._path_of[ended[1]]
             if ended[0] == _COMMITTED:
                 if ended[3:] != actual:
@@ -150,10 +152,7 @@ class Books:
                 return Settled.AGAIN, ()
             outcome = Settled.LATE
             self._charge(path, _negative(ended[3:]), measured=False)
-            self._charge(path, actual, measured=measured)
-        else:
-            outcome = Settled.UNRESERVED
-            self._charge(path, actual, measured=measured)
+        self._charge(path, actual, measured=measured)
         self._end(call_id, path, _COMMITTED, actual, measured=measured)
         return outcome, path
 
