@@ -25,7 +25,7 @@ from bursar.clients.watch import Watch
 from bursar.clients.windows import plan, take_plan
 from bursar.clients.words import Heard, asked, said
 from bursar.flow.call import Attempt, Call
-from bursar.flow.model_call import close, grow, heed, open
+from bursar.flow.model_call import grow, heed
 from bursar.flow.refusals import refuse_repeats
 from bursar.flow.retries import LONG_WAIT_US, retries_left
 from bursar.guards.lineage import asked_of
@@ -33,6 +33,7 @@ from bursar.runs.drive import adrive, drive
 from bursar.runs.frames import client_frame, merged_frame
 from bursar.runs.lent import claim
 from bursar.runs.scoped import ScopedFrame, scoped_frame
+from bursar.runs.usual import aadmit, aconclude, admit, conclude
 from bursar.tracing.redact import redact
 from bursar.words.clock import new_id
 from bursar.words.errors import BursarWarning, StoreUnavailable
@@ -137,10 +138,10 @@ class Guard:
         if planned is not None:
             planned.summarise(ask)
         try:
-            return drive(open(call, owner.world), owner.desk, count)
+            return admit(call, owner.world, owner.desk, count)
         except StoreUnavailable:
             go_without(call, owner)
-            return drive(open(call, owner.world), owner.desk, count)
+            return admit(call, owner.world, owner.desk, count)
 
     async def aopen(
         self,
@@ -154,10 +155,10 @@ class Guard:
         if planned is not None:
             await planned.asummarise(ask)
         try:
-            return await adrive(open(call, owner.world), owner.desk, count)
+            return await aadmit(call, owner.world, owner.desk, count)
         except StoreUnavailable:
             go_without(call, owner)
-            return await adrive(open(call, owner.world), owner.desk, count)
+            return await aadmit(call, owner.world, owner.desk, count)
 
     def close(self, call: Call, attempt: Attempt, answer: Answer, heard: Heard | None = None) -> None:
         """Charge and record an attempt before returning. A defect of ours becomes a warning, not the caller's."""
@@ -168,7 +169,7 @@ class Guard:
         try:
             if call.request.deferred is not None:
                 answer = presumed(answer)
-            record = drive(close(call, attempt, marked(answer, owner), owner.world), owner.desk)
+            record = conclude(call, attempt, marked(answer, owner), owner.world, owner.desk)
             keep(record)
             if call.request.deferred is not None:
                 ordered(call, attempt, answer, record, owner)
@@ -186,7 +187,7 @@ class Guard:
         try:
             if call.request.deferred is not None:
                 answer = presumed(answer)
-            record = await adrive(close(call, attempt, marked(answer, owner), owner.world), owner.desk, whole=True)
+            record = await aconclude(call, attempt, marked(answer, owner), owner.world, owner.desk)
             keep(record)
             if call.request.deferred is not None:
                 await asyncio.to_thread(ordered, call, attempt, answer, record, owner)

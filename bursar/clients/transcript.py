@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MESSAGE_TOKENS: Final = 4
 """Tokens of a message's frame: OpenAI publishes 3 and the role; vendors that publish nothing were measured near it."""
+_PLAIN: Final = {"role": None, "content": None}.keys()
+"""The keys of a message that only says something."""
 _FRAME: Final = frozenset({"type", "text", "cache_control"})
 _SEALED: Final = {"thinking": "signature", "redacted_thinking": "data", "reasoning": "encrypted_content"}
 """Thinking that is sent back, and where it holds what only the provider can read."""
@@ -58,15 +60,23 @@ def measure(
     rest = [meter.value(value) for value in always]
     offered = [_text_of(tool) for tool in tools]
     said, most = _fixed(rest, tools, offered, tool_choice, provider, model)
-    sizes = [meter.message(message) for message in messages]
     # Most requests are a few messages: a pass for each sum would cost more than what it adds up.
-    tokens, marks, utf8_bytes, attaches = [], [], 0, False
-    for size in sizes:
-        tokens.append(size.tokens + MESSAGE_TOKENS)
-        marks.append(size.mark)
-        utf8_bytes += size.utf8_bytes
-        attaches = attaches or size.media_most > 0
-        unbounded = unbounded or size.unbounded
+    sizes, tokens, marks, utf8_bytes, attaches = [], [], [], 0, False
+    for message in messages:
+        if message.__class__ is dict and message.keys() == _PLAIN and message["content"].__class__ is str:
+            # Nearly all messages: who says what. Measured here as `_Meter.message` would.
+            size, (weight, utf8, _) = _EMPTY, COUNTER.measure(message["content"])
+            tokens.append(weight + MESSAGE_TOKENS)
+            marks.append(hash((message["role"], hash(message["content"]))))
+            utf8_bytes += utf8
+        else:
+            size = meter.message(message)
+            tokens.append(size.tokens + MESSAGE_TOKENS)
+            marks.append(size.mark)
+            utf8_bytes += size.utf8_bytes
+            attaches = attaches or size.media_most > 0
+            unbounded = unbounded or size.unbounded
+        sizes.append(size)
     fixed_marks = []
     for size in rest:
         fixed_marks.append(size.mark)

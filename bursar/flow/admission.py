@@ -77,10 +77,15 @@ def unheld(demand: Demand) -> Grant:
     return Grant(None, amounts(demand, demand.input_practical, demand.cap, hard=False), "unheld", "practical")
 
 
+def much(crowd: int) -> int:
+    """For how many calls alike there must be room where there is plenty; `crowd` usually come at once."""
+    return max(PLENTY, crowd)
+
+
 def ask_much(wish: Admission, path: tuple[Scope, ...]) -> Take:
     """All that the attempt can cost, for where there is plenty of everything: the usual case."""
     demand = wish.estimate.demand
-    return Take(wish.call_id, path, amounts(demand, demand.input_hard, demand.cap), max(PLENTY, wish.estimate.crowd))
+    return Take(wish.call_id, path, amounts(demand, demand.input_hard, demand.cap), much(wish.estimate.crowd))
 
 
 def as_asked(wish: Admission, held: Held) -> Grant:

@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 CHUNK_TOKENS: Final = 64
 """Tokens that a provider may have generated beyond the last chunk that arrived: one chunk, generously."""
 
+_SHAPES: Final = frozenset({"lowered", "clamped"})
+"""What may have been made of an output cap, for the flags of a row."""
+_PROVIDER: Final = UsageSource.PROVIDER
+_new: Final = object.__new__
+_tuple: Final = tuple.__new__
+"""Makes a named tuple of a tuple, in a third of the time that its own constructor takes."""
 _OPERATIONS: Final = {"embeddings": "embeddings", "completions": "text_completion"}
 """OpenTelemetry's names of what is no chat."""
 _STANDARD: Final = frozenset({None, "default", "standard", "auto", "standard_only"})
@@ -71,7 +77,7 @@ def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charge
             attempt.card,
         )
     usage, source = _usage(call, attempt, answer)
-    cost, card, flags = _cost(call, attempt, answer, usage, world, measured=source is UsageSource.PROVIDER)
+    cost, card, flags = _cost(call, attempt, answer, usage, world, measured=source is _PROVIDER)
     side: tuple[Beside, ...] = ()
     if answer.side or answer.flags:
         context = _context(call.request, answer)
@@ -79,17 +85,17 @@ def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charge
             cost, answer, call.request.model, card, lambda model: _card(call.request, model, context, world)
         )
         usage = sum_usage((usage, *(beside.usage for beside in side)))
-    input_tokens, output_tokens, cached, *_ = usage
+    input_tokens, output_tokens, cached = usage[:3]
     total = min(MAX_AMOUNT, input_tokens + output_tokens)
     nusd = min(MAX_AMOUNT, cost.nusd or 0)
     calls = 0 if call.counted else attempt.estimate.demand.calls
-    amounts = Amounts(nusd, total, total - cached, input_tokens, output_tokens, calls)
-    held_nusd, held_tokens, *_ = attempt.hold
-    if nusd > held_nusd > 0 or total > held_tokens:
+    amounts = _tuple(Amounts, (nusd, total, total - cached, input_tokens, output_tokens, calls, 0))
+    hold = attempt.hold
+    if total > hold.tokens or nusd > hold.nusd > 0:
         flags += ("overrun",)
     if answer.tool_calls or answer.asked:
         amounts = _with_tools(amounts, answer)
-    return Charged(usage, source, cost, amounts, answer.flags + flags, side, card)
+    return _tuple(Charged, (usage, source, cost, amounts, answer.flags + flags, side, card))
 
 
 def with_side(
@@ -117,22 +123,15 @@ def with_side(
 
 def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, world: World) -> ModelCall:
     """Write down one attempt."""
-    request, frame = call.request, call.frame
-    row = ModelCall(
-        attempt.call_id,
-        call.op_id,
-        attempt.number,
-        attempt.ts_us,
-        frame.who,
-        request.provider,
-        request.model,
-        request.deferred or ("stream" if request.stream else "sync"),
-        frame.run.id if frame.run else None,
-        call.step,
-    )
-    # One by one: fifty arguments by name take longer than all of this.
-    if request.api in _OPERATIONS:
-        row.operation = _OPERATIONS[request.api]
+    request, frame, script = call.request, call.frame, call.request.transcript
+    # Field by field, and each once: fifty arguments, or fifty defaults that are then written over, take longer.
+    row: ModelCall = _new(ModelCall)
+    row.call_id, row.op_id, row.attempt, row.ts_us = attempt.call_id, call.op_id, attempt.number, attempt.ts_us
+    row.who, row.provider, row.request_model = frame.who, request.provider, request.model
+    row.path = request.deferred or ("stream" if request.stream else "sync")
+    row.run_id = frame.run.id if frame.run is not None else None
+    row.step = call.step
+    row.operation = _OPERATIONS.get(request.api, "chat")
     row.response_model = answer.response_model
     row.host = request.host
     row.tier_requested = request.service_tier
@@ -151,7 +150,7 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
     row.usage = charged.usage
     row.usage_source = charged.source
     row.tool_calls = answer.tool_calls
-    row.messages = len(request.transcript.tokens)
+    row.messages = len(script.tokens)
     row.tools_offered = request.tools_offered
     row.max_tokens = request.cap
     row.sent_max_tokens = request.cap if attempt.cap is None else attempt.cap
@@ -159,9 +158,11 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
     row.held_nusd = attempt.hold.nusd if attempt.card is not None else None
     row.held_tokens = attempt.hold.tokens
     row.bound = attempt.bound
-    row.flags = charged.flags + _shape(call, attempt) + call.flags
-    row.cost_nusd, row.cost_status, row.cost_input_nusd, row.cost_output_nusd, *more = charged.cost
-    row.cost_cache_read_nusd, row.cost_cache_write_nusd, row.cost_fees_nusd = more
+    row.flags = charged.flags + call.flags
+    if attempt.shape in _SHAPES or request.cap is None:
+        row.flags = charged.flags + _shape(call, attempt) + call.flags
+    row.cost_nusd, row.cost_status, row.cost_input_nusd, row.cost_output_nusd, read, write, fees = charged.cost
+    row.cost_cache_read_nusd, row.cost_cache_write_nusd, row.cost_fees_nusd = read, write, fees
     row.price_version = charged.card.version if charged.card is not None else None
     row.region = _region(request, answer)
     row.side_usage = charged.side
@@ -169,14 +170,14 @@ def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, wo
     row.fallback_from = call.lineage.fallback_from
     row.backoff_us = attempt.backoff_us
     row.trimmed_tokens = call.trimmed_tokens
-    row.system_hash = request.transcript.system_hash
-    row.tools_hash = request.transcript.tools_hash
+    row.system_hash = script.system_hash
+    row.tools_hash = script.tools_hash
     return row
 
 
 def _shape(call: Call, attempt: Attempt) -> tuple[str, ...]:
     """What was made of the output cap, as flags."""
-    shape: tuple[str, ...] = (attempt.shape,) if attempt.shape in ("lowered", "clamped") else ()
+    shape: tuple[str, ...] = (attempt.shape,) if attempt.shape in _SHAPES else ()
     if call.request.cap is None and attempt.cap is None and call.path:
         shape += ("uncapped",)
     return shape
@@ -191,7 +192,7 @@ def _with_tools(amounts: Amounts, answer: Answer) -> Amounts:
 
 def _usage(call: Call, attempt: Attempt, answer: Answer) -> tuple[Usage, UsageSource]:
     if answer.charge == "usage" and answer.usage is not None:
-        return answer.usage, UsageSource.PROVIDER
+        return answer.usage, _PROVIDER
     hold = attempt.hold
     if answer.charge == "input" and not call.frame.hard:
         return Usage(input_tokens=attempt.estimate.demand.input_practical), UsageSource.ESTIMATED
@@ -211,14 +212,18 @@ def _cost(
     call: Call, attempt: Attempt, answer: Answer, usage: Usage, world: World, *, measured: bool
 ) -> tuple[Cost, RateCard | None, tuple[str, ...]]:
     request = call.request
-    context = _context(request, answer)
+    plain = answer.tier_served in _STANDARD and request.service_tier in _STANDARD
+    if plain and answer.speed is None and answer.region is None and attempt.context is not None:
+        # Served as it was asked for, and priced so.
+        context, card = attempt.context, attempt.card
+    else:
+        context = _context(request, answer)
+        card = attempt.card
+        if context != attempt.context or request.service_tier == "flex":
+            card = _card(request, request.model, context, world)
     if answer.billed_model is not None:
         card = _card(request, answer.billed_model, context, world)
         return price(usage, card, measured=measured), card, ()
-    if context == attempt.context and request.service_tier != "flex":
-        card = attempt.card
-    else:
-        card = _card(request, request.model, context, world)
     cost = price(usage, card, measured=measured)
     flags: tuple[str, ...] = ()
     other = answer.response_model
@@ -230,8 +235,10 @@ def _cost(
             dearer = price(usage, second, measured=measured)
             if (dearer.nusd or 0) > (cost.nusd or 0):
                 cost, card = dearer, second
+    if measured:
+        return cost, card, flags
     told = answer.charge == "seen" and (answer.usage is not None or not call.frame.hard)
-    if not measured and cost.nusd is not None and not told and (answer.charge != "input" or call.frame.hard):
+    if cost.nusd is not None and not told and (answer.charge != "input" or call.frame.hard):
         # The hold is the stated bound: an unknown end is charged at it, in its dearest bucket.
         held = attempt.hold.nusd
         cost = Cost(held, CostStatus.ESTIMATED, held, 0, 0, 0, 0) if held > cost.nusd else cost

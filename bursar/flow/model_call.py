@@ -82,8 +82,8 @@ def _wish(call: Call, world: World) -> Generator[Effect, Any, Admission]:
     frame = call.frame
     while True:
         began_us = world.clock.monotonic_us()
-        context, card = _price(call, world)
-        if card is None and _needs_price(call):
+        context, card = price_of(call, world)
+        if card is None and needs_price(call):
             yield from refuse_unpriced(call, world)
         call_id, estimate = f"{call.op_id}/{call.attempts}", estimate_of(call, card, world)
         wish = Admission(call, call_id, context, card, world, began_us, estimate)
@@ -117,7 +117,7 @@ def _give_up(call: Call, world: World) -> None:
         world.earlier.over(call)
 
 
-def _needs_price(call: Call) -> bool:
+def needs_price(call: Call) -> bool:
     """Whether a limit in dollars applies; a batch that could not be read has none to look for."""
     frame, bulk = call.frame, call.bulk
     if bulk is not None and bulk.items is None:
@@ -125,10 +125,10 @@ def _needs_price(call: Call) -> bool:
     return call.shares_usd or (frame.limits_usd and not frame.lenient_usd)
 
 
-def _price(call: Call, world: World) -> tuple[PriceContext, RateCard | None]:
+def price_of(call: Call, world: World) -> tuple[PriceContext, RateCard | None]:
     """Under which of a model's prices the call falls, and the price that its hold must cover."""
     request, day = call.request, world.clock.today()
-    place = place_of(request.provider, request.region)
+    place = None if request.region is None else place_of(request.provider, request.region)
     context = context_of(request.service_tier, request.speed, place)
     if call.bulk is not None:
         return context, call.bulk.card
@@ -210,7 +210,7 @@ def close(call: Call, attempt: Attempt, answer: Answer, world: World) -> Generat
         call.counted = True
         if path:
             yield Settle(attempt.call_id, path, charged.amounts, measured)
-    record = _recorded(call, attempt, answer, charged, world)
+    record = recorded(call, attempt, answer, charged, world)
     if call.shared and answer.charge != "release":
         yield Write(record, Posting(attempt.call_id, call.shared, charged.amounts, measured))
         yield Posted(attempt.call_id, call.shared)
@@ -222,13 +222,21 @@ def close(call: Call, attempt: Attempt, answer: Answer, world: World) -> Generat
         # Only now: what it stood for is part of what was charged.
         yield Release(child)
     if measured:
-        _learn(call, attempt, answer, world)
+        learn(call, attempt, answer, world)
     if frame.terms:
         yield from speak(call, world)
     return record
 
 
-def _recorded(call: Call, attempt: Attempt, answer: Answer, charged: Charged, world: World) -> ModelCall:
+def written(
+    call: Call, attempt: Attempt, answer: Answer, record: ModelCall, world: World
+) -> Generator[Effect, Any, None]:
+    """Write the row of an attempt that was charged what its answer says it used, then learn from it."""
+    yield Write(record)
+    learn(call, attempt, answer, world)
+
+
+def recorded(call: Call, attempt: Attempt, answer: Answer, charged: Charged, world: World) -> ModelCall:
     """The row of an attempt, taken in by its run and by what remembers failures."""
     record = record_of(call, attempt, answer, charged, world)
     remember(call, attempt, answer, record, world)
@@ -246,7 +254,8 @@ def heed(call: Call, answer: Answer, world: World) -> Generator[Effect, Any, Non
         raise
 
 
-def _learn(call: Call, attempt: Attempt, answer: Answer, world: World) -> None:
+def learn(call: Call, attempt: Attempt, answer: Answer, world: World) -> None:
+    """Take in what the provider says that an attempt used."""
     cut = answer.truncated and attempt.cap is not None
     workflow = call.frame.who.tags.workflow
     world.estimator.learn(call.request, workflow, call.conversation(), answer, attempt.crowd, cut=cut)

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from bursar.words.demand import Demand
     from bursar.words.ports import Room
 
+_new = tuple.__new__
+"""Makes a named tuple of a tuple, in a third of the time that its own constructor takes."""
 SHARE_MIN = 4
 """A call leaves room for this many calls like it, before it is known how many usually come at once."""
 SOLO_FACTOR = 4
@@ -244,7 +246,7 @@ def amounts(demand: Demand, input_tokens: int, cap: int, *, hard: bool = True) -
     nusd = 0
     if demand.price is not None:
         nusd = min(MAX_AMOUNT, demand.price[hard].bound(input_tokens, output))
-    return Amounts(nusd, total, total, input_tokens, output, demand.calls, 0)
+    return _new(Amounts, (nusd, total, total, input_tokens, output, demand.calls, 0))
 
 
 def fit(demand: Demand, free: Amounts, input_tokens: int, *, hard: bool) -> int:

@@ -47,6 +47,8 @@ _WRITES: Final = {
 }  # fmt: skip
 """The rate of a cache write, by how long it lives."""
 _MOST_RATES: Final = 256
+_new: Final = tuple.__new__
+"""Makes a named tuple of a tuple, in a third of the time that its own constructor takes."""
 _SEPARATOR: Final = "\x1f"
 
 
@@ -106,7 +108,8 @@ class Estimator:
         """Bound one request; `conversation` tells conversations of the same text in other sessions apart."""
         script = request.transcript
         learned = self._learned.get((workflow, request.provider, request.model), _UNSEEN)
-        likely, practical = _input(request, learned, _continued(self._anchors.get(conversation), script))
+        anchor = self._anchors.get(conversation)
+        likely, practical = _input(request, learned, None if anchor is None else _continued(anchor, script))
         hard = _hard(request)
         if script.unbounded:
             hard = max(hard, practical)
@@ -120,20 +123,15 @@ class Estimator:
         price = None
         if card is not None:
             price = self._price(request, card, practical, hard)
-        demand = Demand(
-            practical,
-            hard,
-            cap,
-            _floor(request, learned),
-            LEAST_TOKENS + request.thinking,
-            high,
-            request.choices,
-            request.clampable,
-            1,
-            price,
+        thinking, floor = request.thinking, FLOOR_TOKENS
+        if thinking or request.reasoning:
+            floor = _floor(request, learned)
+        choices, clampable = request.choices, request.clampable
+        demand = _new(
+            Demand, (practical, hard, cap, floor, LEAST_TOKENS + thinking, high, choices, clampable, 1, price)
         )
         output_likely = cap if written is None else min(cap, round(written[0]))
-        return Estimate(likely, output_likely, demand, int(learned.crowd.largest()) or 1)
+        return _new(Estimate, (likely, output_likely, demand, int(learned.crowd.largest()) or 1))
 
     def _price(self, request: ModelRequest, card: RateCard, practical: int, hard: int) -> tuple[Rate, Rate]:
         """At the practical and at the hard input; where nothing of the request matters, one pair for all calls."""
@@ -178,7 +176,8 @@ class Estimator:
 
     def _learn_input(self, learned: _Learned, request: ModelRequest, conversation: int, usage: Usage) -> None:
         script = request.transcript
-        anchor = _continued(self._anchors.get(conversation), script)
+        anchor = self._anchors.get(conversation)
+        anchor = None if anchor is None else _continued(anchor, script)
         if anchor is None:
             start, text, counted = 0, sum(script.tokens) + script.fixed_tokens, usage.input_tokens
         else:
@@ -230,11 +229,10 @@ def rate(request: ModelRequest, card: RateCard, input_tokens: int) -> Rate:
     return Rate(fees, per_input, per_output)
 
 
-def _continued(anchor: _Anchor | None, script: Transcript) -> _Anchor | None:
+def _continued(anchor: _Anchor, script: Transcript) -> _Anchor | None:
     """The anchor, where what it stands for is still the beginning of the conversation."""
-    if anchor is None or len(script.marks) < anchor.messages or script.marks[anchor.messages - 1] != anchor.mark:
-        return None
-    return anchor
+    marks, messages = script.marks, anchor.messages
+    return anchor if len(marks) >= messages and marks[messages - 1] == anchor.mark else None
 
 
 def _input(request: ModelRequest, learned: _Learned, anchor: _Anchor | None) -> tuple[int, int]:
@@ -271,16 +269,17 @@ def _media(script: Transcript, start: int, learned: _Learned) -> tuple[int, int]
 def _hard(request: ModelRequest) -> int:
     script = request.transcript
     per_byte = BYTE_FACTOR.get(request.provider, 1.15)
-    frames = MESSAGE_BYTES * (len(script.tokens) + request.tools_offered + 1)
-    # The prompt that a provider adds for tools is in the tokens of the fixed part and in no bytes.
-    told = script.fixed_most if request.tools_offered else 0
-    return ceil(script.utf8_bytes * per_byte) + frames + sum(script.media_most) + told
+    tools, media = request.tools_offered, script.media_most
+    most = ceil(script.utf8_bytes * per_byte) + MESSAGE_BYTES * (len(script.tokens) + tools + 1)
+    if tools:
+        # The prompt that a provider adds for tools is in the tokens of the fixed part and in no bytes.
+        most += script.fixed_most
+    return most + sum(media) if media else most
 
 
 def _floor(request: ModelRequest, learned: _Learned) -> int:
+    """The smallest answer worth sending where the model thinks first."""
     if request.thinking:
         return request.thinking + FLOOR_TOKENS
-    if request.reasoning:
-        thought = learned.reasoning.outlook()
-        return (REASONING_COLD if thought is None else ceil(thought[1])) + FLOOR_TOKENS
-    return FLOOR_TOKENS
+    thought = learned.reasoning.outlook()
+    return (REASONING_COLD if thought is None else ceil(thought[1])) + FLOOR_TOKENS

@@ -7,13 +7,15 @@ of that rounding lies in the largest part, so that the parts add up to the price
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import mul
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from bursar.pricing.rates import Rates
 from bursar.words.events import CostStatus, Usage
 from bursar.words.money import PICO_PER_NANO, nano_from_pico
 
 if TYPE_CHECKING:
-    from bursar.pricing.rates import RateCard, Rates
+    from bursar.pricing.rates import RateCard
 
 
 class Cost(NamedTuple):
@@ -30,8 +32,16 @@ class Cost(NamedTuple):
 
 UNKNOWN: Final = Cost(None, CostStatus.UNKNOWN)
 _FIRST_EXTRA: Final = Usage._fields.index("web_searches")
+_WRITES: Final = Usage._fields.index("cache_write_5m_tokens")
 _SUBSETS: Final = Usage._fields.index("reasoning_tokens")
 """Before it: input, output, cache reads, and the four kinds of cache write."""
+_WRITE_RATES: Final = Rates._fields.index("cache_write_5m")
+"""The rates of cache writes stand in the order of a usage."""
+_NO_WRITES: Final = Usage()[_WRITES:_SUBSETS]
+_NO_EXTRAS: Final = Usage()[_FIRST_EXTRA:]
+_LIST_PRICE: Final = CostStatus.LIST_PRICE
+_new: Final = tuple.__new__
+"""Makes a named tuple of a tuple: its own constructor is a function of Python's, and takes three times as long."""
 _WEAKNESS: Final = (
     CostStatus.LIST_PRICE, CostStatus.PROVIDER, CostStatus.UPPER_BOUND, CostStatus.ESTIMATED, CostStatus.LOWER_BOUND,
     CostStatus.UNKNOWN,
@@ -42,29 +52,21 @@ def price(usage: Usage, card: RateCard | None, *, measured: bool = True) -> Cost
     """Price the usage of one attempt at the tier that its input reaches; `measured` False marks an estimate."""
     if card is None:
         return UNKNOWN
-    input_tokens, output_tokens, cached, *writes = usage[:_SUBSETS]
+    input_tokens, output_tokens, cached = usage[:_WRITES]
     rates = card.at(input_tokens) if card.tiers else card.base
     status = card.status if measured else CostStatus.ESTIMATED
-    uncached = input_tokens - cached
-    written = 0
-    if any(writes):
+    uncached, written, fees = input_tokens - cached, 0, 0
+    writes = usage[_WRITES:_SUBSETS]
+    if writes != _NO_WRITES:
         uncached -= sum(writes)
-        written = (
-            usage.cache_write_5m_tokens * rates.cache_write_5m
-            + usage.cache_write_30m_tokens * rates.cache_write_30m
-            + usage.cache_write_1h_tokens * rates.cache_write_1h
-            + usage.cache_write_12h_tokens * rates.cache_write_12h
-        )
+        written = sum(map(mul, writes, rates[_WRITE_RATES : _WRITE_RATES + len(writes)]))
     if uncached < 0:
         # Parts that exceed their whole: every part is priced, nothing is subtracted.
         uncached, status = 0, weaker(status, CostStatus.UPPER_BOUND)
-    into = uncached * rates.input
-    out = output_tokens * rates.output
-    read = cached * rates.cache_read
-    fees = 0
-    if any(usage[_FIRST_EXTRA:]):
+    into, out, read = uncached * rates.input, output_tokens * rates.output, cached * rates.cache_read
+    if usage[_FIRST_EXTRA:] != _NO_EXTRAS:
         into, out, read, fees, status = _extras(usage, card, rates, (into, out, read, status))
-    if card.assumed and status is CostStatus.LIST_PRICE and _uses(usage, card.assumed):
+    if card.assumed and status is _LIST_PRICE and _uses(usage, card.assumed):
         status = CostStatus.UPPER_BOUND
     total = nano_from_pico(into + out + read + written + fees)
     parts = (
@@ -75,7 +77,7 @@ def price(usage: Usage, card: RateCard | None, *, measured: bool = True) -> Cost
         fees // PICO_PER_NANO,
     )
     residue = total - sum(parts)
-    return Cost(total, status, *(_with_residue(parts, residue) if residue else parts))
+    return _new(Cost, (total, status, *(_with_residue(parts, residue) if residue else parts)))
 
 
 def add(first: Cost, second: Cost) -> Cost:

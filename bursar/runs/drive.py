@@ -83,7 +83,7 @@ def drive(  # noqa: C901, PLR0912 - a branch for each kind of effect
                 reply = verb(desk.store, effect, owner)
                 if reply.__class__ is Held:
                     held = reply.call_id
-                    _note(owner)
+                    note_holder(owner)
             elif isinstance(effect, Write):
                 desk.sink.write(effect.record, effect.posting)
                 reply = None
@@ -145,7 +145,7 @@ async def adrive(  # noqa: C901, PLR0912, PLR0915 - a branch for each kind of ef
                         reply = await _patiently(effect, desk.store, work)
                 if reply.__class__ is Held:
                     held = reply.call_id
-                    _note(owner)
+                    note_holder(owner)
             elif isinstance(effect, Write):
                 if not desk.sink.try_write(effect.record, effect.posting):
                     work = _in_a_thread(desk.sink.write, effect.record, effect.posting)
@@ -255,7 +255,8 @@ async def _patiently(effect: Effect, store: Store, work: asyncio.Future[Any]) ->
         raise
 
 
-def _note(owner: int) -> None:
+def note_holder(owner: int) -> None:
+    """Note for whatever this context calls from here on that this task or thread holds something."""
     line = _line.get()
     if owner not in line:
         _line.set((*line, owner))

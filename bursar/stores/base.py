@@ -25,6 +25,8 @@ Rules that hold after every verb, whatever came before:
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from bursar.words.errors import InvalidAmount
@@ -162,7 +164,8 @@ def check_call_id(call_id: str) -> None:
 
 def check_amounts(call_id: str, amounts: Amounts) -> None:
     """Raise `InvalidAmount` where an amount is no whole number from 0 to 2**53 - 1."""
-    if [*map(type, amounts)] == _WHOLE and min(amounts) >= 0 and max(amounts) <= MAX_AMOUNT:
+    if [*map(type, amounts)] == _WHOLE and 0 <= reduce(or_, amounts) <= MAX_AMOUNT:
+        # The limit is all ones in binary: a number has a higher bit, or a sign, just where one of them has it.
         return
     if len(amounts) != len(NOTHING):
         raise InvalidAmount(f"call {call_id}: {len(amounts)} amounts, not {len(NOTHING)}")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MOST_ENDED: Final = 100_000
 """Ended calls that a scope remembers by id; of older ones it knows the sum."""
 ZERO = tuple(NOTHING)
+_new: Final = tuple.__new__
+"""Makes a named tuple of a tuple, in a third of the time that its own constructor takes."""
 _STATES = (State.RELEASED, State.COMMITTED, State.PRESUMED)
 _RELEASED, _COMMITTED, _PRESUMED = range(3)
 
@@ -126,8 +128,8 @@ class Books:
             for i, limit in account.limits:
                 if settled[i] + held[i] + times * amounts[i] > limit:
                     return None
-        self._hold(call_id, _Hold(path, amounts, amounts, owner), accounts)
-        return Held(call_id, path, amounts, crowd)
+        self._hold(call_id, _new(_Hold, (path, amounts, amounts, owner)), accounts)
+        return _new(Held, (call_id, path, amounts, crowd))
 
     def withdraw(self, call_id: str) -> tuple[Scope, ...]:
         """Undo a hold as if it had not been asked; the scopes that it was on."""
@@ -137,10 +139,12 @@ class Books:
         self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool
     ) -> tuple[Settled, tuple[Scope, ...]]:
         """See `HoldStore`; also the scopes that it touched."""
-        ended, outcome = self._ended.get(call_id), Settled.SETTLED
         if call_id in self._held:
             path = self._lift(call_id, actual, measured=measured).path
-        elif ended is not None:
+            self._end(call_id, path, _COMMITTED, actual, measured=measured)
+            return Settled.SETTLED, path
+        ended, outcome = self._ended.get(call_id), Settled.UNRESERVED
+        if ended is not None:
             path = self._path_of[ended[1]]
             if ended[0] == _COMMITTED:
                 if ended[3:] != actual:
@@ -148,10 +152,7 @@ class Books:
                 return Settled.AGAIN, ()
             outcome = Settled.LATE
             self._charge(path, _negative(ended[3:]), measured=False)
-            self._charge(path, actual, measured=measured)
-        else:
-            outcome = Settled.UNRESERVED
-            self._charge(path, actual, measured=measured)
+        self._charge(path, actual, measured=measured)
         self._end(call_id, path, _COMMITTED, actual, measured=measured)
         return outcome, path
 
