@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from langchain.agents.middleware import ExtendedModelResponse, ModelResponse
@@ -19,7 +18,7 @@ from bursar.runs.accounts import Account
 from bursar.runs.frames import merged_frame, narrow
 from bursar.runs.judged import Judged
 from bursar.runs.lent import Loan
-from bursar.runs.scoped import ScopedFrame, last_frame, opened_frame, scoped_frame
+from bursar.runs.scoped import ScopedFrame, changed, last_frame, opened_frame, scoped_frame
 from bursar.words.clock import new_id
 from bursar.words.errors import LoopDetected
 from bursar.words.ports import Scope
@@ -42,7 +41,7 @@ def agent_frame(guard: Guard) -> ScopedFrame:
     frame = merged_frame(own, inner)
     if own.loops is None and own.context is None:
         return frame
-    return replace(frame, loops=own.loops or frame.loops, context=own.context or frame.context)
+    return changed(frame, loops=own.loops or frame.loops, context=own.context or frame.context)
 
 
 class AgentNode:
@@ -67,7 +66,7 @@ class AgentNode:
 
     def apart(self) -> ScopedFrame:
         """The frame of a call that is none of the agent's own: no guard looks at what it says."""
-        return replace(self._bare, judged=Judged(quiet=True))
+        return changed(self._bare, judged=Judged(quiet=True))
 
     def steer(self) -> None:
         """Put what the guards have decided into the request, and what they have seen into the frame of its calls."""
@@ -87,7 +86,7 @@ class AgentNode:
         if messages is not request.messages:
             request = request.override(messages=messages)
         notes = () if self.cut is None else self.cut.notes
-        self.request, self.frame = request, replace(self._bare, judged=Judged(look, trimmed, notes))
+        self.request, self.frame = request, changed(self._bare, judged=Judged(look, trimmed, notes))
 
     def lend(self, frame: ScopedFrame) -> Loan:
         """Let the calls of the node find this frame."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar.runs.frames import make_who, told
+from bursar.runs.frames import told
+from bursar.words.records import Tags as Places
+from bursar.words.records import Who
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +29,11 @@ _THEIRS: Final = ("ls_", "lc_", "langgraph_", "checkpoint", "__", "bursar", "lan
 _NAMED: Final = frozenset(
     {"workflow", "user", "session", "feature", "owner", "tenant", "promise", "prompt_version", "env", "release"}
 )
+_PLACES: Final = frozenset(Places._fields) - {"workflow", "extra"}
+_PLAIN: Final = frozenset({str, int, bool, float})
+_MOST_KNOWN: Final = 1_024
+_known: dict[str, str] = {}
+"""Our name of a key of metadata, "" for what is no tag: the same keys come with every call."""
 Tags = tuple[tuple[str, str], ...]
 
 
@@ -37,14 +44,14 @@ def tags_of(metadata: Mapping[str, Any] | None) -> Tags:
     found: dict[str, str] = {}
     extra = 0
     for name, value in metadata.items():
-        ours = _GRAPH.get(name)
+        ours = _known.get(name)
         if ours is None:
-            if name.startswith(_THEIRS):
-                continue
-            ours = name
-            if name not in _NAMED:
-                extra += 1
-        if value.__class__ not in (str, int, bool, float) or extra > MOST_TAGS:
+            ours = _named(name)
+        if not ours:
+            continue
+        if ours == name and name not in _NAMED:
+            extra += 1
+        if value.__class__ not in _PLAIN or extra > MOST_TAGS:
             continue
         text = str(value).strip()[:LONGEST]
         if text:
@@ -57,5 +64,25 @@ def tagged(frame: ScopedFrame, tags: Tags) -> ScopedFrame:
     """The frame with these tags added: what the run says of itself wins."""
     if not tags:
         return frame
-    given = {name: value for name, value in tags if name != "workflow"}
-    return told(frame, make_who(None, **given))
+    known: dict[str, str] = {}
+    extra: list[tuple[str, str]] = []
+    user = session = None
+    for tag in tags:
+        name, value = tag
+        if name in _PLACES:
+            known[name] = value
+        elif name == "user":
+            user = value
+        elif name == "session":
+            session = value
+        elif name != "workflow":
+            extra.append(tag)
+    return told(frame, Who(Places(extra=tuple(sorted(extra)), **known), user, session))
+
+
+def _named(name: str) -> str:
+    ours = _GRAPH.get(name) or ("" if name.startswith(_THEIRS) else name)
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[name] = ours
+    return ours

@@ -59,14 +59,8 @@ def measure(
     offered = [_text_of(tool) for tool in tools]
     said, most = _fixed(rest, tools, offered, tool_choice, provider, model)
     sizes = [meter.message(message) for message in messages]
-    # Most requests are a few messages: a pass for each sum would cost more than what it adds up.
-    tokens, marks, utf8_bytes, attaches = [], [], 0, False
-    for size in sizes:
-        tokens.append(size.tokens + MESSAGE_TOKENS)
-        marks.append(size.mark)
-        utf8_bytes += size.utf8_bytes
-        attaches = attaches or size.media_most > 0
-        unbounded = unbounded or size.unbounded
+    tokens, marks, utf8_bytes, attaches, endless = _summed(sizes)
+    unbounded = unbounded or endless
     fixed_marks = []
     for size in rest:
         fixed_marks.append(size.mark)
@@ -85,6 +79,42 @@ def measure(
         _system_hash(always, fixed_marks, messages, marks),
         block_hash(fixed_marks[len(always) :], lambda: offered),
     )
+
+
+def with_messages(base: Transcript, messages: Sequence[Any], *, provider: str, model: str) -> Transcript:
+    """What was measured of a request without messages, and with it these.
+
+    Only what is sent with every call may be in `base`, and of that no system prompt: it is hashed with the messages.
+    """
+    meter = _Meter(provider, model)
+    sizes = [meter.message(message) for message in messages]
+    tokens, marks, utf8_bytes, attaches, unbounded = _summed(sizes)
+    return Transcript(
+        tuple(tokens),
+        tuple(marks),
+        base.fixed_tokens,
+        base.utf8_bytes + utf8_bytes,
+        hash((marks[0] if marks else 0, base.key)),
+        base.unbounded or unbounded,
+        base.fixed_most,
+        tuple([size.media for size in sizes]) if attaches else (),
+        tuple([size.media_most for size in sizes]) if attaches else (),
+        _system_hash([], [], messages, marks),
+        base.tools_hash,
+    )
+
+
+def _summed(sizes: list[_Size]) -> tuple[list[int], list[int], int, bool, bool]:
+    """Tokens and marks of each message; bytes of all, whether they attach something, and whether that is unbounded."""
+    # Most requests are a few messages: a pass for each sum would cost more than what it adds up.
+    tokens, marks, utf8_bytes, attaches, unbounded = [], [], 0, False, False
+    for size in sizes:
+        tokens.append(size.tokens + MESSAGE_TOKENS)
+        marks.append(size.mark)
+        utf8_bytes += size.utf8_bytes
+        attaches = attaches or size.media_most > 0
+        unbounded = unbounded or size.unbounded
+    return tokens, marks, utf8_bytes, attaches, unbounded
 
 
 def _system_hash(always: list[Any], fixed: list[int], messages: Sequence[Any], marks: list[int]) -> str | None:
