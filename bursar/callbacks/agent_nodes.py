@@ -15,10 +15,9 @@ from bursar.callbacks.agent_steps import with_notes
 from bursar.callbacks.agent_windows import AgentCut
 from bursar.callbacks.tags import tagged, tags_of
 from bursar.runs.accounts import Account
-from bursar.runs.frames import merged_frame, narrow
 from bursar.runs.judged import Judged
 from bursar.runs.lent import Loan
-from bursar.runs.scoped import ScopedFrame, changed, last_frame, opened_frame, scoped_frame
+from bursar.runs.scoped import ScopedFrame, changed, last_frame, opened_frame
 from bursar.words.clock import new_id
 from bursar.words.errors import LoopDetected
 from bursar.words.ports import Scope
@@ -35,13 +34,15 @@ MEMORY = "bursar_memory"
 
 def agent_frame(guard: Guard) -> ScopedFrame:
     """The frame of what an agent does here: the run's, and the guards of its own, which are nearer than the run's."""
-    inner, own = scoped_frame(), guard.frame()
-    if inner is None:
-        return own
-    frame = merged_frame(own, inner)
-    if own.loops is None and own.context is None:
+    frame, own = guard.here(), guard.frame()
+    if frame is own or (own.loops is None and own.context is None):
         return frame
     return changed(frame, loops=own.loops or frame.loops, context=own.context or frame.context)
+
+
+def _counting(frame: ScopedFrame, account: Account) -> ScopedFrame:
+    """The frame with an account that limits nothing."""
+    return changed(frame, path=(*frame.path, account.scope), accounts=(*frame.accounts, account))
 
 
 class AgentNode:
@@ -51,14 +52,13 @@ class AgentNode:
         frame = agent_frame(guard)
         self._account = Account(Scope("node", new_id()), None, frame.owner)
         self._memories, self._name = memories, name
-        self._bare = narrow(tagged(frame, tags_of(get_config().get("metadata"))), [(None, self._account)])
+        self._bare = _counting(tagged(frame, tags_of(get_config().get("metadata"))), self._account)
         self._remembers = frame.judged is None and (frame.loops is not None or frame.context is not None)
-        kept = (request.state.get(MEMORY) or {}).get(name) if self._remembers else None
-        self.memory, anew = memories.take(kept)
         self._look: Look | None = None
         self.cut: AgentCut | None = None
         self.request, self.frame = request, self._bare
         if self._remembers:
+            self.memory, anew = memories.take((request.state.get(MEMORY) or {}).get(name))
             self._look = judge(self.memory, request.messages, self._bare, anew=anew)
             if frame.context is not None:
                 self.cut = AgentCut(request, self.memory, self._bare)

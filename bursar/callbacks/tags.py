@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar.runs.frames import told
@@ -32,8 +33,8 @@ _NAMED: Final = frozenset(
 _PLACES: Final = frozenset(Places._fields) - {"workflow", "extra"}
 _PLAIN: Final = frozenset({str, int, bool, float})
 _MOST_KNOWN: Final = 1_024
-_known: dict[str, str] = {}
-"""Our name of a key of metadata, "" for what is no tag: the same keys come with every call."""
+_known: dict[tuple[str, ...], tuple[tuple[str, str, bool], ...]] = {}
+"""What of metadata with these keys may be tags: the same keys come with every call of a node."""
 Tags = tuple[tuple[str, str], ...]
 
 
@@ -41,22 +42,18 @@ def tags_of(metadata: Mapping[str, Any] | None) -> Tags:
     """The tags in a call's metadata. What is no text, number or truth value is left out."""
     if not metadata:
         return ()
+    keys = tuple(metadata)
+    wanted = _known.get(keys)
+    if wanted is None:
+        wanted = _known[keys] = _wanted(keys)
     found: dict[str, str] = {}
-    extra = 0
-    for name, value in metadata.items():
-        ours = _known.get(name)
-        if ours is None:
-            ours = _named(name)
-        if not ours:
-            continue
-        if ours == name and name not in _NAMED:
-            extra += 1
-        if value.__class__ not in _PLAIN or extra > MOST_TAGS:
-            continue
-        text = str(value).strip()[:LONGEST]
-        if text:
-            # What the user named himself wins over a thread's id.
-            found[ours] = found.get(ours, text) if name in _GRAPH else text
+    for name, ours, theirs in wanted:
+        value = metadata[name]
+        if value.__class__ in _PLAIN:
+            text = str(value).strip()[:LONGEST]
+            if text:
+                # What the user named himself wins over a thread's id.
+                found[ours] = found.get(ours, text) if theirs else text
     return tuple(found.items())
 
 
@@ -64,25 +61,37 @@ def tagged(frame: ScopedFrame, tags: Tags) -> ScopedFrame:
     """The frame with these tags added: what the run says of itself wins."""
     if not tags:
         return frame
+    return told(frame, _who_of(tags))
+
+
+@lru_cache(maxsize=1_024)
+def _who_of(tags: Tags) -> Who:
     known: dict[str, str] = {}
     extra: list[tuple[str, str]] = []
-    user = session = None
+    named: dict[str, str] = {}
     for tag in tags:
         name, value = tag
         if name in _PLACES:
             known[name] = value
-        elif name == "user":
-            user = value
-        elif name == "session":
-            session = value
+        elif name in ("user", "session"):
+            named[name] = value
         elif name != "workflow":
             extra.append(tag)
-    return told(frame, Who(Places(extra=tuple(sorted(extra)), **known), user, session))
+    return Who(Places(extra=tuple(sorted(extra)), **known), named.get("user"), named.get("session"))
 
 
-def _named(name: str) -> str:
-    ours = _GRAPH.get(name) or ("" if name.startswith(_THEIRS) else name)
+def _wanted(keys: tuple[str, ...]) -> tuple[tuple[str, str, bool], ...]:
+    """Of each key that may be a tag: our name of it, and whether the key is LangChain's."""
+    wanted: list[tuple[str, str, bool]] = []
+    extra = 0
+    for name in keys:
+        ours = _GRAPH.get(name)
+        if ours is not None:
+            wanted.append((name, ours, True))
+        elif not name.startswith(_THEIRS):
+            extra += name not in _NAMED
+            if extra <= MOST_TAGS or name in _NAMED:
+                wanted.append((name, name, False))
     if len(_known) >= _MOST_KNOWN:
         _known.clear()
-    _known[name] = ours
-    return ours
+    return tuple(wanted)

@@ -82,12 +82,17 @@ def measure(
 
 
 def with_messages(base: Transcript, messages: Sequence[Any], *, provider: str, model: str) -> Transcript:
-    """What was measured of a request without messages, and with it these.
+    """What was measured of a request without messages, and with it these: `role`, `content` and perhaps more.
 
     Only what is sent with every call may be in `base`, and of that no system prompt: it is hashed with the messages.
     """
     meter = _Meter(provider, model)
-    sizes = [meter.message(message) for message in messages]
+    sizes = [
+        _words(message["role"], message["content"])
+        if len(message) == 2 and message["content"].__class__ is str
+        else meter.message(message)
+        for message in messages
+    ]
     tokens, marks, utf8_bytes, attaches, unbounded = _summed(sizes)
     return Transcript(
         tuple(tokens),
@@ -236,6 +241,12 @@ def _text_of(value: Any) -> str:
 def _text(text: str) -> _Size:
     size = COUNTER.measure(text)
     return _Size(size.tokens, size.utf8_bytes, hash(text))
+
+
+def _words(role: object, text: str) -> _Size:
+    # What `_Meter.message` makes of most messages.
+    size = COUNTER.measure(text)
+    return _Size(size.tokens, size.utf8_bytes, hash((role, hash(text))))
 
 
 def _add(one: _Size, other: _Size) -> _Size:

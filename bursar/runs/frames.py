@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bursar.flow.gates import Gates
@@ -120,23 +121,19 @@ def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
 def told(frame: ScopedFrame, more: Who) -> ScopedFrame:
     """The frame with further tags: what it says already stays."""
     who = frame.who
-    tags, user, session = _filled(who.tags, more.tags), who.user or more.user, who.session or more.session
-    if tags is who.tags and user is who.user and session is who.session:
-        return frame
-    filled = Who(tags, user, session)
-    return changed(frame, who=filled, shares=_shares(filled, frame.owner))
+    filled = Who(_filled(who.tags, more.tags), who.user or more.user, who.session or more.session)
+    return frame if filled == who else changed(frame, who=filled, shares=_shares(filled, frame.owner))
 
 
+@lru_cache(maxsize=1_024)
 def _filled(tags: Tags, more: Tags) -> Tags:
-    fresh: dict[str, Any] = {}
-    if None in tags:
-        for name, had, value in zip(Tags._fields, tags, more, strict=True):
-            if had is None and value is not None:
-                fresh[name] = value
-    if more.extra and more.extra != tags.extra:
-        extra = {**dict(more.extra), **dict(tags.extra)}
-        if len(extra) > len(tags.extra):
-            fresh["extra"] = tuple(sorted(extra.items()))
+    fresh: dict[str, Any] = {
+        name: value
+        for name, had, value in zip(Tags._fields, tags, more, strict=True)
+        if had is None and value is not None
+    }
+    if more.extra:
+        fresh["extra"] = tuple(sorted({**dict(more.extra), **dict(tags.extra)}.items()))
     return tags._replace(**fresh) if fresh else tags
 
 
