@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from langchain.agents.middleware import ExtendedModelResponse, ModelResponse
@@ -16,10 +15,9 @@ from bursar.callbacks.agent_steps import with_notes
 from bursar.callbacks.agent_windows import AgentCut
 from bursar.callbacks.tags import tagged, tags_of
 from bursar.runs.accounts import Account
-from bursar.runs.frames import merged_frame, narrow
 from bursar.runs.judged import Judged
 from bursar.runs.lent import Loan
-from bursar.runs.scoped import ScopedFrame, last_frame, opened_frame, scoped_frame
+from bursar.runs.scoped import ScopedFrame, changed, last_frame, opened_frame
 from bursar.words.clock import new_id
 from bursar.words.errors import LoopDetected
 from bursar.words.ports import Scope
@@ -36,13 +34,15 @@ MEMORY = "bursar_memory"
 
 def agent_frame(guard: Guard) -> ScopedFrame:
     """The frame of what an agent does here: the run's, and the guards of its own, which are nearer than the run's."""
-    inner, own = scoped_frame(), guard.frame()
-    if inner is None:
-        return own
-    frame = merged_frame(own, inner)
-    if own.loops is None and own.context is None:
+    frame, own = guard.here(), guard.frame()
+    if frame is own or (own.loops is None and own.context is None):
         return frame
-    return replace(frame, loops=own.loops or frame.loops, context=own.context or frame.context)
+    return changed(frame, loops=own.loops or frame.loops, context=own.context or frame.context)
+
+
+def _counting(frame: ScopedFrame, account: Account) -> ScopedFrame:
+    """The frame with an account that limits nothing."""
+    return changed(frame, path=(*frame.path, account.scope), accounts=(*frame.accounts, account))
 
 
 class AgentNode:
@@ -52,14 +52,13 @@ class AgentNode:
         frame = agent_frame(guard)
         self._account = Account(Scope("node", new_id()), None, frame.owner)
         self._memories, self._name = memories, name
-        self._bare = narrow(tagged(frame, tags_of(get_config().get("metadata"))), [(None, self._account)])
+        self._bare = _counting(tagged(frame, tags_of(get_config().get("metadata"))), self._account)
         self._remembers = frame.judged is None and (frame.loops is not None or frame.context is not None)
-        kept = (request.state.get(MEMORY) or {}).get(name) if self._remembers else None
-        self.memory, anew = memories.take(kept)
         self._look: Look | None = None
         self.cut: AgentCut | None = None
         self.request, self.frame = request, self._bare
         if self._remembers:
+            self.memory, anew = memories.take((request.state.get(MEMORY) or {}).get(name))
             self._look = judge(self.memory, request.messages, self._bare, anew=anew)
             if frame.context is not None:
                 self.cut = AgentCut(request, self.memory, self._bare)
@@ -67,7 +66,7 @@ class AgentNode:
 
     def apart(self) -> ScopedFrame:
         """The frame of a call that is none of the agent's own: no guard looks at what it says."""
-        return replace(self._bare, judged=Judged(quiet=True))
+        return changed(self._bare, judged=Judged(quiet=True))
 
     def steer(self) -> None:
         """Put what the guards have decided into the request, and what they have seen into the frame of its calls."""
@@ -87,7 +86,7 @@ class AgentNode:
         if messages is not request.messages:
             request = request.override(messages=messages)
         notes = () if self.cut is None else self.cut.notes
-        self.request, self.frame = request, replace(self._bare, judged=Judged(look, trimmed, notes))
+        self.request, self.frame = request, changed(self._bare, judged=Judged(look, trimmed, notes))
 
     def lend(self, frame: ScopedFrame) -> Loan:
         """Let the calls of the node find this frame."""

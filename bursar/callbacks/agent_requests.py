@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from langchain_core.utils.function_calling import convert_to_openai_tool
-
-from bursar.callbacks.requests import PROVIDERS, request_of
+from bursar.callbacks.agent_tools import schema_of
+from bursar.callbacks.requests import request_of
+from bursar.callbacks.shapes import PROVIDERS
 
 if TYPE_CHECKING:
     from bursar.flow.call import Attempt
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _CAPPED: Final = frozenset({"anthropic", "openai", "azure.ai.openai"})
 """Providers whose LangChain models take `max_tokens` for a single call."""
+_SET: Final = ("thinking", "service_tier", "n")
+"""What of a model is sent with every call and is part of what a call may cost."""
 _CAPS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
@@ -21,14 +23,14 @@ def request_of_agent(request: Any) -> ModelRequest:
     """A neutral request of what a model node is about to ask."""
     model, settings = request.model, request.model_settings
     known: dict[str, Any] = dict(model._get_ls_params(**settings))  # noqa: SLF001 - what every integration overrides
-    params = {name: getattr(model, name, None) for name in ("thinking", "service_tier", "n")}
-    params |= {"model": known.get("ls_model_name"), **settings}
-    params["tools"] = [tool if isinstance(tool, dict) else convert_to_openai_tool(tool) for tool in request.tools]
+    params = _set_in(model)
+    params.update(model=known.get("ls_model_name"), **settings)
+    params["tools"] = [tool if isinstance(tool, dict) else schema_of(tool) for tool in request.tools]
+    params = {name: value for name, value in params.items() if value is not None}
     messages = request.messages if request.system_message is None else [request.system_message, *request.messages]
-    asked, _ = request_of(messages, {k: v for k, v in params.items() if v is not None}, known, open_ended=False)
+    asked = request_of(messages, params, known, open_ended=False)
     if asked.provider not in _CAPPED:
-        asked, _ = request_of(messages, {k: v for k, v in params.items() if v is not None}, known)
-        return asked._replace(clampable=False)
+        return request_of(messages, params, known)._replace(clampable=False)
     return asked if request.response_format is None else asked._replace(clampable=False)
 
 
@@ -56,3 +58,17 @@ def without_tools(request: Any, provider: str) -> Any:
         is_tool = type(request.response_format).__name__ == "ToolStrategy"
         return request.override(tools=[]) if is_tool or provider != "anthropic" else request
     return request.override(tool_choice={"type": "none"} if provider == "anthropic" else "none")
+
+
+def _set_in(model: Any) -> dict[str, Any]:
+    # A field that one of LangChain's models lacks takes it long to miss: where they can be, they are looked up.
+    try:
+        own = model.__dict__
+    except AttributeError:
+        own = {}
+    kind = type(model)
+    return {
+        name: own[name] if name in own else getattr(model, name, None)
+        for name in _SET
+        if name in own or hasattr(kind, name) or getattr(model, "__pydantic_extra__", None)
+    }

@@ -39,8 +39,9 @@ _ON_STOP: Final = ("finish", "raise", "pause")
 
 
 def _added(one: dict[str, int] | None, other: dict[str, int] | None) -> dict[str, int]:
-    names = {**(one or {}), **(other or {})}
-    return {name: (one or {}).get(name, 0) + (other or {}).get(name, 0) for name in names}
+    if not one or not other:
+        return dict(one or other or {})
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
 class BursarState(AgentState[Any]):

@@ -39,16 +39,16 @@ def _of_result(result: Any, *, words: bool) -> Answer:
     if counted is not None and counted.get("total_cost") == 0:
         return Answer(Status.OK, charge="release", sent=False, flags=(CACHED,))
     reading, tier = _usage(metadata, counted)
-    stop = word(metadata.get("stop_reason") or metadata.get("finish_reason"))
-    name = word(metadata.get("id"))
+    get = metadata.get
+    stop = word(get("stop_reason") or get("finish_reason"))
     return of_reading(
         reading,
-        model=word(metadata.get("model_name") or metadata.get("model")),
-        response_id=name,
+        model=word(get("model_name") or get("model")),
+        response_id=word(get("id")),
         finish=stop,
         cut=stop in _CUT,
         tool_calls=sum([_tool_calls(message) for message in messages]),
-        tier=word(metadata.get("service_tier")) or tier,
+        tier=word(get("service_tier")) or tier,
         said=_said(messages) if words else None,
     )
 
@@ -89,19 +89,21 @@ def counted_usage(counted: Mapping[str, Any] | None) -> tuple[Reading, str | Non
     """LangChain's own `UsageMetadata`, and the tier that it writes into the names of its details."""
     if not counted:
         return Reading(None, ("usage_missing",)), None
-    inside, tier = _plain(counted.get("input_token_details"))
-    outside, other = _plain(counted.get("output_token_details"))
+    told: dict[str, Any] = {
+        "prompt_tokens": counted.get("input_tokens"),
+        "completion_tokens": counted.get("output_tokens"),
+    }
+    within, beyond = counted.get("input_token_details"), counted.get("output_token_details")
+    if not within and not beyond:
+        return chat_usage(told), None
+    inside, tier = _plain(within)
+    outside, other = _plain(beyond)
     five, hour = inside.get("ephemeral_5m_input_tokens", 0), inside.get("ephemeral_1h_input_tokens", 0)
     # Where the lifetimes are told, LangChain writes a zero for the whole.
     written = max(inside.get("cache_creation", 0), five + hour)
-    reading = chat_usage(
-        {
-            "prompt_tokens": counted.get("input_tokens"),
-            "completion_tokens": counted.get("output_tokens"),
-            "prompt_tokens_details": {"cached_tokens": inside.get("cache_read", 0), "cache_write_tokens": written},
-            "completion_tokens_details": {"reasoning_tokens": outside.get("reasoning", 0)},
-        }
-    )
+    told["prompt_tokens_details"] = {"cached_tokens": inside.get("cache_read", 0), "cache_write_tokens": written}
+    told["completion_tokens_details"] = {"reasoning_tokens": outside.get("reasoning", 0)}
+    reading = chat_usage(told)
     if reading.usage is not None and hour:
         reading = reading._replace(
             usage=reading.usage._replace(cache_write_30m_tokens=written - hour, cache_write_1h_tokens=hour)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bursar.callbacks.answers import CACHED, abandoned, of_failure
@@ -19,7 +18,7 @@ from bursar.clients.guard import Guard
 from bursar.runs.drive import drive
 from bursar.runs.frames import make_who, narrow
 from bursar.runs.lent import Loan
-from bursar.runs.scoped import ScopedFrame, opened_frame
+from bursar.runs.scoped import ScopedFrame, changed, opened_frame
 from bursar.words.errors import BursarWarning
 from bursar.words.ports import Release
 
@@ -27,12 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from uuid import UUID
 
+    from bursar.callbacks.requests import Asking
     from bursar.callbacks.roots import Root
     from bursar.clients.echoes import Echo
+    from bursar.clients.growth import Growth
     from bursar.flow.call import Attempt, Call
     from bursar.guards.budget import Budget
     from bursar.runs.accounts import Account
-    from bursar.words.events import Answer, ModelRequest
+    from bursar.words.events import Answer
 
 UNGATED = "ungated"
 """The flag of a call that a wrapped client was to admit and that went past it: charged when it was over."""
@@ -53,25 +54,21 @@ class ModelCalling:
     """A model call that LangChain has begun. `attempt` is None where somebody nearer the wire is to admit it."""
 
     __slots__ = (
-        "_echo", "_growth", "_guard", "_pieces", "_read", "_said", "attempt", "call", "frame", "loan", "parent", "root",
+        "_asking", "_echo", "_growth", "_guard", "_open_ended", "_pieces",
+        "attempt", "call", "frame", "loan", "parent", "root",
     )  # fmt: skip
 
     def __init__(
-        self,
-        read: Callable[[], tuple[ModelRequest, Any]],
-        frame: ScopedFrame,
-        root: Root | None,
-        parent: int | None,
-        said: Sequence[Any] = (),
+        self, asking: Asking, frame: ScopedFrame, root: Root | None, parent: int | None, *, open_ended: bool | None
     ) -> None:
-        self._read, self.frame, self.root, self.parent, self._said = read, frame, root, parent, said
+        self._asking, self.frame, self.root, self.parent, self._open_ended = asking, frame, root, parent, open_ended
         self._guard = guard()
         self.call: Call | None = None
         self.attempt: Attempt | None = None
         self.loan: Loan | None = None
-        self._growth: Any = None
+        self._growth: Growth | None = None
         self._echo: Echo | None = None
-        self._pieces = Pieces(frame.owner.world.clock.monotonic_us)
+        self._pieces: Pieces | None = None
 
     def open(self) -> None:
         """Admit it here. Raises `Stopped`."""
@@ -81,7 +78,6 @@ class ModelCalling:
     def take(self, admitted: Guard, call: Call, attempt: Attempt) -> None:
         """Go on with what a middleware has admitted."""
         self._guard, self.call, self.attempt = admitted, call, attempt
-        self._growth, self._echo = admitted.growth(call, attempt), admitted.echo(call)
 
     def tighten(self, added: Sequence[tuple[Budget | None, Account]]) -> None:
         """Admit it anew under further limits. Raises `Stopped`; then it is over."""
@@ -105,10 +101,13 @@ class ModelCalling:
         if self.loan is not None:
             # Words have come: whoever sends a request from here on sends another.
             self.loan.claimed = True
-        if self.attempt is None or self.call is None or not text:
+        call, attempt = self.call, self.attempt
+        if attempt is None or call is None or not text:
             return
-        if not self._pieces:
-            self.call.request = self.call.request._replace(stream=True)
+        if self._pieces is None:
+            call.request = call.request._replace(stream=True)
+            self._pieces = Pieces(self.frame.owner.world.clock.monotonic_us)
+            self._growth, self._echo = self._guard.growth(call, attempt), self._guard.echo(call)
         self._pieces.append(text)
         if self._echo is not None and words:
             self._echo.said(text)
@@ -143,23 +142,25 @@ class ModelCalling:
         except BursarWarning:
             return
 
-    def _begin(self, frame: ScopedFrame) -> None:
-        request, body = self._read()
-        if self._said:
-            frame = watched(frame, request, self._said)
-        self.call = self._guard.begin(request, body=body, inside=frame)
+    def _begin(self, frame: ScopedFrame, *, watch_it: bool = True) -> None:
+        asking = self._asking
+        request = asking.request(open_ended=self._open_ended)
+        if watch_it and asking.messages:
+            frame = watched(frame, request, asking.messages)
+        owner = frame.owner
+        # Few look at the words: they are put together for those who do.
+        looks = frame.gates is not None or owner.rules or owner.contents is not None
+        self.call = self._guard.begin(request, body=asking.body() if looks else None, inside=frame)
         if request.open_ended and request.cap is not None:
             self.call.flags += ("uncapped",)
 
     def _admit(self) -> None:
         assert self.call is not None
         self.attempt = self._guard.open(self.call)
-        self._growth, self._echo = self._guard.growth(self.call, self.attempt), self._guard.echo(self.call)
 
     def _admit_late(self) -> None:
         with contextlib.suppress(Exception):
-            self._said = ()
-            self._begin(replace(self.frame, observe=True))
+            self._begin(changed(self.frame, observe=True), watch_it=False)
             assert self.call is not None
             self.call.flags += (UNGATED,)
             self.attempt = self._guard.open(self.call)
@@ -178,7 +179,7 @@ class ModelCalling:
 
     def _seen(self) -> int | None:
         # Hidden thinking is billed and never seen: only the bound is sure to cover it.
-        if not self._pieces or self.call is None or self.call.request.reasoning:
+        if self._pieces is None or self.call is None or self.call.request.reasoning:
             return None
         return self._pieces.tokens(self.call.request.provider)
 

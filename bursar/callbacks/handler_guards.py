@@ -6,13 +6,13 @@ window does nothing, and that is written down once.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bursar.callbacks.agent_steps import as_chat
 from bursar.clients.loops import Now, by_marks, say
 from bursar.clients.window_notes import window_note
 from bursar.runs.judged import Judged
+from bursar.runs.scoped import changed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ def watched(frame: ScopedFrame, request: ModelRequest, messages: Sequence[Any]) 
     """The frame of a call that the handler admits, with what its guards have seen in the messages."""
     if frame.judged is not None or (frame.loops is None and frame.context is None):
         return frame
-    return replace(frame, judged=Judged(_look(frame, request, messages), None, _idle_window(frame)))
+    return changed(frame, judged=Judged(_look(frame, request, messages), None, _idle_window(frame)))
 
 
 def _look(frame: ScopedFrame, request: ModelRequest, messages: Sequence[Any]) -> Look | None:

@@ -1,7 +1,8 @@
 """Attached by nothing at all: what LangChain calls inside of a run is gated and metered without being passed a handler.
 
-Importing this registers one hook with LangChain, once. The hook asks for a context variable's value; ours answers with
-the handler wherever a run is open, so that there is nothing to set and nothing to take back.
+Importing this registers one hook with LangChain, once, unless one stands there already that was registered while
+LangChain was imported inside of a run. The hook asks for a context variable's value; ours answers with the handler
+wherever a run is open, so that there is nothing to set and nothing to take back.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from langchain_core.tracers.context import register_configure_hook
 from tenacity import retry_if_not_exception_type
 
 from bursar.callbacks.langchain import BursarCallbackHandler
+from bursar.runs.hook import late
 from bursar.runs.scoped import scoped_frame
 from bursar.words.errors import Stopped
 
@@ -46,5 +48,6 @@ def _let_stops_pass() -> None:
     RunnableRetry._kwargs_retrying = property(_kwargs_retrying)  # type: ignore[assignment,method-assign]  # noqa: SLF001
 
 
-register_configure_hook(cast("ContextVar[Any]", _Scope()), inheritable=True)
+if not late.attached:
+    register_configure_hook(cast("ContextVar[Any]", _Scope()), inheritable=True)
 _let_stops_pass()

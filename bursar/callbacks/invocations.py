@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
+    from bursar.callbacks.calls import ModelCalling
     from bursar.runs.frames import Spec
     from bursar.runs.run import Run
     from bursar.runs.scoped import ScopedFrame
@@ -65,6 +66,20 @@ class Invocations:
             root.add(key, parent, name)
         if self.is_new_to(root):
             self.join(root)
+        return root
+
+    def model_part(self, run_id: UUID, parent_run_id: UUID | None, metadata: Mapping[str, Any] | None) -> Root | None:
+        """As `part`, for a model call, which has no parts: alone in a run that is open it needs nothing to hold it."""
+        if self._per == "scope" and (parent_run_id is None or parent_run_id.int not in roots):
+            return None
+        return self.part(run_id, parent_run_id, metadata, None)
+
+    def alone(self, run_id: UUID, calling: ModelCalling) -> Root | None:
+        """What holds a model call that was begun without anything, where there are guards to be added to it."""
+        if not self._guards:
+            return None
+        root = calling.root = Root(run_id, None, calling.frame, None)
+        root.open[root.key] = calling
         return root
 
     def is_new_to(self, root: Root) -> bool:

@@ -17,8 +17,9 @@ from bursar.callbacks.calls import ModelCalling, begin, calls, pop
 from bursar.callbacks.invocations import Invocations
 from bursar.callbacks.models import MARK, WRAPPED
 from bursar.callbacks.offers import take
-from bursar.callbacks.requests import model_of, prompt_request, request_of
+from bursar.callbacks.requests import Asking
 from bursar.callbacks.roots import Root, roots
+from bursar.callbacks.shapes import model_of
 from bursar.callbacks.stream_words import arguments_of, words_of
 from bursar.callbacks.tags import tagged, tags_of
 from bursar.callbacks.tool_starts import gate_end, gate_start
@@ -27,14 +28,11 @@ from bursar.runs.scoped import scoped_frame
 from bursar.words.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from bursar.runs.frames import Spec
     from bursar.runs.run import Run
-    from bursar.words.events import ModelRequest
-
-    Reader = Callable[[bool | None], tuple[ModelRequest, dict[str, Any]]]
 
 _PER: Final = ("invocation", "instance", "scope")
 
@@ -185,11 +183,9 @@ class BursarCallbackHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Admit a call, or raise `Stopped`; leave it to whoever is nearer the wire, where somebody is."""
-        said, params = messages[0] if messages else [], kwargs.get("invocation_params") or {}
-        known = metadata or {}
-        self._model_start(
-            lambda ended: request_of(said, params, known, open_ended=ended), run_id, parent_run_id, params, known, said
-        )
+        params, known = kwargs.get("invocation_params") or {}, metadata or {}
+        asking = Asking(params, known, messages[0] if messages else ())
+        self._model_start(asking, run_id, parent_run_id, model_of(params, known), known)
 
     def on_llm_start(
         self,
@@ -202,11 +198,9 @@ class BursarCallbackHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """As `on_chat_model_start`, for a model that takes one text."""
-        prompt, params = prompts[0] if prompts else "", kwargs.get("invocation_params") or {}
-        known = metadata or {}
-        self._model_start(
-            lambda ended: prompt_request(prompt, params, known, open_ended=ended), run_id, parent_run_id, params, known
-        )
+        params, known = kwargs.get("invocation_params") or {}, metadata or {}
+        asking = Asking(params, known, prompt=prompts[0] if prompts else "")
+        self._model_start(asking, run_id, parent_run_id, model_of(params, known), known)
 
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
         """Watch a stream. Raises `BudgetExceeded`, which ends it, where it outgrows its hold and there is no room.
@@ -247,30 +241,23 @@ class BursarCallbackHandler(BaseCallbackHandler):
             root.ended(run_id.int, error)
 
     def _model_start(
-        self,
-        read: Reader,
-        run_id: UUID,
-        parent_run_id: UUID | None,
-        params: Mapping[str, Any],
-        metadata: Mapping[str, Any],
-        said: Sequence[Any] = (),
+        self, asking: Asking, run_id: UUID, parent_run_id: UUID | None, model: str, metadata: Mapping[str, Any]
     ) -> None:
         begun = calls.get(run_id.int)
         if begun is not None:
             self._tighten(begun, run_id)
             return
-        root = self._part(run_id, parent_run_id, metadata, None)
+        root = self._invocations.model_part(run_id, parent_run_id, metadata)
         frame = scoped_frame() or (root.frame if root is not None else None)
         if frame is None:
             return
         tags = tags_of(metadata)
-        frame = tagged(frame, tags) if root is None else root.tagged(frame, tags)
+        if tags:
+            frame = tagged(frame, tags) if root is None else root.tagged(frame, tags)
         parent = None if parent_run_id is None else parent_run_id.int
-        model = model_of(params, metadata)
         # Where it can neither cap the request nor wait for others, it holds what such calls are seen to use.
         on_loop = asyncio._get_running_loop() is not None  # noqa: SLF001 - as in _drive
-        open_ended = False if frame.hard else on_loop or None
-        calling = ModelCalling(lambda: read(open_ended), frame, root, parent, said)
+        calling = ModelCalling(asking, frame, root, parent, open_ended=False if frame.hard else on_loop or None)
         offer = take(model)
         try:
             if offer is not None:
@@ -285,7 +272,7 @@ class BursarCallbackHandler(BaseCallbackHandler):
         calling.lend(model)
 
     def _tighten(self, begun: ModelCalling, run_id: UUID) -> None:
-        root = begun.root
+        root = begun.root or self._invocations.alone(run_id, begun)
         if root is None or not self._invocations.is_new_to(root):
             return
         try:
@@ -303,7 +290,5 @@ class BursarCallbackHandler(BaseCallbackHandler):
     def _decision_start(
         self, inputs: Any, run_id: UUID, parent_run_id: UUID | None, metadata: Mapping[str, Any]
     ) -> None:
-        text = inputs if isinstance(inputs, str) else repr(inputs)
-        self._model_start(
-            lambda ended: prompt_request(text, {}, metadata, open_ended=ended), run_id, parent_run_id, {}, metadata
-        )
+        asking = Asking({}, metadata, prompt=inputs if isinstance(inputs, str) else repr(inputs))
+        self._model_start(asking, run_id, parent_run_id, model_of({}, metadata), metadata)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from bursar.clients.usage import fields
 from bursar.words.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def guarded(model: Any, guard: Guard) -> Any:
 
 def is_wrapped(model: Any) -> bool:
     """Whether a model, or the one inside of a binding, carries the mark."""
-    metadata = getattr(getattr(model, "bound", model), "metadata", None)
+    # A binding has its model among its fields; what a model of LangChain's lacks takes it long to miss.
+    bound = fields(model).get("bound", model)
+    metadata = getattr(bound, "metadata", None)
     return isinstance(metadata, dict) and metadata.get(MARK) == WRAPPED
 
 

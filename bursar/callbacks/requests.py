@@ -2,77 +2,71 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from bursar.callbacks.shapes import body_of, shape_of, whole, with_said
 from bursar.clients.requests import read
 from bursar.clients.usage import fields
-from bursar.pricing.rates import find_provider
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bursar.words.events import ModelRequest
 
-PROVIDERS: Final = {
-    "amazon_bedrock": "aws.bedrock",
-    "azure": "azure.ai.openai",
-    "google_genai": "gcp.gemini",
-    "google_vertexai": "gcp.vertex_ai",
-    "openai-codex": "openai",
-}
-"""OpenTelemetry's names for LangChain's `ls_provider`, where they differ."""
-COLD_OUTPUT: Final = 1_024
-"""Output tokens that are held for a call without a cap before any call like it was seen: a long answer of an agent."""
-_CAPS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+class Asking:
+    """What one call asks: messages, or one text, and how LangChain describes the model that it asks."""
+
+    __slots__ = ("_metadata", "_params", "_prompt", "messages")
+
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+        messages: Sequence[Any] = (),
+        prompt: str | None = None,
+    ) -> None:
+        self._params, self._metadata, self.messages, self._prompt = params, metadata, messages, prompt
+
+    def request(self, *, open_ended: bool | None) -> ModelRequest:
+        """It as a neutral request; `open_ended` as in `request_of`."""
+        request = request_of(self.messages, self._params, self._metadata, open_ended=open_ended)
+        if self._prompt is None:
+            return request
+        return request._replace(transcript=read("completions", {"prompt": self._prompt}, None).transcript)
+
+    def body(self) -> dict[str, Any]:
+        """It as the body of a chat completion, for whoever looks at its words."""
+        said = [{"role": "user", "content": self._prompt}] if self._prompt is not None else _told(self.messages)
+        return {**body_of(self._params, self._metadata), "messages": said}
 
 
 def request_of(
     messages: Iterable[Any], params: Mapping[str, Any], metadata: Mapping[str, Any], *, open_ended: bool | None = None
-) -> tuple[ModelRequest, dict[str, Any]]:
-    """A request, and the body that it was read from.
+) -> ModelRequest:
+    """A neutral request.
 
     `params` are LangChain's invocation parameters, `metadata` its `ls_...` ones. `open_ended` says whether nobody can
     put a cap into the request; None: if it has none.
     """
-    model = model_of(params, metadata)
-    body = {**params, "model": model, "messages": [_message(message) for message in messages]}
-    vendor = metadata.get("ls_provider")
-    provider = PROVIDERS.get(vendor, vendor) if isinstance(vendor, str) else find_provider(model) or "unknown"
-    cap = None
-    for name in _CAPS:
-        asked = body.pop(name, None)
-        cap = asked if cap is None else cap
-    cap = metadata.get("ls_max_tokens") if cap is None else cap
-    if cap is not None:
-        body[_CAPS[0]] = cap
-    request = read("messages" if provider == "anthropic" else "chat", body, None)
-    if request.provider != provider:
-        request = request._replace(provider=provider)
-    if open_ended or (open_ended is None and request.cap is None):
-        least = COLD_OUTPUT if request.cap is None else request.cap
-        request = request._replace(open_ended=True, clampable=False, cap_default=least + request.thinking)
-    return request, body
+    told = _told(messages)
+    shape = shape_of(params, metadata, open_ended)
+    if shape is not None:
+        try:
+            return with_said(shape, told)
+        except Exception:  # noqa: BLE001, S110 - objects of the caller may raise what they like
+            pass
+    # Read as a whole, they are bounded by their size at least.
+    return whole(told, params, metadata, open_ended)
 
 
-def prompt_request(
-    prompt: str, params: Mapping[str, Any], metadata: Mapping[str, Any], *, open_ended: bool | None = None
-) -> tuple[ModelRequest, dict[str, Any]]:
-    """As `request_of`, for a model that takes one text."""
-    request, body = request_of((), params, metadata, open_ended=open_ended)
-    script = read("completions", {"prompt": prompt}, None).transcript
-    return request._replace(transcript=script), {**body, "messages": [{"role": "user", "content": prompt}]}
-
-
-def model_of(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
-    """The model's name as it is sent."""
-    name = params.get("model") or params.get("model_name") or metadata.get("ls_model_name")
-    return name if isinstance(name, str) else "unknown"
-
-
-def _message(message: Any) -> dict[str, Any]:
-    told = fields(message)
-    said: dict[str, Any] = {"role": told.get("type"), "content": told.get("content")}
-    calls = told.get("tool_calls")
-    if calls:
-        said["tool_calls"] = calls
+def _told(messages: Iterable[Any]) -> list[dict[str, Any]]:
+    said: list[dict[str, Any]] = []
+    for message in messages:
+        told = fields(message)
+        calls = told.get("tool_calls")
+        one = {"role": told.get("type"), "content": told.get("content")}
+        if calls:
+            one["tool_calls"] = calls
+        said.append(one)
     return said

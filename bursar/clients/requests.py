@@ -114,7 +114,7 @@ def of_messages(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         clampable=body.get("output_format") is None
         and _field(body, "output_config", "format") is None
         and _meant(asked),
-        cache_write=_cache_life(body, tools, system, said),
+        cache_write=cache_life((body,), tools, system, *[_dict(message).get("content") for message in said]),
         service_tier=word(body.get("service_tier")),
         speed=word(body.get("speed")),
         searches=_searches(tools) if tools else 0,
@@ -329,9 +329,10 @@ def _family(model: str) -> _Family:
     return _Family(ceiling, bare.startswith(_REASONING))
 
 
-def _cache_life(body: Mapping[str, Any], tools: list[Any], system: Any, said: list[Any]) -> str | None:
+def cache_life(*parts: Any) -> str | None:
+    """The longest lifetime of cache write that these lists of blocks ask for; None where they ask for none."""
     life: str | None = None
-    for part in ((body,), tools, system, *[_dict(message).get("content") for message in said]):
+    for part in parts:
         if not isinstance(part, list | tuple):
             continue
         for item in part:

@@ -60,23 +60,8 @@ def measure(
     rest = [meter.value(value) for value in always]
     offered = [_text_of(tool) for tool in tools]
     said, most = _fixed(rest, tools, offered, tool_choice, provider, model)
-    # Most requests are a few messages: a pass for each sum would cost more than what it adds up.
-    sizes, tokens, marks, utf8_bytes, attaches = [], [], [], 0, False
-    for message in messages:
-        if message.__class__ is dict and message.keys() == _PLAIN and message["content"].__class__ is str:
-            # Nearly all messages: who says what. Measured here as `_Meter.message` would.
-            size, (weight, utf8, _) = _EMPTY, COUNTER.measure(message["content"])
-            tokens.append(weight + MESSAGE_TOKENS)
-            marks.append(hash((message["role"], hash(message["content"]))))
-            utf8_bytes += utf8
-        else:
-            size = meter.message(message)
-            tokens.append(size.tokens + MESSAGE_TOKENS)
-            marks.append(size.mark)
-            utf8_bytes += size.utf8_bytes
-            attaches = attaches or size.media_most > 0
-            unbounded = unbounded or size.unbounded
-        sizes.append(size)
+    sizes, tokens, marks, utf8_bytes, attaches, endless = _weighed(messages, meter)
+    unbounded = unbounded or endless
     fixed_marks = []
     for size in rest:
         fixed_marks.append(size.mark)
@@ -95,6 +80,50 @@ def measure(
         _system_hash(always, fixed_marks, messages, marks),
         block_hash(fixed_marks[len(always) :], lambda: offered),
     )
+
+
+def with_messages(base: Transcript, messages: Sequence[Any], *, provider: str, model: str) -> Transcript:
+    """What was measured of a request without messages, and with it these: `role`, `content` and perhaps more.
+
+    Only what is sent with every call may be in `base`, and of that no system prompt: it is hashed with the messages.
+    """
+    meter = _Meter(provider, model)
+    sizes, tokens, marks, utf8_bytes, attaches, unbounded = _weighed(messages, meter)
+    return Transcript(
+        tuple(tokens),
+        tuple(marks),
+        base.fixed_tokens,
+        base.utf8_bytes + utf8_bytes,
+        hash((marks[0] if marks else 0, base.key)),
+        base.unbounded or unbounded,
+        base.fixed_most,
+        tuple([size.media for size in sizes]) if attaches else (),
+        tuple([size.media_most for size in sizes]) if attaches else (),
+        _system_hash([], [], messages, marks),
+        base.tools_hash,
+    )
+
+
+def _weighed(messages: Sequence[Any], meter: _Meter) -> tuple[list[_Size], list[int], list[int], int, bool, bool]:
+    """Size, tokens and mark of each message; bytes of all, whether they attach something, and if that is unbounded."""
+    # Most requests are a few messages: a pass for each sum would cost more than what it adds up.
+    sizes, tokens, marks, utf8_bytes, attaches, unbounded = [], [], [], 0, False, False
+    for message in messages:
+        if message.__class__ is dict and message.keys() == _PLAIN and message["content"].__class__ is str:
+            # Nearly all messages: who says what. Measured here as `_Meter.message` would.
+            size, (weight, utf8, _) = _EMPTY, COUNTER.measure(message["content"])
+            tokens.append(weight + MESSAGE_TOKENS)
+            marks.append(hash((message["role"], hash(message["content"]))))
+            utf8_bytes += utf8
+        else:
+            size = meter.message(message)
+            tokens.append(size.tokens + MESSAGE_TOKENS)
+            marks.append(size.mark)
+            utf8_bytes += size.utf8_bytes
+            attaches = attaches or size.media_most > 0
+            unbounded = unbounded or size.unbounded
+        sizes.append(size)
+    return sizes, tokens, marks, utf8_bytes, attaches, unbounded
 
 
 def _system_hash(always: list[Any], fixed: list[int], messages: Sequence[Any], marks: list[int]) -> str | None:

@@ -11,7 +11,7 @@ from bursar.clients.iterations import split
 from bursar.words.events import CREDIT, SideUsage, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _NO_FIELDS: Final[Mapping[str, Any]] = {}
 MOST_TOKENS: Final = 10**9
@@ -160,16 +160,19 @@ def _responses(raw: Any) -> Usage | None:
 
 
 def _openai(raw: Any, into: str, out: str) -> Usage | None:
-    given, made = get(raw, into), get(raw, out)
+    look = _looker(raw)
+    given, made = look(into), look(out)
     if given is None or made is None:
         return None
     read = written = half_day = heard = reasoned = spoken = 0
-    inside, outside = get(raw, into + "_details"), get(raw, out + "_details")
+    inside, outside = look(into + "_details"), look(out + "_details")
     if inside is not None:
-        read, heard = _count(get(inside, "cached_tokens")), _count(get(inside, "audio_tokens"))
-        written, half_day = _written(inside)
+        within = _looker(inside)
+        read, heard = _count(within("cached_tokens")), _count(within("audio_tokens"))
+        written, half_day = _written(within)
     if outside is not None:
-        reasoned, spoken = _count(get(outside, "reasoning_tokens")), _count(get(outside, "audio_tokens"))
+        within = _looker(outside)
+        reasoned, spoken = _count(within("reasoning_tokens")), _count(within("audio_tokens"))
     return Usage(
         input_tokens=_count(given),
         output_tokens=_count(made),
@@ -182,9 +185,14 @@ def _openai(raw: Any, into: str, out: str) -> Usage | None:
     )
 
 
-def _written(inside: Any) -> tuple[int, int]:
+def _looker(raw: Any) -> Callable[[str], Any]:
+    # As `get`, for one who looks often; plain JSON is what mostly comes.
+    return raw.get if isinstance(raw, dict) else lambda name: getattr(raw, name, None)
+
+
+def _written(within: Callable[[str], Any]) -> tuple[int, int]:
     """What was written to the cache, and how much of it for half a day."""
-    written, lives = _count(get(inside, "cache_write_tokens")), get(inside, "cache_write_tokens_details")
+    written, lives = _count(within("cache_write_tokens")), within("cache_write_tokens_details")
     if lives is None:
         return written, 0
     half_day = _count(get(lives, "ttl_12h_tokens"))

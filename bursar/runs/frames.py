@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bursar.flow.gates import Gates
@@ -18,7 +18,7 @@ from bursar.runs.context import ContextMemory
 from bursar.runs.loops import Loops
 from bursar.runs.process import process
 from bursar.runs.run import Run
-from bursar.runs.scoped import ScopedFrame
+from bursar.runs.scoped import ScopedFrame, changed
 from bursar.runs.shares import Shares
 from bursar.words.clock import new_id
 from bursar.words.errors import BursarWarning, ConfigError
@@ -95,17 +95,17 @@ def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
     """The frame of a client's call inside a run: the run's tags first, the client's limits as well."""
     frame = told(inner, client.who)
     if client.retries is not None:
-        frame = replace(frame, retries=client.retries.strictest(inner.retries))
+        frame = changed(frame, retries=client.retries.strictest(inner.retries))
     if client.gates is not None and client.gates is not frame.gates:
-        frame = replace(frame, gates=client.gates.with_rules(frame.gates.rules if frame.gates else ()))
+        frame = changed(frame, gates=client.gates.with_rules(frame.gates.rules if frame.gates else ()))
     if frame.loops is None and client.loops is not None:
-        frame = replace(frame, loops=client.loops)
+        frame = changed(frame, loops=client.loops)
     if frame.context is None and client.context is not None:
-        frame = replace(frame, context=client.context)
+        frame = changed(frame, context=client.context)
     if not client.accounts or client.owner is not inner.owner:
         # After `configure` a run that is still open goes on with the parts that it was opened with.
         return frame
-    return replace(
+    return changed(
         frame,
         path=client.path + inner.path,
         accounts=client.accounts + inner.accounts,
@@ -121,16 +121,20 @@ def merged_frame(client: ScopedFrame, inner: ScopedFrame) -> ScopedFrame:
 def told(frame: ScopedFrame, more: Who) -> ScopedFrame:
     """The frame with further tags: what it says already stays."""
     who = frame.who
-    tags, own = who.tags, more.tags
-    filled: dict[str, Any] = {
+    filled = Who(_filled(who.tags, more.tags), who.user or more.user, who.session or more.session)
+    return frame if filled == who else changed(frame, who=filled, shares=_shares(filled, frame.owner))
+
+
+@lru_cache(maxsize=1_024)
+def _filled(tags: Tags, more: Tags) -> Tags:
+    fresh: dict[str, Any] = {
         name: value
-        for name, had, value in zip(Tags._fields, tags, own, strict=True)
-        if value is not None and had is None
+        for name, had, value in zip(Tags._fields, tags, more, strict=True)
+        if had is None and value is not None
     }
-    if own.extra:
-        filled["extra"] = tuple(sorted({**dict(own.extra), **dict(tags.extra)}.items()))
-    filled_who = Who(tags._replace(**filled) if filled else tags, who.user or more.user, who.session or more.session)
-    return frame if filled_who == who else replace(frame, who=filled_who, shares=_shares(filled_who, frame.owner))
+    if more.extra:
+        fresh["extra"] = tuple(sorted({**dict(more.extra), **dict(tags.extra)}.items()))
+    return tags._replace(**fresh) if fresh else tags
 
 
 def run_frame(
@@ -153,7 +157,7 @@ def run_frame(
     for n, spec in enumerate(specs[1:], 2):
         added.append((spec, Account(Scope("budget", f"{run_id}.{n}"), spec, owner)))
     judged = owner.settings.mode == "observe" if observe is None else observe
-    base = ScopedFrame(who, observe=judged, owner=owner) if outer is None else replace(outer, who=who)
+    base = ScopedFrame(who, observe=judged, owner=owner) if outer is None else changed(outer, who=who)
     base.run, base.asks, base.shares = opened, opened.asks, _shares(who, owner)
     base.observe = judged or base.observe
     base.retries = _retries(guards, who, owner, base.retries)
@@ -187,7 +191,7 @@ def narrow(frame: ScopedFrame, added: Sequence[tuple[Budget | None, Account]], *
             reserves.append(reserve)
             accounts.append(Account(reserve.inner, None, frame.owner, reserve.kept))
     stated = {account.scope: account.stated for account in accounts if account.stated}
-    return replace(
+    return changed(
         frame,
         path=frame.path + tuple(account.scope for account in accounts),
         accounts=frame.accounts + tuple(accounts),
@@ -213,7 +217,7 @@ def joined(frame: ScopedFrame, guards: Sequence[Spec], added: Sequence[tuple[Bud
         if isinstance(guard, RetryCap):
             retries = guard.limits().strictest(retries)
     gates = _gates(guards, frame.owner, inner.gates)
-    return replace(inner, loops=_loops(guards) or inner.loops, retries=retries, gates=gates)
+    return changed(inner, loops=_loops(guards) or inner.loops, retries=retries, gates=gates)
 
 
 def _loops(guards: Sequence[Spec]) -> Loops | None:

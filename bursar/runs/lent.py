@@ -56,7 +56,7 @@ def lent() -> Loan | None:
     """The innermost loan of this context that is open."""
     loan = _lent.get()
     while loan is not None and not loan.open:
-        loan = loan.before
+        loan = loan._before  # noqa: SLF001 - the loan's own module
     return loan
 
 

@@ -235,8 +235,9 @@ def _warn_unhooked(run: Run) -> None:
     # Not an error: what was answered inside is paid for, and an error here would throw it away.
     _hook.attach()
     warnings.warn(
-        f"LangChain was imported after run {run.workflow!r} was opened, so nothing that its models did in this run was "
-        "limited or recorded, unless they were wrapped. Import it before the run is opened (or bursar.callbacks.hook).",
+        f"LangChain was imported after run {run.workflow!r} was opened, past everything that watches for it, so "
+        "nothing that its models did in this run was limited or recorded, unless they were wrapped. Import it before "
+        "the run is opened (or bursar.callbacks.hook).",
         BursarWarning,
         stacklevel=4,
     )
