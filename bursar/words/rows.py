@@ -202,6 +202,25 @@ class MixRow(NamedTuple):
     uncounted: int = 0
 
 
+class Setup(NamedTuple):
+    """What a workflow said with every call of a period: hashes of its system prompt and tools, and their versions.
+
+    None is none, or not known. `first_calls` are those that began a run, or were in none; `first_tokens` the input of
+    them all.
+    """
+
+    workflow: str
+    system_hash: str | None
+    tools_hash: str | None
+    prompt_version: str | None
+    release: str | None
+    calls: int
+    first_us: int
+    last_us: int
+    first_calls: int
+    first_tokens: int
+
+
 class DaySpend(NamedTuple):
     """Nano-dollars of one day: until the time of day that it is now, and after it."""
 
