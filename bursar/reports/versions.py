@@ -1,8 +1,8 @@
 """What of a workflow was replaced between two periods: its system prompt, its tools, its prompt's version, its release.
 
 Something has come where the later period has it and the earlier one has not. What it replaced is the latest of those
-that were there before it and had ended by the time that it was half as old as it is now: a roll-out overlaps. Tokens are
-means of the first calls of runs, since later ones carry the conversation; where it can be, of calls that differ in
+that were there before it and had ended by the time that it was half as old as it is now: a roll-out overlaps. Tokens
+are means of the first calls of runs, since later ones carry the conversation; where it can be, of calls that differ in
 nothing else that was sent with every call.
 """
 
@@ -73,9 +73,7 @@ def told(change: Replaced) -> str:
     """One line without its time: what came in the place of what, and how many tokens more a call has."""
     what = KINDS[change.kind]
     if change.restless:
-        return (
-            f"the {what} differs from call to call ({change.restless:,} in {change.calls:,}): no cache keeps it"
-        )
+        return f"the {what} differs from call to call ({change.restless:,} in {change.calls:,}): no cache keeps it"
     names = [_short(change.kind, name) for name in (change.before, change.after)]
     tokens = "" if change.tokens is None else f", {change.tokens:+,} tokens a call"
     if change.before is None and change.share < 1 - _RARE:
