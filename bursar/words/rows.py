@@ -282,7 +282,9 @@ class Turn(NamedTuple):
 class Facts(NamedTuple):
     """What was seen of a workflow in a period. Attempts where nothing else is said; costs in nano-dollars.
 
-    run_nusd: of each run that has ended and has a price. looped: runs in which a loop was spoken to.
+    run_nusd: of each run that has ended and has a price. looped: runs in which a loop was spoken to; circled: in which
+    a tool gave the same result to the same call four times and nobody spoke. gated: what gates asked or refused.
+    ungated: tools that may change something, or of which nobody says what they do.
     unattributed, everything: of the whole ledger in that time. measured: means of the last seven days.
     """
 
@@ -300,6 +302,9 @@ class Facts(NamedTuple):
     unattributed: int
     everything: int
     measured: tuple[tuple[str, int], ...]
+    circled: int = 0
+    gated: int = 0
+    ungated: tuple[str, ...] = ()
 
 
 class Used(NamedTuple):
