@@ -75,11 +75,11 @@ def options(
     """Take the options that stand before a command; without one, show today."""
     if context.invoked_subcommand is not None:
         return
-    from bursar.cli.today import show_today
+    from bursar.cli.today import BEGIN, show_today
 
     if not show_today():
         typer.echo(context.get_help())
-        complain("there is no ledger yet; begin with: bursar demo")
+        complain(f"there is no ledger yet; {BEGIN}")
         raise typer.Exit(1)
 
 

@@ -170,7 +170,9 @@ def _dollars(nano: int) -> str:
 def _ledger() -> Path:
     named = os.environ.get("BURSAR_LEDGER")
     if named:
-        return Path(named)
+        from bursar.cli.ledger_option import read_ledger
+
+        return read_ledger(named)
     # A fresh file of its own each time: the demo is nobody's spending.
     from bursar.db import default_ledger_path
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ from bursar.cli.times import read_time
 
 if TYPE_CHECKING:
     from bursar.reports.changes import Cause, Explanation
+    from bursar.reports.versions import Replaced
     from bursar.tracing.changes import Slice
     from bursar.words.rows import MixRow
 
@@ -24,6 +26,8 @@ _EPILOG = (
 )
 _SHOWN: Final = 5
 """Causes that get their run and their remedy."""
+_MOST_REPLACED: Final = 8
+"""Changes of prompts, tools and versions that are shown."""
 _DAY_US: Final = 86_400_000_000
 
 
@@ -66,13 +70,15 @@ def explain_command(
         fail(f"{path} has no model call of {before.name} nor of {after.name}; --until DAY names another end")
     found = explain(old, new)
     told = _told(found, before, after, old, path)
+    changes = _replaced(before, after)
     unpriced = sum(row.unpriced for row in new)
     if json:
         import orjson
 
-        output(orjson.dumps(_plain(found, told, before, after, unpriced)).decode())
+        plain = _plain(found, told, before, after, unpriced)
+        output(orjson.dumps(plain | {"replaced": [change._asdict() for change in changes]}).decode())
         return
-    _show(found, told, before, after, unpriced)
+    _show(found, told, before, after, unpriced, new, changes)
 
 
 def _sides(
@@ -117,6 +123,17 @@ def _mix(side: _Side) -> list[MixRow]:
         return reader.mix(side.part)
 
 
+def _replaced(before: _Side, after: _Side) -> list[Replaced]:
+    """What was said otherwise in the later part: prompts, tools, versions; but what the parts are told apart by."""
+    from bursar.reports.versions import replaced
+    from bursar.tracing.versions import VersionReader
+
+    with VersionReader(before.ledger) as earlier, VersionReader(after.ledger) as later:
+        found = replaced(earlier.setups(before.part), later.setups(after.part))
+    compared = {tag for tag, _ in after.part.tags}
+    return [change for change in found if change.kind not in compared]
+
+
 def _told(
     found: Explanation, before: _Side, after: _Side, old: list[MixRow], ledger: Path
 ) -> list[tuple[Cause, str | None, str | None]]:
@@ -144,6 +161,8 @@ def _show(
     before: _Side,
     after: _Side,
     unpriced: int,
+    new: list[MixRow],
+    changes: list[Replaced],
 ) -> None:
     from bursar.words.money import show_change, show_usd
 
@@ -153,16 +172,19 @@ def _show(
         f"{safe(after.name)} against {safe(before.name)}: {show_usd(found.before_nusd)} to "
         f"{show_usd(found.after_nusd)} ({show_change(change)}{times})"
     )
+    _show_nameless(found, new)
     if unpriced:
         output(f"{unpriced:,} calls have no price and are not in this: bursar report says of whom")
     if not found.causes:
         output("nothing changed")
+        _show_replaced(changes)
         return
     rows = [
         [f"{safe(cause.workflow, 30)} · {cause.factor}", show_change(cause.nusd), _times(cause), _values(cause)]
         for cause, _, _ in told
     ]
     text_table(["cause", "dollars", "times", "from - to"], rows)
+    _show_replaced(changes)
     for cause, run, line in told[:_SHOWN]:
         if run is None and line is None:
             continue
@@ -171,6 +193,32 @@ def _show(
             output(f"  shown best by: bursar trace {run}")
         if line is not None:
             output(f"  {'' if line.startswith('accepted ') else 'would stop it: '}{safe(line, 200)}")
+
+
+def _show_nameless(found: Explanation, new: list[MixRow]) -> None:
+    from bursar.reports.changes import cost_of
+    from bursar.words.money import show_usd
+    from bursar.words.records import UNATTRIBUTED
+
+    nusd = cost_of(row for row in new if row.workflow == UNATTRIBUTED)
+    if nusd:
+        output(
+            f"unattributed: {show_usd(nusd)} of it ({nusd / found.after_nusd:.0%}), whose causes have no name; "
+            'bursar.run("workflow") gives them one'
+        )
+
+
+def _show_replaced(changes: list[Replaced]) -> None:
+    from bursar.reports.versions import told
+
+    if not changes:
+        return
+    output("what was replaced:")
+    for change in changes[:_MOST_REPLACED]:
+        since = datetime.fromtimestamp(change.since_us / 1_000_000, UTC)
+        output(f"  {since:%Y-%m-%d %H:%M} UTC  {safe(change.workflow, 30)}: {safe(told(change), 100)}")
+    if len(changes) > _MOST_REPLACED:
+        output(f"  and {len(changes) - _MOST_REPLACED:,} more: --json has all")
 
 
 def _plain(

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-LedgerOption = Annotated[Path | None, typer.Option(help="The ledger file (BURSAR_LEDGER).", envvar="BURSAR_LEDGER")]
+
+def read_ledger(value: str) -> Path:
+    """The file that an option names, written as `BURSAR_LEDGER` is. Raises `ConfigError`."""
+    from bursar.settings.config import parse_ledger
+
+    return parse_ledger(value, "--ledger or BURSAR_LEDGER")
+
+
+LedgerOption = Annotated[
+    Path | None,
+    typer.Option(help="The ledger file (BURSAR_LEDGER).", envvar="BURSAR_LEDGER", parser=read_ledger, metavar="PATH"),
+]
 
 
 def ledger_path(given: Path | None) -> Path:

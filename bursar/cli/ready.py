@@ -71,7 +71,7 @@ def _declared(settings: Settings, workflow: str) -> Declared:
     ]
     folder = settings.config.parent if settings.config else None
     path = table.get("eval")
-    return Declared(table, tuple(limits), bool(folder and path and (folder / path).is_file()))
+    return Declared(table, tuple(limits), bool(folder and path and (folder / path).is_file()), len(settings.gates))
 
 
 def _show(workflow: str, found: list[Check], state: str) -> None:

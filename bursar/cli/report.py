@@ -57,7 +57,8 @@ def report_command(
     path = ledger_path(ledger)
     begin, end = read_time(since) or 0, read_time(until)
     with folding() as note, Rolled(path, note) as reader:
-        table = cost_table(reader.spend_by(by, begin, end), by_time=any(name in TIMES for name in by.split(",")))
+        by_time = any(name in TIMES for name in by.split(","))
+        table = cost_table(reader.spend_by(by, begin, end), by_time=by_time, nameless=_nameless)
     if not table.rows:
         fail(f"{path} has no model call in that time; run something under bursar.run(...), or `bursar demo`")
     rows = [*table.rows, table.total]
@@ -77,6 +78,14 @@ def report_command(
         show_table(rows, by)
         if cuts is not None:
             output(_said_of(cuts))
+
+
+def _nameless(key: str) -> bool:
+    from bursar.tracing.queries import BETWEEN, NONE
+    from bursar.words.records import UNATTRIBUTED
+
+    # Of two tags, as in "unattributed · 2026-11-01", the first is what rows are read by.
+    return key.partition(BETWEEN)[0] in (UNATTRIBUTED, NONE)
 
 
 def _cuts(ledger: Path, begin: int, end: int | None) -> Cuts:

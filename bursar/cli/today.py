@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bursar.settings.config import Settings
     from bursar.words.rows import Overview
 
+BEGIN: Final = 'begin with: bursar demo · bursar import · in Python: bursar.wrap(client, workflow="triage")'
+"""What makes sense where nothing is recorded."""
 _CAUSES: Final = 3
 _DAY_US: Final = 86_400_000_000
 _HOUR_US: Final = 3_600_000_000
@@ -34,11 +36,12 @@ def show_today() -> bool:
     zone, now_us = ZoneInfo(settings.timezone), time.time_ns() // 1_000
     with folding() as note, OverviewReader(path, note) as reader:
         overview = reader.overview(now_us, zone)
+    _unattributed(overview)
     _spent(overview, settings)
     _limits(path, settings, now_us, zone)
-    _changed(path, now_us)
-    _doubts(overview)
-    _next(overview)
+    ever = _changed(path, now_us)
+    _unpriced(overview)
+    output(_next(overview) if ever or overview.calls else f"nothing is recorded of the last 14 days\n{BEGIN}")
     return True
 
 
@@ -74,7 +77,8 @@ def _limits(path: Path, settings: Settings, now_us: int, zone: ZoneInfo) -> None
             output(f"limit of {safe(row.scope.name)} today: {show_usd(settled)} of {show_usd(limit)}{share}{more}")
 
 
-def _changed(path: Path, now_us: int) -> None:
+def _changed(path: Path, now_us: int) -> bool:
+    """Say what changed; whether there was anything at all."""
     from bursar.reports.changes import explain
     from bursar.tracing.changes import Changes, Slice
     from bursar.words.money import show_usd
@@ -82,12 +86,16 @@ def _changed(path: Path, now_us: int) -> None:
     # From the nearest full hour on, since hours are what sums are kept of: half an hour of a week more or less.
     week_us = (now_us - 7 * _DAY_US + _HOUR_US // 2) // _HOUR_US * _HOUR_US
     with Changes(path) as reader:
-        found = explain(reader.mix(Slice(week_us - 7 * _DAY_US, week_us)), reader.mix(Slice(week_us)))
+        before, after = reader.mix(Slice(week_us - 7 * _DAY_US, week_us)), reader.mix(Slice(week_us))
+    if not before and not after:
+        return False
+    found = explain(before, after)
     output(f"last 7 days: {show_usd(found.after_nusd)}, the 7 before: {show_usd(found.before_nusd)}")
     accepted = standing(path)
     found = found._replace(causes=tuple(each for each in found.causes if each.workflow not in accepted))
     for line in _causes(found):
         output(f"  {line}")
+    return True
 
 
 def _causes(found: Explanation) -> list[str]:
@@ -101,21 +109,26 @@ def _causes(found: Explanation) -> list[str]:
     return lines
 
 
-def _doubts(overview: Overview) -> None:
+def _unattributed(overview: Overview) -> None:
     from bursar.words.money import show_usd
 
     if overview.unattributed.calls:
         output(
             f"unattributed today: {overview.unattributed.calls:,} calls, {show_usd(overview.unattributed.nusd)}; "
-            'name them with bursar.run("workflow"), or refuse them: require = ["workflow"]'
+            'bursar.run("workflow") names them'
         )
+
+
+def _unpriced(overview: Overview) -> None:
     if overview.unpriced:
         models = ", ".join(f"{safe(each.model, 40)} ({each.calls:,} calls)" for each in overview.unpriced)
         output(f"without a price today: {models}")
 
 
-def _next(overview: Overview) -> None:
+def _next(overview: Overview) -> str:
     commands = ["bursar explain", "bursar trace last", "bursar report --by model --since 7d"]
     if overview.unattributed.calls:
         commands[1] = "bursar report --by release --since 1d"
-    output("next: " + " · ".join(commands))
+    if overview.unpriced:
+        commands[2] = "bursar prices unpriced"
+    return "next: " + " · ".join(commands)

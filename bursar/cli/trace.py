@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _LONGEST_PART: Final = 4_000
 """Characters shown of one part of a conversation."""
 _LONGEST_LINE: Final = 1_000
+_A_WAIT_US: Final = 10_000
+"""Waits shorter than this would be shown as none at all."""
 _EPILOG = (
     "Example: bursar trace last; bursar trace msg_01XFDUDYJgAACzvnptvVoYEL; "
     "bursar trace last --speedscope run.json (open it at speedscope.app: width is dollars). "
@@ -232,7 +234,7 @@ def _attempt(call: CallRow, after: str | None = None) -> str:
     follows = _follows(call, after)
     if follows:
         parts.append(follows)
-    if call.queue_us >= 1_000:
+    if call.queue_us >= _A_WAIT_US:
         parts.append(f"waited {call.queue_us / 1_000_000:.2f} s")
     if call.web_searches:
         parts.append(f"{call.web_searches} search{'es' if call.web_searches > 1 else ''}")
@@ -253,7 +255,7 @@ def _follows(call: CallRow, after: str | None) -> str:
         "harness": "resubmitted",
         "fallback": f"fallback from {safe(call.fallback_from)}",
     }.get(call.attempt_source or "", "")
-    if not what or call.backoff_us is None:
+    if not what or call.backoff_us is None or call.backoff_us < _A_WAIT_US:
         return what
     return f"{what}, waited {call.backoff_us / 1_000_000:.2f} s"
 
@@ -268,7 +270,7 @@ def _tool(tool: ToolRow) -> str:
         parts.append(f"{tool.latency_us / 1_000_000:.2f} s")
     if tool.nusd is not None:
         parts.append(show_usd(tool.nusd) + (" at most" if tool.fee_status == "upper_bound" else ""))
-    if tool.queue_us >= 1_000:
+    if tool.queue_us >= _A_WAIT_US:
         parts.append(f"waited {tool.queue_us / 1_000_000:.2f} s")
     if tool.status != "ok":
         parts.append(f"{safe(tool.status)} {safe(tool.error_type)}".strip())

@@ -8,8 +8,6 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from bursar.pricing.rates import PriceList
-from bursar.settings.file import File
-from bursar.settings.toml import read_prices
 from bursar.words.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,6 +34,9 @@ def read_shelf(ledger: Path) -> tuple[PriceSpec, ...]:
     # Not Path.is_file: a process without such a file should not pay for more than one look.
     if not os.path.isfile(path):  # noqa: PTH113
         return ()
+    from bursar.settings.file import File
+    from bursar.settings.toml import read_prices
+
     file = File(path)
     file.check_keys((), file.content, ["price"])
     return read_prices(file, by_hand=True)
@@ -43,6 +44,9 @@ def read_shelf(ledger: Path) -> tuple[PriceSpec, ...]:
 
 def add_price(ledger: Path, fields: Mapping[str, str]) -> tuple[Path, PriceSpec]:
     """Add a price to what was set by hand. Raises `ConfigError`, and writes nothing, where it cannot be meant."""
+    from bursar.settings.file import File
+    from bursar.settings.toml import read_prices
+
     path = ledger.with_name(NAME)
     block = "\n[[price]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in fields.items())
     checked = path.with_name(f"{NAME}.{os.getpid()}")

@@ -11,26 +11,28 @@ from bursar.words.records import UNATTRIBUTED
 from bursar.words.rows import SpendRow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 _NO_SUMS: Final = ("key", "retry_reason", "p50_us", "p95_us", "p50_input", "p95_input")
 
 
 class CostTable(NamedTuple):
-    """Rows, `unattributed` first where it is not empty and then the dearest; their total; each row's share of it."""
+    """Rows, what is nobody's first where there is any and then the dearest; their total; each row's share of it."""
 
     rows: tuple[SpendRow, ...]
     total: SpendRow
     shares: tuple[float, ...]
 
 
-def cost_table(rows: Sequence[SpendRow], *, by_time: bool = False) -> CostTable:
-    """Sort (`by_time`: by the key) and add up. The total has no percentiles: those of groups do not add."""
-    if by_time:
-        ordered = sorted(rows, key=lambda row: row.key)
-    else:
-        ordered = sorted(rows, key=lambda row: (row.key != UNATTRIBUTED, -row.nusd, row.key))
+def cost_table(
+    rows: Sequence[SpendRow], *, by_time: bool = False, nameless: Callable[[str], bool] = UNATTRIBUTED.__eq__
+) -> CostTable:
+    """Sort (`by_time`: by the key) and add up. The total has no percentiles: those of groups do not add.
+
+    `nameless` says of a key that it is nobody's: such rows come first.
+    """
+    ordered = sorted(rows, key=lambda row: (not nameless(row.key), 0 if by_time else -row.nusd, row.key))
     total = _total(ordered)
     shares = tuple(row.nusd / total.nusd if total.nusd else 0.0 for row in ordered)
     return CostTable(tuple(ordered), total, shares)

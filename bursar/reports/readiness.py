@@ -19,6 +19,8 @@ _TIGHT: Final = 0.8
 """Of a budget: a p95 above that will be refused on an ordinary bad day."""
 _MUCH: Final = 0.05
 _SOME: Final = 0.01
+_NAMED: Final = 4
+_GATE: Final = 'bursar.toml: [[gate]] effect = "write" and ask = "always"; @bursar.tool(effect="read") where nothing is'
 
 
 class Check(NamedTuple):
@@ -31,11 +33,15 @@ class Check(NamedTuple):
 
 
 class Declared(NamedTuple):
-    """What `bursar.toml` says. limits: the shared ones that apply to it. eval_found: whether the file is there."""
+    """What `bursar.toml` says. limits: the shared ones that apply to it. eval_found: whether the file is there.
+
+    gates: how many the file has.
+    """
 
     table: Mapping[str, Any]
     limits: tuple[str, ...]
     eval_found: bool
+    gates: int = 0
 
 
 def checks(workflow: str, declared: Declared, facts: Facts) -> list[Check]:
@@ -57,6 +63,8 @@ def checks(workflow: str, declared: Declared, facts: Facts) -> list[Check]:
             "unattributed", facts.unattributed, facts.everything, (_SOME, _MUCH),
             "calls of this ledger name no workflow", 'bursar.toml: [bursar] require = ["workflow"]',
         ),
+        _gate(declared.gates, facts),
+        _loop_guard(facts),
         _share("loops", facts.looped, facts.runs, (0.0, _MUCH), "runs went in circles", "bursar explain; LoopGuard()"),
         _versions(facts),
         _eval(table.get("eval"), declared, key),
@@ -101,6 +109,27 @@ def _retries(cap: Any, facts: Facts, key: str) -> Check:
     if not cap or "attempts" not in cap:
         return Check("retry cap", FAIL, f"none ({share})", f"{key} retries = {{ attempts = 3 }}")
     return Check("retry cap", OK, f"{cap['attempts']} attempts ({share})")
+
+
+def _gate(declared: int, facts: Facts) -> Check:
+    if declared:
+        return Check("gate", OK, f"{declared:,} in bursar.toml, {facts.gated:,} times at work")
+    if facts.gated:
+        return Check("gate", OK, f"{facts.gated:,} times at work")
+    if not facts.ungated:
+        return Check("gate", OK, "none, and no tool seen that may change anything")
+    some = ", ".join(facts.ungated[:_NAMED]) + (", ..." if len(facts.ungated) > _NAMED else "")
+    # One in the code that has had no reason to ask is in no ledger.
+    return Check("gate", WARN, f"none seen at work; may change something: {some}", _GATE)
+
+
+def _loop_guard(facts: Facts) -> Check:
+    if facts.circled:
+        found = f"{facts.circled:,} of {facts.runs:,} runs repeated a call with the same result, and nobody spoke"
+        return Check("loop guard", FAIL, found, "bursar.run(..., LoopGuard())")
+    if facts.looped:
+        return Check("loop guard", OK, f"spoke in {facts.looped:,} of {facts.runs:,} runs")
+    return Check("loop guard", OK, "no run has gone in circles without one; one that has never spoken is not seen")
 
 
 def _models(declared: Any, facts: Facts, key: str) -> Check:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from bursar.words.records import UNATTRIBUTED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -58,7 +60,10 @@ def cached(usage: Usage, share: float | None) -> Usage:
 
 
 def lines(priced: Iterable[tuple[Used, int | None]]) -> tuple[list[Line], Line]:
-    """Sum up attempts with what each would cost (None: unknown): lines, the largest change first, and a total."""
+    """Sum up attempts with what each would cost (None: unknown): lines and a total.
+
+    `unattributed` comes first where it is not empty, then the largest change.
+    """
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0, 0])
     for used, would in priced:
         line = sums[used.workflow]
@@ -71,7 +76,7 @@ def lines(priced: Iterable[tuple[Used, int | None]]) -> tuple[list[Line], Line]:
         # Who is promised an answer at once, or is promised nothing that is known, waits for it.
         line[4] += used.calls if used.promise not in _OFFLINE else 0
     found = [Line(workflow, *numbers) for workflow, numbers in sums.items()]
-    found.sort(key=lambda line: (-abs(line.nusd), line.workflow))
+    found.sort(key=lambda line: (line.workflow != UNATTRIBUTED, -abs(line.nusd), line.workflow))
     total = Line("total", *(sum(column) for column in zip(*sums.values(), strict=True))) if sums else None
     return found, total or Line("total", 0, 0, 0, 0, 0)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 from bursar.settings.file import File, find_file
-from bursar.settings.toml import read_gates, read_limits, read_prices, read_tools, read_workflows
 from bursar.words.errors import ConfigError
 from bursar.words.money import parse_count, parse_usd
 
@@ -91,7 +90,7 @@ def read_settings(given: Mapping[str, object], environ: Mapping[str, str] | None
         if name not in _NAMES:
             raise ConfigError(f"configure({name}=...) is not a setting; the settings are {', '.join(sorted(_NAMES))}")
     environ = os.environ if environ is None else environ
-    path = _ledger_path(given["config"], "config") if given.get("config") is not None else find_file(environ)
+    path = parse_ledger(given["config"], "config") if given.get("config") is not None else find_file(environ)
     values = {} if path is None else _from_file(File(path))
     for name in _NAMES:
         variable = f"BURSAR_{name.upper()}"
@@ -105,6 +104,9 @@ def read_settings(given: Mapping[str, object], environ: Mapping[str, str] | None
 
 
 def _from_file(file: File) -> dict[str, Any]:
+    # Only whoever has a file needs what reads its tables: it takes a third of the time of reading settings.
+    from bursar.settings.toml import read_gates, read_limits, read_prices, read_tools, read_workflows
+
     file.check_keys((), file.content, ["bursar", "env", "gate", "limit", "price", "tool", "workflow"])
     table = file.table("bursar")
     file.check_keys(("bursar",), table, [name for name in _NAMES if name != "config"])
@@ -132,6 +134,18 @@ def parse_age(value: object, shown: str) -> int:
     return int(found[1]) * _AGE_S[found[2]]
 
 
+def parse_ledger(value: object, shown: str) -> Path:
+    """Read where a ledger is: a plain path, or sqlite:///path from the root. Raises `ConfigError`."""
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ConfigError(f"{shown}={value!r} is not the path of a file")
+    if "://" in value and not value.startswith("sqlite:///"):
+        scheme = value.split("://", 1)[0]
+        raise ConfigError(f"{shown}={scheme}://...: a ledger is a file so far; write sqlite:///path or a plain path")
+    return Path("/" + value.removeprefix("sqlite:///").lstrip("/") if "://" in value else value)
+
+
 def _from_text(name: str, text: str, variable: str) -> object:
     if name == "default_model_calls":
         if not _COUNT.fullmatch(text):
@@ -150,7 +164,7 @@ def _checked(name: str, value: object, shown: str) -> object:
     if choices and value not in choices:
         raise ConfigError(f"{shown}={value!r} is not a choice of {name}; the choices are {' and '.join(choices)}")
     if name == "ledger":
-        return _ledger_path(value, shown)
+        return parse_ledger(value, shown)
     if name == "require":
         return _tags(value, shown)
     if name == "trace":
@@ -176,17 +190,6 @@ def _check_timezone(value: str, shown: str) -> None:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError):
         raise ConfigError(f"{shown}={value!r} is no time zone; write a name as in 'Europe/Berlin' or 'UTC'") from None
-
-
-def _ledger_path(value: object, shown: str) -> Path:
-    if isinstance(value, Path):
-        return value
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise ConfigError(f"{shown}={value!r} is not the path of a file")
-    if "://" in value and not value.startswith("sqlite:///"):
-        scheme = value.split("://", 1)[0]
-        raise ConfigError(f"{shown}={scheme}://...: a ledger is a file so far; write sqlite:///path or a plain path")
-    return Path("/" + value.removeprefix("sqlite:///").lstrip("/") if "://" in value else value)
 
 
 def _trace(value: object, shown: str) -> Path | str:

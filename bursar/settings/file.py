@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +27,8 @@ class File:
     """A parsed file, and where in it each key stands."""
 
     def __init__(self, path: Path) -> None:
+        import tomllib
+
         self.path = path
         try:
             text = path.read_text(encoding="utf-8")
@@ -56,6 +56,8 @@ class File:
                 continue
             if key in _LATER:
                 raise self.error(table, key, f"{key!r} is not in this version of bursar; nothing would act on it")
+            import difflib
+
             near = difflib.get_close_matches(key, known, 1)
             meant = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
             raise self.error(table, key, f"{key!r} is not a setting of {'.'.join(table) or 'the file'}; {meant}")

@@ -6,10 +6,14 @@ from typing import NamedTuple
 
 from bursar.tracing.queries import AGGREGATE, BY, Reader
 from bursar.words.clock import first_id
+from bursar.words.errors import LedgerError
 
 
 class Booked(NamedTuple):
-    """One day (of UTC) and model. Unmeasured: charged without a count of the provider, at a bound or an estimate."""
+    """One day (of UTC) and model, or one value of a tag.
+
+    Unmeasured: charged without a count of the provider, at a bound or an estimate.
+    """
 
     day: str
     model: str
@@ -25,8 +29,21 @@ class BookedReader(Reader):
 
     def booked(self, provider: str, since_us: int, until_us: int) -> list[Booked]:
         """All days and models of a provider in that time."""
+        return self._booked(BY["day"], BY["model"], provider, since_us, until_us)
+
+    def booked_by(self, tag: str, provider: str, since_us: int, until_us: int) -> list[Booked]:
+        """The same by the values of a tag instead of models, over all days: `day` is empty.
+
+        Calls without it are of ""; a tag that nobody has given is on none. Raises `LedgerError` for what can be none.
+        """
+        if not tag.isidentifier() or not tag.isascii():
+            raise LedgerError(f"{tag[:40]!r} is no name of a tag")
+        column = BY.get(tag, f"json_extract(d.extra, '$.{tag}')")
+        return self._booked("''", f"coalesce({column}, '')", provider, since_us, until_us)
+
+    def _booked(self, day: str, name: str, provider: str, since_us: int, until_us: int) -> list[Booked]:
         rows = self._ask(
-            f"""SELECT {BY["day"]}, {BY["model"]}, count(*), total(c.input_tokens + c.output_tokens),
+            f"""SELECT {day}, {name}, count(*), total(c.input_tokens + c.output_tokens),
                 total(c.cost_nusd),
                 total(c.cost_nusd) FILTER (WHERE e.usage_source IN ('estimated', 'stream_partial')),
                 total(c.input_tokens + c.output_tokens) FILTER (WHERE c.cost_nusd IS NULL)
@@ -34,4 +51,4 @@ class BookedReader(Reader):
             WHERE c.call_id >= ? AND c.call_id < ? AND d.provider = ? AND instr(e.flags, ?) = 0 GROUP BY 1, 2""",
             (first_id(since_us), first_id(until_us), provider, AGGREGATE),
         )
-        return [Booked(day, model, *(int(number) for number in numbers)) for day, model, *numbers in rows]
+        return [Booked(at, key, *(int(number) for number in numbers)) for at, key, *numbers in rows]

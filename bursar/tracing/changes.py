@@ -63,7 +63,7 @@ class Changes(Rolled):
         return sorted(found)
 
     def _mix(self, part: Slice) -> list[MixRow]:
-        where, values = _where(part)
+        where, values = sliced(part)
         people = {
             workflow: (users, runs)
             for workflow, users, runs in self._ask(
@@ -90,7 +90,7 @@ class Changes(Rolled):
 
     def telling_run(self, part: Slice, workflow: str, factor: str) -> str | None:
         """The run of a workflow that shows a cause best; None where its calls are in no run."""
-        where, values = _where(part)
+        where, values = sliced(part)
         shows = _SHOWS.get(factor, "total(c.cost_nusd)")
         found = self._ask(
             f"""SELECT r.run_id FROM model_call c JOIN dimension d ON d.id = c.dimension
@@ -101,7 +101,8 @@ class Changes(Rolled):
         return found[0][0] if found else None
 
 
-def _where(part: Slice) -> tuple[str, Sequence[Any]]:
+def sliced(part: Slice) -> tuple[str, Sequence[Any]]:
+    """The condition of a slice on `c`, a call, and `d`, its dimension, and its values. Raises `LedgerError`."""
     conditions, values = ["c.call_id >= ?", "c.call_id < ?"], [first_id(part.since_us)]
     # An id begins with its time: a range of time is a range of the primary key.
     values.append("~" if part.until_us is None else first_id(part.until_us))

@@ -10,6 +10,19 @@ from bursar.words.records import UNATTRIBUTED
 from bursar.words.rows import Facts
 
 _DAY_US: Final = 86_400_000_000
+_CIRCLED: Final = """
+    SELECT count(DISTINCT t.run) FROM tool_call t JOIN dimension d ON d.id = t.dimension JOIN run r ON r.number = t.run
+    WHERE d.workflow = ? AND t.call_id >= ? AND t.repeat_index >= 3 AND t.same_result = 1 AND t.effect IS NOT 'poll'
+        AND NOT EXISTS (SELECT 1 FROM verdict v WHERE v.run_id = r.run_id AND v.guard = 'loops')
+"""
+_GATED: Final = """
+    SELECT count(*) FROM verdict v JOIN run r ON r.run_id = v.run_id JOIN dimension d ON d.id = r.dimension
+    WHERE v.guard = 'gate' AND d.workflow = ? AND r.run_id >= ?
+"""
+_UNGATED: Final = """
+    SELECT DISTINCT t.tool_name FROM tool_call t JOIN dimension d ON d.id = t.dimension
+    WHERE d.workflow = ? AND t.call_id >= ? AND coalesce(t.effect, 'write') = 'write' ORDER BY 1
+"""
 
 
 class ReadinessReader(Reader):
@@ -48,6 +61,9 @@ class ReadinessReader(Reader):
             int(whole[0]),
             int(whole[1]),
             tuple(self.measured(workflow, now_us).items()),
+            self._count(_CIRCLED, workflow, since),
+            self._count(_GATED, workflow, since),
+            tuple(name for (name,) in self._ask(_UNGATED, (workflow, since))),
         )
 
     def measured(self, workflow: str, now_us: int) -> dict[str, int]:
@@ -60,6 +76,9 @@ class ReadinessReader(Reader):
         )
         nusd, runs = int(spent[0]), int(spent[1])
         return {"usd_per_day": nusd // 7} | ({"usd_per_run": nusd // runs} if runs else {})
+
+    def _count(self, query: str, workflow: str, since: str) -> int:
+        return int(self._ask(query, (workflow, since))[0][0])
 
     def _names(self, column: str, workflow: str, since: str) -> tuple[str, ...]:
         rows: list[tuple[Any, ...]] = self._ask(

@@ -202,6 +202,25 @@ class MixRow(NamedTuple):
     uncounted: int = 0
 
 
+class Setup(NamedTuple):
+    """What a workflow said with every call of a period: hashes of its system prompt and tools, and their versions.
+
+    None is none, or not known. `first_calls` are those that began a run, or were in none; `first_tokens` the input of
+    them all.
+    """
+
+    workflow: str
+    system_hash: str | None
+    tools_hash: str | None
+    prompt_version: str | None
+    release: str | None
+    calls: int
+    first_us: int
+    last_us: int
+    first_calls: int
+    first_tokens: int
+
+
 class DaySpend(NamedTuple):
     """Nano-dollars of one day: until the time of day that it is now, and after it."""
 
@@ -263,7 +282,9 @@ class Turn(NamedTuple):
 class Facts(NamedTuple):
     """What was seen of a workflow in a period. Attempts where nothing else is said; costs in nano-dollars.
 
-    run_nusd: of each run that has ended and has a price. looped: runs in which a loop was spoken to.
+    run_nusd: of each run that has ended and has a price. looped: runs in which a loop was spoken to; circled: in which
+    a tool gave the same result to the same call four times and nobody spoke. gated: what gates asked or refused.
+    ungated: tools that may change something, or of which nobody says what they do.
     unattributed, everything: of the whole ledger in that time. measured: means of the last seven days.
     """
 
@@ -281,6 +302,9 @@ class Facts(NamedTuple):
     unattributed: int
     everything: int
     measured: tuple[tuple[str, int], ...]
+    circled: int = 0
+    gated: int = 0
+    ungated: tuple[str, ...] = ()
 
 
 class Used(NamedTuple):

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import bursar
-from bursar import ConfigError
+from bursar import Budget, ConfigError
 from bursar.cli.app import app
 from bursar.settings.config import read_settings
 from bursar.testing import Provider
@@ -75,6 +75,24 @@ def test_what_is_missing_has_its_exit_code_and_its_line(config: Path) -> None:
     shown = cli("ready", "unseen").stdout
     assert "FAIL  owner: none\n        bursar.toml: [workflow.unseen] owner" in shown
     assert cli("ready").exit_code == 2
+
+
+def test_a_loop_without_a_guard_and_a_tool_without_a_gate_are_found(config: Path) -> None:
+    """From what tools did in runs: four times the same to no effect, and something that lasts which nobody is asked about."""
+
+    @bursar.tool
+    def send(text: str) -> str:
+        return f"sent {text}"
+
+    runs()
+    with bursar.run("triage", Budget(usd="1", tool_calls=9), prompt_version="v3"):
+        for _ in range(4):
+            send("hi")
+    found = {check["name"]: check for check in json.loads(cli("ready", "triage", "--json").stdout)["checks"]}
+    assert (found["loop guard"]["state"], found["gate"]["state"]) == ("fail", "warn")
+    assert found["gate"]["found"] == "none seen at work; may change something: send"
+    config.write_text(FILE + '[[gate]]\ntool = "send"\nask = "always"\n')
+    assert "ok    gate: 1 in bursar.toml" in cli("ready", "triage").stdout
 
 
 def accept(config: Path, **more: str) -> None:

@@ -63,7 +63,7 @@ def test_a_call_past_the_ledger_is_found(used: dict[str, Any], today: int, ledge
     shown = cli(usage).stdout
     assert "openai has usage worth" in shown
     assert "outside: calls that the ledger has not seen" in shown
-    assert max(len(line) for line in shown.splitlines()) <= 130
+    assert max(len(line) for line in shown.splitlines()) <= 100
     assert cli(usage, "--tolerance", 26).exit_code == 0
 
 
@@ -100,6 +100,36 @@ def test_what_was_imported_is_no_second_opinion(used: dict[str, Any], today: int
     before = json.loads(cli(usage, "--json").stdout)
     assert CliRunner().invoke(app, ["import", str(usage), "--beside"]).exit_code == 0
     assert json.loads(cli(usage, "--json").stdout) == before
+
+
+def test_keys_are_covered_one_by_one(today: int, ledger: Path, tmp_path: Path) -> None:
+    """The ledger has one key whole, half of another, nothing of a third; which is whose says a tag of the calls."""
+    with Provider(latency_s=0.0) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="x") as gpt:
+        for key, times in (("key_1", 4), ("key_2", 2)):
+            wrapped = bursar.wrap(gpt, workflow="triage", key=key, lane=f"lane of {key}")
+            answers: list[Any] = [wrapped.chat.completions.create(model="gpt-4o", messages=HI) for _ in range(times)]
+    used = answers[0].usage
+    rows = [
+        openai_usage(
+            0, api_key_id=key, model=answers[0].model, num_model_requests=4, input_tokens=4 * used.prompt_tokens,
+            output_tokens=4 * used.completion_tokens, input_cached_tokens=0,
+        ) | {"start_time": today, "end_time": today + 86_400}
+        for key in ("key_1", "key_2", "key_3")
+    ]  # fmt: skip
+    usage = write_csv(tmp_path / "usage.csv", rows)
+    found = {each["key"]: each for each in json.loads(cli(usage, "--json").stdout)["keys"]}
+    tokens = {key: each["ledger"]["tokens"] / each["bill"]["tokens"] for key, each in found.items()}
+    assert tokens == {"key_3": 0, "key_2": 0.5, "key_1": 1}
+    assert list(found)[:2] == ["key_3", "key_2"]
+    assert found["key_3"]["parts"] == {"outside": found["key_3"]["bill"]["nusd"]}
+    assert not found["key_1"]["parts"]
+    shown = cli(usage).stdout
+    assert "by key: the ledger has calls of 2 of 3 keys" in shown
+    assert max(len(line) for line in shown.splitlines()) <= 100
+    named = write_csv(tmp_path / "named.csv", [row | {"api_key_id": f"lane of {row['api_key_id']}"} for row in rows])
+    assert "by key: the ledger has calls of 2 of 3 keys" in cli(named, "--keys-by", "lane").stdout
+    assert "no call says of which key it is" in cli(usage, "--keys-by", "nothing").stdout
+    assert cli(usage, "--keys-by", "a'b").exit_code == 1
 
 
 def test_wrong_files_have_their_exit_codes(used: dict[str, Any], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import bursar
 from bursar import Budget
 from bursar.cli.app import app
 from bursar.testing import Provider
+from bursar.tracing.ledger import Ledger
 from tests.cli.test_explain import History
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ HI: Any = [{"role": "user", "content": "hi"}]
 def screen() -> str:
     done = CliRunner().invoke(app, [])
     assert done.exit_code == 0, done.output
-    assert max(len(line) for line in done.output.splitlines()) <= 130
+    assert max(len(line) for line in done.output.splitlines()) <= 100
     return str(done.output)
 
 
@@ -55,6 +56,46 @@ def test_limits_and_doubts_are_shown(ledger: Path, tmp_path: Path, monkeypatch: 
     assert " of $2.000 (0%)" in shown
     assert "unattributed today: 1 calls" in shown
     assert "bursar report --by release" in shown
+
+
+def test_what_is_unattributed_comes_first_and_the_next_commands_fit(ledger: Path) -> None:
+    """Before anything else, on every screen that has workflows: here, in a report, in what explains and asks what if."""
+    history = History(ledger)
+    for days in (9, 0):
+        history.run(days, "u", 9, 90_000)
+        history.run(days, "u", 2 + 3 * (days == 0), 1_000, workflow="unattributed", feature="inbox")
+    assert screen().splitlines()[0].startswith("unattributed today: 5 calls, $0.01250; ")
+    report = CliRunner().invoke(app, ["report", "--by", "workflow,day"]).output.splitlines()
+    assert [line.split()[0] for line in report[2:6]] == ["unattributed", "unattributed", "import", "import"]
+    features = CliRunner().invoke(app, ["report", "--by", "feature"]).output.splitlines()
+    assert features[2].startswith("(none)")
+    assert "unattributed: $0.01250 of it" in CliRunner().invoke(app, ["explain"]).output.splitlines()[1]
+    whatif = CliRunner().invoke(app, ["whatif", "--tier", "batch", "--since", "30d"]).output.splitlines()
+    assert whatif[3].startswith("unattributed")
+
+
+def test_an_empty_ledger_says_how_to_begin(ledger: Path) -> None:
+    """There is no last run to trace and nothing to explain."""
+    Ledger(ledger).database()
+    shown = screen()
+    assert "begin with: bursar demo · bursar import · " in shown
+    assert "trace last" not in shown
+    ledger.unlink()
+    done = CliRunner().invoke(app, [])
+    assert done.exit_code == 1
+    assert "there is no ledger yet; begin with: bursar demo" in done.stderr
+
+
+def test_a_ledger_is_named_as_a_file_or_as_an_address(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As BURSAR_LEDGER is read everywhere else; what is no file is refused by name."""
+    History(ledger).run(0, "u", 1, 1_000)
+    monkeypatch.setenv("BURSAR_LEDGER", f"sqlite:///{ledger}")
+    assert "1 calls" in screen()
+    done = CliRunner().invoke(app, ["report", "--ledger", f"sqlite:///{ledger}"])
+    assert done.exit_code == 0
+    refused = CliRunner().invoke(app, ["report", "--ledger", "postgres://somewhere/x"])
+    assert refused.exit_code == 2
+    assert "postgres" in refused.stderr
 
 
 def test_models_without_a_price_are_named(ledger: Path) -> None:

@@ -35,9 +35,9 @@ def states(
 
 
 def test_nothing_is_wrong_with_a_good_one() -> None:
-    """All twelve, and the verdict."""
+    """All fourteen, and the verdict."""
     assert states() == {}
-    assert len(checks("triage", Declared(GOOD_TABLE, ("x",), eval_found=True), GOOD_FACTS)) == 12
+    assert len(checks("triage", Declared(GOOD_TABLE, ("x",), eval_found=True), GOOD_FACTS)) == 14
     assert verdict([]) == OK
     assert verdict([Check("a", OK, ""), Check("b", FAIL, ""), Check("c", WARN, "")]) == FAIL
 
@@ -54,6 +54,9 @@ def test_nothing_is_wrong_with_a_good_one() -> None:
         ({"unversioned": 100}, {"prompt version": FAIL}),
         ({"looped": 1}, {"loops": WARN}),
         ({"looped": 5}, {"loops": FAIL}),
+        ({"circled": 1}, {"loop guard": FAIL}),
+        ({"ungated": ("wire_money",)}, {"gate": WARN}),
+        ({"ungated": ("wire_money",), "gated": 1}, {}),
         ({"models": ("gpt-4o-mini", "gpt-4.1")}, {"declared models": FAIL}),
         ({"overspent": 1}, {"budget of a run": FAIL}),
         ({"run_nusd": (450_000_000,) * 20}, {"budget of a run": WARN}),
