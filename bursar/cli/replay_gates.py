@@ -70,19 +70,11 @@ def show_gates(run: RunCost) -> None:
 
     if not run.gates.verdicts:
         return
-    text_table(
-        ["gates would have", "at step", "call", "cost", "why"],
-        [
-            [
-                {"ask": "asked", "deny": "refused"}[verdict.action],
-                f"{verdict.step:,}",
-                f"{verdict.kind} {safe(verdict.name, 30)}",
-                "unknown" if verdict.nusd is None else show_usd(verdict.nusd),
-                safe(verdict.why, 100),
-            ]
-            for verdict in run.gates.verdicts
-        ],
-    )
+    for verdict in run.gates.verdicts:
+        word = {"ask": "asked about", "deny": "refused"}[verdict.action]
+        cost = "unknown" if verdict.nusd is None else show_usd(verdict.nusd)
+        what = f"{verdict.kind} {safe(verdict.name, 30)}"
+        output(f"gates: step {verdict.step:,}, {what} at {cost} would have been {word}: {safe(verdict.why, 200)}")
     ended = "" if run.gates.stopped_at is None else f"; ended before step {run.gates.stopped_at:,}"
     output(f"gates: asked {run.gates.asked:,} times, {run.gates.denied:,} calls refused{ended}")
 
