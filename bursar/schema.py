@@ -239,7 +239,16 @@ CREATE TABLE prompt (id INTEGER PRIMARY KEY, system_hash TEXT, tools_hash TEXT);
 ALTER TABLE model_call ADD COLUMN prompt INTEGER;
 """
 
+_RAISES: Final = """
+-- Of a question: whose limit an answer may raise, what the call lacks there (NULL: it fits), by how much it was raised.
+-- asker: the process that waits for the answer, as an owner of holds is known; NULL where none waits.
+ALTER TABLE approval ADD COLUMN limit_scope TEXT;
+ALTER TABLE approval ADD COLUMN short_nusd INTEGER;
+ALTER TABLE approval ADD COLUMN raise_nusd INTEGER;
+ALTER TABLE approval ADD COLUMN asker TEXT;
+"""
+
 MIGRATIONS: Final = (
     _LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS, _TOOLS, _WINDOWS, _IMPORTS, _ENDED, _CUTS, _APPROVALS,
-    _ROLLUPS, _LINEAGE,
+    _ROLLUPS, _LINEAGE, _RAISES,
 )  # fmt: skip

@@ -6,130 +6,33 @@ and a grant with an amount is never used beyond it, whichever processes are at i
 
 from __future__ import annotations
 
-import json
 import secrets
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from bursar.approvals.grants import Grants, new_grant
+from bursar.approvals.rows import ROW, Row
+from bursar.stores.owners import estate
 from bursar.tracing.redact import redact
 from bursar.tracing.values import clean
 from bursar.words.errors import ConfigError, LedgerError
-from bursar.words.money import MAX_AMOUNT, parse_usd, show_usd
+from bursar.words.money import parse_usd, show_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bursar.db import Database, Run
+    from bursar.db import Run
     from bursar.words.questions import Question, Reply
 
 LONGEST_ARGUMENTS: Final = 200_000
 """Characters of arguments that are kept while a question is open; longer ones are cut in the middle."""
-EACH_FACTOR: Final = 2
-"""A yes that lasts covers calls up to so many times the price that was asked about, where no amount is named."""
 HOUR_US: Final = 3_600_000_000
-_ROW: Final = (
-    "id, made_us, until_us, state, kind, name, workflow, run_id, op_id, binding, place, skip, arguments, whole, "
-    "likely_nusd, bound_nusd, ceiling_nusd, sure, spent_nusd, left_nusd, rules, why, asking, decided_us, used_us, "
-    "by_whom, via, reason, scope, edited, grant_id"
-)
-_GRANT: Final = (
-    "id, approval, made_us, kind, name, scope, run_id, workflow, rules, each_nusd, up_to_nusd, used_nusd, uses, "
-    "until_us, by_whom, why, revoked_us, revoked_by"
-)
 
 
-class Row(NamedTuple):
-    """A question as the ledger has it; see the schema."""
-
-    id: str
-    made_us: int
-    until_us: int | None
-    state: str
-    kind: str
-    name: str
-    workflow: str
-    run_id: str | None
-    op_id: str
-    binding: str
-    place: str | None
-    skip: int
-    arguments: str | None
-    whole: int
-    likely_nusd: int | None
-    bound_nusd: int | None
-    ceiling_nusd: int | None
-    sure: str | None
-    spent_nusd: int | None
-    left_nusd: int | None
-    rules: str
-    why: str
-    asking: str | None
-    decided_us: int | None
-    used_us: int | None
-    by_whom: str | None
-    via: str | None
-    reason: str | None
-    scope: str | None
-    edited: str | None
-    grant_id: str | None
-
-
-class GrantRow(NamedTuple):
-    """A yes that lasts, as the ledger has it; see the schema."""
-
-    id: str
-    approval: str
-    made_us: int
-    kind: str
-    name: str
-    scope: str
-    run_id: str | None
-    workflow: str
-    rules: str
-    each_nusd: int | None
-    up_to_nusd: int | None
-    used_nusd: int
-    uses: int
-    until_us: int | None
-    by_whom: str | None
-    why: str | None
-    revoked_us: int | None
-    revoked_by: str | None
-
-
-class Book:
-    """The approvals of one ledger. `database` gives the open file, `now_us` the time in microseconds since the epoch.
+class Book(Grants):
+    """The questions of one ledger and the grants that came of them; see `Grants`.
 
     Raises `LedgerError` and apsw's errors where the file cannot be used.
     """
-
-    def __init__(self, database: Callable[[], Database], now_us: Callable[[], int]) -> None:
-        self._database, self.now_us = database, now_us
-
-    def grant_for(self, question: Question) -> GrantRow | None:
-        """Use an earlier yes that covers a question: its amount is taken in the same step."""
-        now_us, bound = self.now_us(), question.bound_nusd
-
-        def use(run: Run) -> GrantRow | None:
-            found = run(
-                f'SELECT {_GRANT} FROM "grant" WHERE kind = ? AND name = ? AND revoked_us IS NULL '
-                "AND (until_us IS NULL OR until_us > ?) AND ((scope = 'run' AND run_id = ?) OR "
-                "(scope = 'tool' AND workflow = ?)) AND ((each_nusd IS NULL AND ? IS NULL) OR each_nusd >= ?) "
-                "AND (up_to_nusd IS NULL OR used_nusd + ? <= up_to_nusd) ORDER BY made_us",
-                (question.kind, question.name, now_us, question.run_id, question.workflow, bound, bound, bound),
-            )
-            for values in found:
-                row = GrantRow(*values)
-                if set(question.rules) <= set(json.loads(row.rules)):
-                    run(
-                        'UPDATE "grant" SET used_nusd = used_nusd + ?, uses = uses + 1 WHERE id = ?',
-                        (bound or 0, row.id),
-                    )
-                    return row
-            return None
-
-        return self._database().transact(use)
 
     def open(
         self,
@@ -139,8 +42,9 @@ class Book:
         asking: str,
         user_hash: str | None,
         place: str | None = None,
+        asker: str | None = None,
     ) -> Row:
-        """Write a question down."""
+        """Write a question down. `asker`: the process that waits for it, where one does."""
         number = secrets.token_hex(16)
         text, whole = fitted(redact(question.arguments))
         values = (
@@ -149,29 +53,30 @@ class Book:
             int(question.whole and whole), question.likely_nusd, question.bound_nusd, question.ceiling_nusd,
             question.sure, question.spent_nusd, question.left_nusd,
             orjson.dumps([clean(redact(rule), 400) for rule in question.rules]).decode(),
-            clean(redact(question.why), 600), asking, None, None, None, None, None, None, None, None, user_hash,
+            clean(redact(question.why), 600), asking, None, None, None, None, None, None, None, None,
+            question.limit_scope, question.short_nusd, None, asker, user_hash,
         )  # fmt: skip
         self._database().transact(
-            lambda run: run(f"INSERT INTO approval ({_ROW}, user_hash) VALUES ({', '.join('?' * 32)})", values)
+            lambda run: run(f"INSERT INTO approval ({ROW}, user_hash) VALUES ({', '.join('?' * 36)})", values)
         )
         return Row(*values[:-1])
 
     def row(self, number: str) -> Row | None:
         """A question by its id."""
-        found = self._database().execute(f"SELECT {_ROW} FROM approval WHERE id = ?", (number,))
+        found = self._database().execute(f"SELECT {ROW} FROM approval WHERE id = ?", (number,))
         return Row(*found[0]) if found else None
 
     def like(self, beginning: str) -> list[Row]:
         """The questions whose ids begin so."""
         found = self._database().execute(
-            f"SELECT {_ROW} FROM approval WHERE id >= ? AND id < ?", (beginning, beginning + "~")
+            f"SELECT {ROW} FROM approval WHERE id >= ? AND id < ?", (beginning, beginning + "~")
         )
         return [Row(*values) for values in found]
 
     def at(self, place: str) -> Row | None:
         """The newest question that was asked at a place of a graph."""
         found = self._database().execute(
-            f"SELECT {_ROW} FROM approval WHERE place = ? ORDER BY made_us DESC, id DESC LIMIT 1", (place,)
+            f"SELECT {ROW} FROM approval WHERE place = ? ORDER BY made_us DESC, id DESC LIMIT 1", (place,)
         )
         return Row(*found[0]) if found else None
 
@@ -191,13 +96,15 @@ class Book:
     def decide(self, number: str, reply: Reply, *, by: str | None, via: str) -> tuple[Row, bool]:
         """Answer a question; the row as it then stands, and whether this answer was the one that was taken.
 
-        Raises `LedgerError` where there is no such question, `ConfigError` for an amount that this call would not fit.
+        Raises `LedgerError` where there is no such question, `ConfigError` for an amount that this call would not fit,
+        and for a raise that cannot be made.
         """
+        self._bury()
         now_us = self.now_us()
         edited = None if reply.arguments is None else orjson.dumps(dict(reply.arguments)).decode()
 
         def answer(run: Run) -> tuple[Row, bool]:
-            found = run(f"SELECT {_ROW} FROM approval WHERE id = ?", (number,))
+            found = run(f"SELECT {ROW} FROM approval WHERE id = ?", (number,))
             if not found:
                 raise LedgerError(
                     f"there is no question {number[:40]!r}; `bursar approvals list` shows those there are"
@@ -205,12 +112,13 @@ class Book:
             row = Row(*found[0])
             if row.state != "asked" or (row.until_us is not None and row.until_us < now_us):
                 return row, False
+            raise_nusd = _raise(row, reply) if reply.yes else None
             grant_id = None
             if reply.yes and reply.scope != "once":
-                grant_id = _grant(run, row, reply, by, now_us)
+                grant_id = new_grant(run, row, reply, by, now_us)
             run(
                 "UPDATE approval SET state = ?, decided_us = ?, by_whom = ?, via = ?, reason = ?, scope = ?, "
-                "edited = ?, grant_id = ?, arguments = NULL WHERE id = ?",
+                "edited = ?, grant_id = ?, raise_nusd = ?, arguments = NULL WHERE id = ?",
                 (
                     "approved" if reply.yes else "denied",
                     now_us,
@@ -220,10 +128,11 @@ class Book:
                     reply.scope,
                     edited,
                     grant_id,
+                    raise_nusd,
                     number,
                 ),
             )
-            return Row(*run(f"SELECT {_ROW} FROM approval WHERE id = ?", (number,))[0]), True
+            return Row(*run(f"SELECT {ROW} FROM approval WHERE id = ?", (number,))[0]), True
 
         return self._database().transact(answer)
 
@@ -237,7 +146,7 @@ class Book:
                 "WHERE id = ? AND state = 'asked'",
                 (state, now_us, reason, number),
             )
-            return Row(*run(f"SELECT {_ROW} FROM approval WHERE id = ?", (number,))[0])
+            return Row(*run(f"SELECT {ROW} FROM approval WHERE id = ?", (number,))[0])
 
         return self._database().transact(ended)
 
@@ -256,9 +165,10 @@ class Book:
         return self._database().transact(used)
 
     def open_ones(self) -> list[Row]:
-        """Questions that wait for an answer, the oldest first."""
+        """Questions that wait for an answer, the oldest first; those of processes that are gone wait no more."""
+        self._bury()
         found = self._database().execute(
-            f"SELECT {_ROW} FROM approval WHERE state = 'asked' AND (until_us IS NULL OR until_us >= ?) "
+            f"SELECT {ROW} FROM approval WHERE state = 'asked' AND (until_us IS NULL OR until_us >= ?) "
             "ORDER BY made_us",
             (self.now_us(),),
         )
@@ -266,8 +176,16 @@ class Book:
 
     def latest(self, since_us: int, most: int) -> list[Row]:
         """All questions since a moment, the newest first."""
+        self._bury()
         found = self._database().execute(
-            f"SELECT {_ROW} FROM approval WHERE made_us >= ? ORDER BY made_us DESC LIMIT ?", (since_us, most)
+            f"SELECT {ROW} FROM approval WHERE made_us >= ? ORDER BY made_us DESC LIMIT ?", (since_us, most)
+        )
+        return [Row(*values) for values in found]
+
+    def raises(self) -> list[Row]:
+        """The questions whose answers have raised a budget, or would have, the newest first."""
+        found = self._database().execute(
+            f"SELECT {ROW} FROM approval WHERE raise_nusd IS NOT NULL ORDER BY made_us DESC"
         )
         return [Row(*values) for values in found]
 
@@ -278,21 +196,41 @@ class Book:
         )
         return [(state, nusd) for state, nusd in found]
 
-    def grants(self) -> list[GrantRow]:
-        """Every yes that lasts, the newest first, revoked ones too."""
-        found = self._database().execute(f'SELECT {_GRANT} FROM "grant" ORDER BY made_us DESC')
-        return [GrantRow(*values) for values in found]
+    def _bury(self) -> None:
+        """End the questions of processes that are gone, and those of kept graphs whose time is over."""
+        database, now_us = self._database(), self.now_us()
+        for (asker,) in database.execute("SELECT DISTINCT asker FROM approval WHERE state = 'asked'"):
+            if asker is None:
+                self._end_all("asker IS NULL AND until_us < ?", (now_us,), "timeout", "nobody answered in time")
+                continue
+            with estate(database.path, asker) as left:
+                if left is not None:
+                    self._end_all("asker = ?", (asker,), "withdrawn", "the process that asked is gone")
+                    left.clear()
 
-    def revoke(self, number: str, by: str) -> bool:
-        """Take a lasting yes back; False where there is none, or it is revoked already."""
-        now_us = self.now_us()
-        found = self._database().transact(
-            lambda run: run(
-                'UPDATE "grant" SET revoked_us = ?, revoked_by = ? WHERE id = ? AND revoked_us IS NULL RETURNING id',
-                (now_us, clean(by, 100), number),
-            )
+    def _end_all(self, which: str, values: tuple[Any, ...], state: str, reason: str) -> None:
+        changes = "state = ?, decided_us = ?, reason = ?, arguments = NULL"
+        given = (state, self.now_us(), reason, *values)
+        text = f"UPDATE approval SET {changes} WHERE state = 'asked' AND {which}"
+        self._database().transact(lambda run: run(text, given))
+
+
+def _raise(row: Row, reply: Reply) -> int | None:
+    if row.short_nusd is not None and reply.scope != "once":
+        raise ConfigError("a full budget is raised by an amount and not opened: leave scope out, name raise_usd")
+    if reply.raise_usd is None:
+        return row.short_nusd
+    nusd = parse_usd(reply.raise_usd, "raise_usd")
+    if row.limit_scope is None:
+        raise ConfigError(
+            f"raise_usd={str(reply.raise_usd)!r}: no budget of this run limits dollars, or none that an answer may "
+            "raise; limits that processes share are raised by `bursar limits raise`"
         )
-        return bool(found)
+    if row.short_nusd is not None and nusd < row.short_nusd:
+        raise ConfigError(
+            f"raise_usd={str(reply.raise_usd)!r} is less than this call lacks: {show_usd(row.short_nusd)}"
+        )
+    return nusd
 
 
 def fitted(text: str, longest: int = LONGEST_ARGUMENTS) -> tuple[str, bool]:
@@ -302,22 +240,3 @@ def fitted(text: str, longest: int = LONGEST_ARGUMENTS) -> tuple[str, bool]:
         return text, True
     half = longest // 2
     return f"{text[:half]} ... {len(text) - 2 * half:,} characters ... {text[-half:]}", False
-
-
-def _grant(run: Run, row: Row, reply: Reply, by: str | None, now_us: int) -> str:
-    number = secrets.token_hex(16)
-    up_to = None if reply.up_to_usd is None else parse_usd(reply.up_to_usd, "up_to_usd")
-    each: Any = None if row.bound_nusd is None else min(MAX_AMOUNT, EACH_FACTOR * row.bound_nusd)
-    if up_to is not None and row.bound_nusd is not None:
-        each = up_to
-        if up_to < row.bound_nusd:
-            raise ConfigError(
-                f"up_to_usd={str(reply.up_to_usd)!r} is less than this call can cost: {show_usd(row.bound_nusd)}"
-            )
-    # This call is the first that it covers.
-    values = (
-        number, row.id, now_us, row.kind, row.name, reply.scope, row.run_id, row.workflow, row.rules, each, up_to,
-        row.bound_nusd or 0, 1, reply.until_us(now_us), by, reply.reason, None, None,
-    )  # fmt: skip
-    run(f'INSERT INTO "grant" ({_GRANT}) VALUES ({", ".join("?" * 18)})', values)
-    return number

@@ -9,20 +9,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+import threading
 import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.approvals.approver import UnableError
-from bursar.approvals.book import Book, Row
+from bursar.approvals.book import Book
 from bursar.approvals.function import Function, named
 from bursar.approvals.inbox import Inbox
 from bursar.approvals.interrupt import Interrupt, place_of
 from bursar.approvals.terminal import Terminal
 from bursar.approvals.watch import Watcher
+from bursar.stores.owners import Owner
 from bursar.tracing.ledger import failures
 from bursar.words.clock import CLOCK
-from bursar.words.errors import BursarWarning
+from bursar.words.errors import BursarWarning, ConfigError
 from bursar.words.money import show_usd
 from bursar.words.questions import Decision, Reply, Step
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from bursar.approvals.approver import Approver
+    from bursar.approvals.rows import Row
     from bursar.tracing.ledger import Ledger
     from bursar.words.questions import Question
 
@@ -60,6 +63,8 @@ class ApprovalDesk:
     def __init__(self, ledger: Ledger) -> None:
         self.book = Book(ledger.database, CLOCK.wall_us)
         self._ledger, self._watcher = ledger, Watcher(ledger.path)
+        self._owner: Owner | None = None
+        self._lock = threading.Lock()
         self._hash: Any = None
         self._said: set[str] = set()
 
@@ -138,7 +143,8 @@ class ApprovalDesk:
                 return
 
     def _flow(self, question: Question, *, may_wait: bool) -> Generator[Any, Any, Decision]:
-        grant = yield partial(self.book.grant_for, question)
+        # What lasts was said of calls that could be paid.
+        grant = None if question.short_nusd is not None else (yield partial(self.book.grant_for, question))
         if grant is not None:
             return Decision("approved", grant.why, grant.by_whom, "grant", grant_id=grant.id, scope=grant.scope)
         chain = question.approvers or (Step("terminal"),)
@@ -162,13 +168,12 @@ class ApprovalDesk:
                     yield partial(self.book.show, row.id, approver.name, until_us)
                 began_us = CLOCK.monotonic_us()
                 reply: Reply | None = yield _Put(approver, row, question, most_us)
+                if reply is not None:
+                    yield partial(self._decide, row, reply, approver.name)
             except UnableError as error:
                 troubles.append(str(error))
                 continue
             answered = True
-            if reply is not None:
-                by = reply.by or approver.name
-                yield partial(self.book.decide, row.id, reply, by=by, via=approver.name)
             now: Row | None = yield partial(self.book.row, row.id)
             if now is None or now.state != "asked":
                 break
@@ -182,15 +187,22 @@ class ApprovalDesk:
             ended, _ = yield partial(self.book.decide, row.id, no, by=None, via=_name(chain[-1]))
         return (yield from self._concluded(ended, question, row))
 
+    def _decide(self, row: Row, reply: Reply, name: str) -> None:
+        try:
+            self.book.decide(row.id, reply, by=reply.by or name, via=name)
+        except ConfigError as error:
+            raise UnableError(f"the answer of {name} cannot be meant: {error}") from None
+
     def _concluded(self, row: Row, question: Question, opened: Row) -> Generator[Any, Any, Decision]:
         wait_us = max(0, (row.decided_us or self.book.now_us()) - opened.made_us)
         state, reason = row.state, row.reason
-        if state == "approved" and not (yield partial(self.book.use, row.id, question.binding, question.bound_nusd)):
+        taken = state == "approved" and (yield partial(self.book.use, row.id, question.binding, question.bound_nusd))
+        if state in ("approved", "used") and not taken:
             state, reason = "denied", "the yes was to something else, or has been used"
         if state not in ("approved", "timeout"):
             state = "denied"
         return Decision(
-            state, reason, row.by_whom, row.via, row.id, None, row.scope or "once", row.edited, wait_us
+            state, reason, row.by_whom, row.via, row.id, None, row.scope or "once", row.edited, wait_us, row.raise_nusd
         )  # fmt: skip
 
     def _place(self, question: Question, chain: tuple[Step, ...]) -> str | None:
@@ -205,10 +217,24 @@ class ApprovalDesk:
         user = None if question.user is None else self._ledger.hash_of(question.user)
         first = _name(chain[0])
         until_us = self.book.now_us() + left_us
-        row = self.book.open(question, until_us=until_us, asking=first, user_hash=user, place=place)
+        # A graph that was interrupted is kept, and waits in no process.
+        asker = self._me() if place is None else None
+        row = self.book.open(question, until_us=until_us, asking=first, user_hash=user, place=place, asker=asker)
         if row.rules not in self._said:
             self._notice(row)
         return row
+
+    def _me(self) -> str:
+        """Who this process is to others, who can tell that it is gone."""
+        with self._lock:
+            if self._owner is None:
+                self._owner = Owner(self._ledger.path)
+            return self._owner.id
+
+    def close(self) -> None:
+        """Let go: nothing is asked any more."""
+        if self._owner is not None:
+            self._owner.close(empty=True)
 
     def _notice(self, row: Row) -> None:
         asked = self.book.asked_within_an_hour(row.rules)

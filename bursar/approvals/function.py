@@ -15,7 +15,7 @@ from bursar.words.questions import Reply
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bursar.approvals.book import Row
+    from bursar.approvals.rows import Row
     from bursar.words.questions import Question
 
 

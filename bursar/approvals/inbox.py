@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bursar.approvals.book import Row
+    from bursar.approvals.rows import Row
     from bursar.approvals.watch import Watcher
     from bursar.words.questions import Question
 

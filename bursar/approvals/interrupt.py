@@ -15,7 +15,8 @@ from bursar.words.errors import ConfigError
 from bursar.words.questions import Reply
 
 if TYPE_CHECKING:
-    from bursar.approvals.book import Book, Row
+    from bursar.approvals.book import Book
+    from bursar.approvals.rows import Row
     from bursar.words.questions import Question
 
 _YES: Final = ("yes", "y", "approve", "approved", "accept")
@@ -84,9 +85,10 @@ def _read_dict(said: dict[str, Any]) -> Reply:
     by, reason = _text(said.get("by")), _text(said.get("reason", said.get("message")))
     try:
         if decision == "edit" and isinstance(said.get("arguments"), dict):
-            return Reply(yes=True, arguments=said["arguments"], by=by, reason=reason)
+            more = said.get("raise_usd")
+            return Reply(yes=True, arguments=said["arguments"], by=by, reason=reason, raise_usd=more)
         if decision in _YES:
-            scope = {name: said.get(name) for name in ("up_to_usd", "until")}
+            scope = {name: said.get(name) for name in ("up_to_usd", "until", "raise_usd")}
             return Reply(yes=True, scope=said.get("scope", "once"), by=by, reason=reason, **scope)
     except (ConfigError, TypeError) as error:
         return Reply(yes=False, reason=f"the answer cannot be meant: {error}", by=by)
@@ -106,5 +108,12 @@ def _payload(row: Row, question: Question) -> dict[str, Any]:
         "why": question.why,
         "likely_usd": None if question.likely_usd is None else str(question.likely_usd),
         "at_most_usd": None if question.bound_usd is None else str(question.bound_usd),
-        "answers": ["approve", "deny", {"decision": "edit", "arguments": "..."}, {"decision": "deny", "reason": "..."}],
+        "short_usd": None if question.short_usd is None else str(question.short_usd),
+        "answers": [
+            "approve",
+            "deny",
+            {"decision": "edit", "arguments": "..."},
+            {"decision": "deny", "reason": "..."},
+            {"decision": "approve", "raise_usd": "..."},
+        ],
     }

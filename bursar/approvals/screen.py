@@ -6,12 +6,12 @@ import json
 import unicodedata
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar.approvals.book import EACH_FACTOR
+from bursar.approvals.grants import EACH_FACTOR
 from bursar.words.harmless import safe
 from bursar.words.money import MAX_AMOUNT, show_usd
 
 if TYPE_CHECKING:
-    from bursar.approvals.book import Row
+    from bursar.approvals.rows import Row
 
 _HEAD, _TAIL = 16, 8
 """Lines that are shown of long arguments."""
@@ -36,6 +36,8 @@ def shown(row: Row) -> Shown:
     ]
     if row.left_nusd is not None:
         lines.append(f"budget  {_usd(row.spent_nusd)} spent, {_usd(row.left_nusd)} left")
+    if row.short_nusd is not None:
+        lines.append(f"lacks   {_usd(row.short_nusd)}: a yes raises the limit of {safe(row.limit_scope, 60)} by that")
     lines.append(f"gate    {safe('; '.join(json.loads(row.rules)), 200)}")
     strange = confusable(row.name)
     if strange:

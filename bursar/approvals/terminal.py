@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 from bursar.approvals.keys import CLOSED, PASTE, Keys
 from bursar.approvals.screen import lasting, shown
 from bursar.words.errors import ConfigError
+from bursar.words.money import parse_usd
 from bursar.words.questions import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bursar.approvals.book import Book, Row
+    from bursar.approvals.book import Book
+    from bursar.approvals.rows import Row
     from bursar.words.questions import Question
 
 _turn = threading.Lock()
@@ -26,7 +28,17 @@ _EARLY_S: Final = 0.4
 _LOOK_EVERY_S: Final = 0.5
 """How often it is looked whether somebody else has answered."""
 _NO: Final = frozenset({"n", "N", "q", "\r", "\n", "\x04", "\x1b"})
-_HELP: Final = "y yes, once · r this run · t always here · u up to an amount · e edit · d deny, with a reason · n no"
+_KEYS: Final = "y/r/t/h/u/b/e/d/N"
+_HELP: Final = (
+    "y yes, once · r this run · t always here · h here until a time · u up to an amount · b raise the budget · e edit "
+    "· d deny, with a reason · n no"
+)
+_TYPED: Final = {
+    "h": "until when, as in 17:45, or for how many minutes: ",
+    "u": "dollars for this run, as in 2.50: ",
+    "b": "raise the budget by how many dollars, as in 0.50: ",
+    "e": "arguments, as one line of JSON: ",
+}
 
 
 class Terminal:
@@ -141,7 +153,7 @@ class _Prompt:
 
     def _count_down(self) -> None:
         left_s = max(0, round(self._ends_s - time.monotonic()))
-        line = f"[{self._row.id[:8]}] {left_s} s · y/r/t/u/e/d/N? {self._note}"
+        line = f"[{self._row.id[:8]}] {left_s} s · {_KEYS}? {self._note}"
         self._keys.write("\r" + line[: self._keys.width - 1] + "\x1b[K")
 
     def _heard(self, key: str) -> Reply | None:
@@ -153,41 +165,52 @@ class _Prompt:
         by = _user()
         if key in _NO or key == "d":
             return Reply(yes=False, reason=self._line("reason: ") if key == "d" else None, by=by)
-        if key not in ("y", "r", "t", "u", "e"):
-            self._note = "(not a choice)"
+        trouble = self._impossible(key)
+        if trouble:
+            self._note = trouble
             return None
         if self._cut and self._line("not all of it is shown; type yes to go on: ") != "yes":
             self._note = "(not confirmed)"
             return None
         return self._yes(key, by)
 
+    def _impossible(self, key: str) -> str:
+        """Why this key is no answer to this question; empty where it is one."""
+        if key not in ("y", "r", "t", "h", "u", "b", "e"):
+            return "(not a choice)"
+        if key in ("r", "t", "h", "u") and self._row.short_nusd is not None:
+            return "(a full budget is raised, with y or b)"
+        return "(there is no budget to raise)" if key == "b" and self._row.limit_scope is None else ""
+
     def _yes(self, key: str, by: str) -> Reply | None:
         try:
-            if key == "u":
-                amount = self._line("dollars for this run, as in 2.50: ")
-                return None if amount is None else self._checked(Reply(yes=True, scope="run", up_to_usd=amount, by=by))
-            if key == "e":
-                return self._edited(by)
+            if key in _TYPED:
+                typed = self._line(_TYPED[key])
+                return None if typed is None else self._typed(key, typed, by)
             return Reply(yes=True, scope={"y": "once", "r": "run", "t": "tool"}[key], by=by)
         except (ConfigError, TypeError, ValueError):
             self._note = "(cannot be read)"
             return None
 
-    def _edited(self, by: str) -> Reply | None:
-        text = self._line("arguments, as one line of JSON: ")
-        arguments = None if text is None else json.loads(text)
+    def _typed(self, key: str, typed: str, by: str) -> Reply | None:
+        if key == "e":
+            return self._edited(typed, by)
+        if key == "h":
+            until = f"{typed}m" if typed.isdecimal() else typed
+            return Reply(yes=True, scope="tool", until=until, by=by)
+        if parse_usd(typed, "dollars") < ((self._row.short_nusd if key == "b" else self._row.bound_nusd) or 0):
+            self._note = "(less than this call lacks)" if key == "b" else "(less than this call can cost)"
+            return None
+        if key == "b":
+            return Reply(yes=True, raise_usd=typed, by=by)
+        return Reply(yes=True, scope="run", up_to_usd=typed, by=by)
+
+    def _edited(self, typed: str, by: str) -> Reply | None:
+        arguments = json.loads(typed)
         if isinstance(arguments, dict) and self._row.kind == "tool":
             return Reply(yes=True, arguments=arguments, by=by)
         self._note = "(not an object of a tool's arguments)"
         return None
-
-    def _checked(self, reply: Reply) -> Reply | None:
-        from bursar.words.money import parse_usd
-
-        if parse_usd(reply.up_to_usd, "up_to_usd") < (self._row.bound_nusd or 0):
-            self._note = "(less than this call can cost)"
-            return None
-        return reply
 
     def _line(self, prompt: str) -> str | None:
         self._keys.write("\r\x1b[K")

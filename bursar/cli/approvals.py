@@ -12,7 +12,8 @@ from bursar.cli.ledger_option import LedgerOption, ledger_path
 from bursar.cli.objects import read_object
 
 if TYPE_CHECKING:
-    from bursar.approvals.book import Book, Row
+    from bursar.approvals.book import Book
+    from bursar.approvals.rows import Row
     from bursar.words.questions import Reply
 
 _CODES = "Exit codes: 0 fine, 1 nothing there, 2 usage."
@@ -63,12 +64,21 @@ def show_command(number: Annotated[str, _ID], ledger: LedgerOption = None) -> No
         output(f"state   {_ending(row)}")
 
 
-@approvals.command("approve", epilog="Example: bursar approvals approve 1b330cf2 --for run --up-to 2.50. " + _CODES)
+@approvals.command(
+    "approve",
+    epilog="Examples: bursar approvals approve 1b330cf2 --for run --up-to 2.50; bursar approvals approve 1b330cf2 "
+    "--raise-usd 0.50. " + _CODES,
+)
 def approve_command(
     number: Annotated[str, _ID],
     scope: Annotated[str, typer.Option("--for", help="once, run (this run), tool (in this workflow).")] = "once",
     up_to: Annotated[str | None, typer.Option("--up-to", help="Dollars, of all calls that it covers.")] = None,
-    until: Annotated[str | None, typer.Option("--until", help="For how long: 30m, 2h, 1d.")] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", help="For how long: 30m, 2h, 1d; or till when: 17:45.")
+    ] = None,
+    raise_by: Annotated[
+        str | None, typer.Option("--raise-usd", help="Raise the limit of the run's own budget by so much, once.")
+    ] = None,
     edit: Annotated[str | None, typer.Option("--edit", help="Other arguments for the tool, as JSON.")] = None,
     alike: Annotated[bool, typer.Option("--alike", help="All open questions that ask the same as well.")] = False,
     reason: Annotated[str | None, typer.Option("--reason", help="Why; kept with the answer.")] = None,
@@ -80,7 +90,14 @@ def approve_command(
 
     arguments = None if edit is None else read_object(edit, "--edit")
     reply = Reply(
-        yes=True, scope=scope, up_to_usd=up_to, until=until, arguments=arguments, reason=reason, by=by or _user()
+        yes=True,
+        scope=scope,
+        up_to_usd=up_to,
+        until=until,
+        arguments=arguments,
+        reason=reason,
+        by=by or _user(),
+        raise_usd=raise_by,
     )
     _answer(ledger, number, reply, alike=alike)
 
@@ -132,11 +149,11 @@ def watch_command(
 
 @approvals.command("grants", epilog="Example: bursar approvals grants. " + _CODES)
 def grants_command(ledger: LedgerOption = None) -> None:
-    """List every yes that lasts: for what, up to how much, by whom."""
+    """List every yes that lasts, for what, up to how much, by whom; and every budget that an answer has raised."""
     from bursar.words.money import show_usd
 
     book = _book(ledger)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for grant in book.grants():
         over = grant.until_us is not None and grant.until_us <= book.now_us()
         state = "revoked" if grant.revoked_us is not None else "over" if over else "in force"
@@ -145,6 +162,7 @@ def grants_command(ledger: LedgerOption = None) -> None:
         each = "unknown" if grant.each_nusd is None else show_usd(grant.each_nusd)
         rows.append((grant.id[:8], f"{grant.kind} {safe(grant.name, 30)}", where, each, amount, str(grant.uses),
                      safe(grant.by_whom, 16), state))  # fmt: skip
+    rows += [_raised(row) for row in book.raises()]
     if not rows:
         fail("no yes lasts; `bursar approvals approve ID --for run` makes one")
     text_table(("grant", "for", "where", "each", "used", "uses", "by", "state"), rows)
@@ -174,7 +192,7 @@ def _answer(ledger: Path | None, number: str, reply: Reply, *, alike: bool) -> N
         now, taken = book.decide(each.id, reply, by=reply.by, via="inbox")
         if not taken:
             fail(f"question {each.id[:8]} is not open any more: {_ending(now)}")
-        output(f"question {each.id[:8]}: {now.state}" + (f", grant {now.grant_id[:8]}" if now.grant_id else ""))
+        output(f"question {each.id[:8]}: {_ending(now)}" + (f", grant {now.grant_id[:8]}" if now.grant_id else ""))
 
 
 def _find(book: Book, number: str) -> Row:
@@ -192,7 +210,10 @@ def _ending(row: Row) -> str:
     if row.state == "asked":
         return "its time is over"
     by = f" by {safe(row.by_whom, 30)}" if row.by_whom else ""
-    return f"{row.state}{by}" + (f": {safe(row.reason, 200)}" if row.reason else "")
+    from bursar.words.money import show_usd
+
+    more = "" if row.raise_nusd is None else f", {show_usd(row.raise_nusd)} more for {safe(row.limit_scope)}"
+    return f"{row.state}{by}{more}" + (f": {safe(row.reason, 200)}" if row.reason else "")
 
 
 def _table(book: Book, rows: list[Row]) -> None:
@@ -209,6 +230,15 @@ def _table(book: Book, rows: list[Row]) -> None:
         ending = left if state == "asked" else state
         lines.append((row.id[:8], what, safe(row.workflow, 20), str(len(alike)), *price, ending))
     text_table(("question", "for", "workflow", "times", "likely", "at most", "left"), lines)
+
+
+def _raised(row: Row) -> tuple[str, ...]:
+    """A budget that an answer has raised, as a line among the grants; it is used at once, or never."""
+    from bursar.words.money import show_usd
+
+    limit, run = f"limit of {safe(row.limit_scope)}"[:24], f"run {row.run_id or ''}"[:14]
+    uses, state = ("1", "raised") if row.used_us else ("0", "not used")
+    return row.id[:8], limit, run, "", f"{show_usd(row.raise_nusd)} more", uses, safe(row.by_whom, 16), state
 
 
 def _user() -> str:

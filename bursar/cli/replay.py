@@ -1,4 +1,4 @@
-"""`bursar replay`: what recorded runs cost, and where a budget or the loop guard would have stopped them."""
+"""`bursar replay`: what recorded runs cost, and where a budget, the loop guard or a gate would have had a word."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bursar.cli.console import fail, output, progress, safe, text_table, warn
+from bursar.cli.replay_gates import GateTable, rules_of
 from bursar.cli.replay_window import WindowTable, read_size
 from bursar.cli.times import read_day
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from bursar.words.errors import RecordingError
 
 _EPILOG = (
-    "Example: bursar replay runs.jsonl.gz --usd 0.50 --window 120k, or bursar replay runs.jsonl.gz --explain run-17. "
+    "Examples: bursar replay runs.jsonl.gz --usd 0.50 --window 120k; bursar replay runs.jsonl.gz --explain run-17; "
+    "bursar replay runs.jsonl.gz --ask-above-usd 0.05 --ask-tool 'wire_*'. "
     "Exit codes: 0 all was read, 1 something was passed over or nothing was found, 2 usage."
 )
 
@@ -43,26 +45,53 @@ def replay_command(
     identical: Annotated[int | None, typer.Option(help="Identical calls in a row after which a run is ended.")] = None,
     explain: Annotated[str | None, typer.Option(help="Only the run of this id, and why.", metavar="ID")] = None,
     window: Annotated[str | None, typer.Option(help="Compare the strategies of a context window: 120k.")] = None,
+    ask_above: Annotated[
+        str | None, typer.Option("--ask-above-usd", help="A gate that asks about dearer calls, in dollars.")
+    ] = None,
+    deny_above: Annotated[
+        str | None, typer.Option("--deny-above-usd", help="A gate that refuses dearer calls, in dollars.")
+    ] = None,
+    ask_tool: Annotated[
+        list[str] | None, typer.Option(help="A gate that asks about these tools, as in 'wire_*'; may be repeated.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a run.")] = False,
 ) -> None:
-    """Price recorded runs step by step and hold them against a budget and the loop guard. No model is called."""
+    """Price recorded runs step by step; hold them against a budget, the loop guard, gates of bursar.toml or of here.
+
+    No model is called.
+    """
     from bursar.replay import replay
+    from bursar.settings.config import read_settings
 
     budget = _budget(usd, tokens, model_calls)
     size = None if window is None else read_size(window)
     windows = WindowTable(size)
     guard = _guard(nudge, finish, identical)
     problems: list[RecordingError] = []
-    runs = replay(files, budget, model=model, day=read_day(day), loops=guard, window=size, problem=problems.append)
+    rules = rules_of(ask_above, deny_above, ask_tool)
+    runs = replay(
+        files,
+        budget,
+        model=model,
+        day=read_day(day),
+        loops=guard,
+        window=size,
+        gates=rules,
+        tools=read_settings({}).tools,
+        problem=problems.append,
+    )
+    gates = GateTable(rules)
     summary = Summary()
     for run in progress(_readable(runs, problems), "runs"):
         if explain is None or run.id == explain:
             summary.add(run)
             windows.add(run)
+            gates.add(run)
             _show_run(run, json=json, explain=explain is not None)
     if summary.runs and not json and explain is None:
         _show(summary, budget)
         windows.show()
+        gates.show()
     for problem in problems[:10]:
         warn(f"passed over: {problem}")
     if len(problems) > 10:

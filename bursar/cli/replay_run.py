@@ -1,10 +1,11 @@
-"""One replayed run: every word of the loop guard, and where the budget would have stopped it."""
+"""One replayed run: every word of the loop guard and of gates, and where the budget would have stopped it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from bursar.cli.console import output, safe, text_table
+from bursar.cli.replay_gates import plain, show_gates
 
 if TYPE_CHECKING:
     from bursar.replay import RunCost
@@ -17,6 +18,7 @@ def show(run: RunCost) -> None:
     output(f"{safe(run.id)} {safe(run.model)} · {run.steps:,} steps · {show_usd(run.nusd)} · {_outcome(run)}")
     if run.stopped_at_step is not None:
         output(f"budget: stopped at step {run.stopped_at_step:,}, {run.stop_reason}")
+    show_gates(run)
     found = run.loops
     if not found.verdicts:
         output("loops: every call brought something new")
@@ -47,7 +49,7 @@ def show(run: RunCost) -> None:
 def explained(run: RunCost) -> dict[str, Any]:
     """The same as plain data."""
     verdicts = [{"step": step, **verdict._asdict()} for step, verdict in run.loops.verdicts]
-    return {**run.as_json(), "loop_verdicts": verdicts}
+    return {**run.as_json(), "loop_verdicts": verdicts, "gate_verdicts": plain(run.gates.verdicts)}
 
 
 def _outcome(run: RunCost) -> str:

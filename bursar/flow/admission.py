@@ -94,8 +94,11 @@ def as_asked(wish: Admission, held: Held) -> Grant:
     return Grant(None, held.amounts, "as_asked", "hard")
 
 
-def admit(wish: Admission, path: tuple[Scope, ...]) -> Generator[Effect, Any, Grant]:
-    """Hold what the attempt may cost and say how it is sent. Raises `BudgetExceeded` when it is refused."""
+def admit(wish: Admission, path: tuple[Scope, ...]) -> Generator[Effect, Any, Grant | Deny]:
+    """Hold what the attempt may cost and say how it is sent, or why it is not. Raises `BudgetExceeded` when it is late.
+
+    Where a gate may be asked for more, a denial is first in the line of the limit in its way.
+    """
     frame = wish.call.frame
     while True:
         if frame.deadline is not None and wish.ticket is not None:
@@ -111,9 +114,9 @@ def admit(wish: Admission, path: tuple[Scope, ...]) -> Generator[Effect, Any, Gr
                 continue
             decision = turn
         if isinstance(decision, Deny):
-            if (yield from _counted(wish, rooms)):
+            if (yield from _counted(wish, rooms)) or (yield from _line_up(wish, decision, rooms)):
                 continue
-            yield from refuse(wish.call, decision, wish.world)
+            return decision
         assert isinstance(decision, Grant)
         answer: Held | Denied = yield Reserve(wish.call_id, path, decision.amounts)
         if isinstance(answer, Held):
@@ -171,6 +174,17 @@ def _wait_turn(wish: Admission, scope: Scope, rooms: tuple[Room, ...]) -> Genera
     return alone(wish.estimate.demand, rooms, hard=wish.call.frame.hard, why=why)
 
 
+def _line_up(wish: Admission, deny: Deny, rooms: tuple[Room, ...]) -> Generator[Effect, Any, bool]:
+    # Of many calls without room one asks for more; the others wait for what comes of that, and look again.
+    gates, scope = wish.call.frame.gates, deny.room.scope
+    if gates is None or not gates.asks_full:
+        return False
+    behind = any(room.behind for room in rooms if room.scope == scope)
+    if deny.why != "no_room" or (wish.seat == scope and not behind):
+        return False
+    return (yield from _wait_turn(wish, scope, rooms)) is None
+
+
 def _counted(wish: Admission, rooms: tuple[Room, ...]) -> Generator[Effect, Any, bool]:
     # A cold bound alone never denies: where the likely size fits, the provider is asked once, for free.
     call = wish.call
@@ -205,8 +219,11 @@ def _observe(wish: Admission, decision: Grant | Queue | Deny) -> Generator[Effec
     return Grant(None, held, "observed", "practical")
 
 
-def refuse(call: Operation, deny: Deny, world: World) -> Generator[Effect, Any, NoReturn]:
-    """Refuse a call that does not fit. Raises `BudgetExceeded` with the numbers of the limit in its way."""
+def refuse(call: Operation, deny: Deny, world: World, said: str = "") -> Generator[Effect, Any, NoReturn]:
+    """Refuse a call that does not fit; `said`: what came of asking for more.
+
+    Raises `BudgetExceeded` with the numbers of the limit in its way.
+    """
     if deny.room.scope.name.endswith(RESERVED):
         deny = deny._replace(why="reserved")
     yield Write(_verdict(call, "deny", deny.why, deny, world))
@@ -217,7 +234,7 @@ def refuse(call: Operation, deny: Deny, world: World) -> Generator[Effect, Any, 
     held = f", {shown(unit, idle - free)} held by calls in flight" if idle > free else ""
     raise BudgetExceeded(
         f"{room.scope}: the next call may use up to {shown(unit, deny.needed)}, and {shown(unit, max(0, free))} of "
-        f"{shown(unit, limit)} is left{held}. Nothing was sent. To go on: {_ADVICE[deny.why]}.",
+        f"{shown(unit, limit)} is left{held}. Nothing was sent.{said} To go on: {_ADVICE[deny.why]}.",
         scope=str(room.scope),
         unit=unit,
         limit=limit,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bursar.guards.gate import CostGate
-from bursar.guards.gate_rules import TOP, Rule
+from bursar.guards.gate_rules import FULL, TOP, Rule
 from bursar.words.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ class Gates(NamedTuple):
     def with_rules(self, rules: Iterable[Rule]) -> Gates:
         """These and further rules, each once."""
         return self._replace(rules=tuple(dict.fromkeys((*self.rules, *rules))))
+
+    @property
+    def asks_full(self) -> bool:
+        """Whether a rule asks where a budget has no room."""
+        return any(rule.ask == FULL for rule in self.rules)
 
     @property
     def by_rank(self) -> bool:

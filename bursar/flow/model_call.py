@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bursar.flow.admission import Admission, admit, as_asked, ask_much, estimate_of, refuse_unpriced, set_aside, unheld
 from bursar.flow.call import Attempt
 from bursar.flow.charge import charge, context_of, place_of, record_of
-from bursar.flow.gating import pass_gates
+from bursar.flow.gating import pass_full, pass_gates
 from bursar.flow.growth import beyond
 from bursar.flow.notices import pass_soft_limits, speak
 from bursar.flow.refusals import claim_last, give_back, refuse_growth, refuse_late, refuse_loop, refuse_unattributed
@@ -24,6 +24,7 @@ from bursar.flow.tool_call import note_asked
 from bursar.guards.budget import smallest
 from bursar.words.events import NOTHING, Amounts, UsageSource
 from bursar.words.ports import Denied, Posted, Posting, Release, Reserve, Sent, Settle, Write
+from bursar.words.verdicts import Deny
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -44,16 +45,11 @@ def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     """Admit the next attempt of a call, or raise `Stopped` before anything is sent."""
     if call.missing or call.notes or call.loops is not None:
         yield from _judge(call, world)
-    frame, path = call.frame, call.path
+    frame = call.frame
     try:
         if frame.final:
             yield from claim_last(call, world)
-        wish = yield from _wish(call, world)
-        if path:
-            held: Held | None = yield ask_much(wish, path)
-            grant = as_asked(wish, held) if held is not None else (yield from admit(wish, path))
-        else:
-            grant = unheld(wish.estimate.demand)
+        wish, grant = yield from _admitted(call, world)
         if frame.terms or call.terms:
             own = NOTHING if grant.shape == "observed" else grant.amounts
             yield from pass_soft_limits(call, smallest(wish.estimate.demand, hard=frame.hard), own, world)
@@ -64,6 +60,22 @@ def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
     except BaseException:
         _give_up(call, world)
         raise
+
+
+def _admitted(call: Call, world: World) -> Generator[Effect, Any, tuple[Admission, Grant]]:
+    """The attempt with a hold, or for which no limit applies; after each raise of a budget it is looked at anew."""
+    while True:
+        wish = yield from _wish(call, world)
+        path = call.path
+        if not path:
+            return wish, unheld(wish.estimate.demand)
+        held: Held | None = yield ask_much(wish, path)
+        if held is not None:
+            return wish, as_asked(wish, held)
+        answer = yield from admit(wish, path)
+        if not isinstance(answer, Deny):
+            return wish, answer
+        yield from pass_full(call, wish.estimate, answer, world)
 
 
 def _judge(call: Call, world: World) -> Generator[Effect, Any, None]:

@@ -14,7 +14,7 @@ from bursar.guards.budget import amounts
 from bursar.words.demand import FLOOR_TOKENS
 from bursar.words.errors import BursarWarning
 from bursar.words.events import UNITS
-from bursar.words.money import show_usd
+from bursar.words.money import MAX_AMOUNT, show_usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -154,6 +154,12 @@ class Reserve:
             # In place: the frames of the run show these limits in their refusals.
             self.kept.update(kept)
             return kept
+
+    def lift(self, nusd: int) -> dict[str, int]:
+        """Let ordinary calls have so much more: the whole limit was raised; the new limits of `inner`."""
+        with self._lock:
+            self.kept["usd"] = min(MAX_AMOUNT, self.kept["usd"] + nusd)
+            return dict(self.kept)
 
     def claim(self, op_id: str) -> bool:
         """Draw on the reserve for this operation; False when another one has."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bursar.flow.admission import LOOK_AGAIN_S, refuse
+from bursar.flow.admission import LOOK_AGAIN_S
 from bursar.flow.call import ToolUse
-from bursar.flow.gating import pass_tool_gates, still_approved
+from bursar.flow.gating import pass_full_tool, pass_tool_gates, still_approved
 from bursar.flow.notices import pass_soft_limits, speak
 from bursar.flow.refusals import note, refuse_late, refuse_unattributed
 from bursar.guards.budget import decide_fixed
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bursar.flow.call import Call, ToolStep, World
     from bursar.words.events import Answer
-    from bursar.words.ports import Denied, Effect, Room, Scope, Ticket
+    from bursar.words.ports import Effect, Room, Scope, Ticket
 
 
 def open_tool(step: ToolStep, world: World) -> Generator[Effect, Any, ToolUse]:
@@ -133,10 +133,14 @@ def _admit(step: ToolStep, call_id: str, need: Amounts, began_us: int, world: Wo
     frame = step.frame
     ticket: Ticket | None = None
     seat: Scope | None = None
+    asks = frame.gates is not None and frame.gates.asks_full and not frame.observe
     while True:
         yield from refuse_late(step, world)
         rooms: tuple[Room, ...] = yield Peek(step.path, ticket)
         decision = decide_fixed(need, rooms)
+        if asks and isinstance(decision, Deny) and _is_behind(decision, rooms, seat):
+            # Of many calls without room one asks for more; the others wait for what comes of that.
+            decision = Queue(decision.room.scope)
         if isinstance(decision, Queue) and not frame.observe:
             if seat != decision.scope:
                 # In line first, then one more look: what is settled in between must not be missed.
@@ -149,12 +153,21 @@ def _admit(step: ToolStep, call_id: str, need: Amounts, began_us: int, world: Wo
                 continue
             decision = decide_fixed(need, rooms, why="waited" if ticket is not None else "would_deadlock")
         if frame.observe:
-            if decision is not None:
-                reason = decision.why if isinstance(decision, Deny) else f"behind others on {decision.scope}"
-                yield note(step, world, "deny" if isinstance(decision, Deny) else "queue", reason)
+            yield from _observed(step, decision, world)
             return False
         if isinstance(decision, Deny):
-            yield from refuse(step, decision, world)
-        answer: Held | Denied = yield Reserve(call_id, step.path, need)
-        if isinstance(answer, Held):
+            yield from pass_full_tool(step, decision, world)
+        elif isinstance((yield Reserve(call_id, step.path, need)), Held):
             return True
+
+
+def _observed(step: ToolStep, decision: Queue | Deny | None, world: World) -> Generator[Effect, Any, None]:
+    if isinstance(decision, Deny):
+        yield note(step, world, "deny", decision.why)
+    elif decision is not None:
+        yield note(step, world, "queue", f"behind others on {decision.scope}")
+
+
+def _is_behind(deny: Deny, rooms: tuple[Room, ...], seat: Scope | None) -> bool:
+    scope = deny.room.scope
+    return seat != scope or any(room.behind for room in rooms if room.scope == scope)

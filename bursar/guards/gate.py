@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar.guards.approvers import parse_approvers
-from bursar.guards.gate_rules import TOP, Rule
+from bursar.guards.gate_rules import FULL, TOP, Rule
 from bursar.guards.options import parse_share
 from bursar.words.errors import ConfigError
 from bursar.words.money import parse_usd
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from decimal import Decimal
 
-ASKS: Final = ("always", "dearer")
+ASKS: Final = ("always", "dearer", FULL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,11 @@ class CostGate:
 
     What about them: `ask_above_usd` asks where a call will probably cost more, `ask_above_share` ("25%") where that is
     more than such a part of what is left, `ask="always"` asks always, `ask="dearer"` where a model costs more than any
-    that `[workflow.x] models = [...]` declares, or than the one that it is a fallback from. `deny_above_usd` refuses
-    what can cost more at most, `deny=True` all of it. An unknown price asks, and under `deny_above_usd` is refused; a
-    tool nobody has named a price for is asked about only by a gate that names tools, effects or arguments.
+    that `[workflow.x] models = [...]` declares, or than the one that it is a fallback from, `ask="full"` where a call
+    does not fit what is left of the run's own budget: a yes raises that limit by what it lacks, or by the answer's
+    `raise_usd`, a no leaves it to the budget, which refuses it. `deny_above_usd` refuses what can cost more at most,
+    `deny=True` all of it. An unknown price asks, and under `deny_above_usd` is refused; a tool nobody has named a price
+    for is asked about only by a gate that names tools, effects or arguments.
 
     Who is asked: `approver` is "terminal", "inbox", "interrupt", "python:module:function", a function of a
     `bursar.approvals.Question`, or several one after another, each for so long ("terminal 30s", "inbox"); without it
@@ -109,7 +111,7 @@ class CostGate:
             if effect not in EFFECTS:
                 raise ConfigError(f"effect={effect!r} is none of {', '.join(EFFECTS)}")
         if self.ask is not None and self.ask not in ASKS:
-            raise ConfigError(f"ask={self.ask!r} is neither 'always' nor 'dearer'")
+            raise ConfigError(f"ask={self.ask!r} is none of {', '.join(ASKS)}")
         if self.when is not None and not callable(self.when):
             raise TypeError(f"when={self.when!r:.80} is no function of a tool's arguments")
         of_tools = self.tool is not None or bool(effects) or self.when is not None

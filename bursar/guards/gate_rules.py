@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
 TOP: Final = "top"
 """In place of a model's name: those in the upper half of their vendor's prices."""
+FULL: Final = "full"
+"""What a rule asks about that asks where a budget has no room."""
 
 
 class Subject(NamedTuple):
     """A call as rules see it. `likely_nusd`, `bound_nusd`: None where no price is known.
 
     left_nusd: dollars that the tightest limit has left, None where dollars are not limited. top: whether the model is
-    of the top tier. dearer: in which way the model is dearer than it was to be, None where it is not.
+    of the top tier. dearer: in which way the model is dearer than it was to be, None where it is not. full: in which
+    way it does not fit a budget that an answer may raise, None where it fits.
     """
 
     kind: str
@@ -33,6 +36,7 @@ class Subject(NamedTuple):
     arguments: Mapping[str, Any] | None = None
     top: bool = False
     dearer: str | None = None
+    full: str | None = None
 
 
 class Ruling(NamedTuple):
@@ -121,6 +125,8 @@ def _question(rule: Rule, subject: Subject) -> Ruling | None:
         return Ruling("ask", rule, f"every call of {subject.kind} {subject.name} is asked about")
     if rule.ask == "dearer" and subject.dearer is not None:
         return Ruling("ask", rule, subject.dearer)
+    if rule.ask == FULL and subject.full is not None:
+        return Ruling("ask", rule, subject.full)
     if rule.ask_nusd is None and rule.ask_share is None:
         return None
     if subject.likely_nusd is None:

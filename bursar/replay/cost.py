@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bursar.guards.budget import decide
+from bursar.guards.gate import CostGate
 from bursar.guards.loops import LoopGuard
 from bursar.pricing.price import price
+from bursar.pricing.rank import is_top
 from bursar.pricing.rates import PriceList, find_provider
+from bursar.replay.gates import NO_GATES, GateFinding, Priced, find_gates
 from bursar.replay.loops import find_loops
 from bursar.replay.windows import compare, talk_of, windows
 from bursar.stores.memory import MemoryStore
@@ -20,13 +23,16 @@ from bursar.words.ports import Scope
 from bursar.words.verdicts import Deny, Grant
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import date
 
     from bursar.guards.budget import Budget
+    from bursar.guards.gate_rules import Rule
     from bursar.pricing.rates import RateCard
     from bursar.replay.loops import LoopFinding
     from bursar.replay.recording import Recording, Step
     from bursar.replay.windows import WindowCost
+    from bursar.words.tools import ToolRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class RunCost:
     token, estimated where we did, unknown without a price. `stopped_at_step` counts from 1; `stop_reason` is the
     unit that ran out, or price_unknown. `nusd_not_spent` is the cost of that step and all later ones, 0 where
     nothing stopped, None where unpriced. `loops` is what the loop guard would have said, `windows` what the run costs
-    under each strategy of a context window, where one was asked for.
+    under each strategy of a context window, where one was asked for. `gates` is what gates would have said.
     """
 
     id: str
@@ -54,6 +60,7 @@ class RunCost:
     loops: LoopFinding
     source: str
     windows: tuple[WindowCost, ...] = ()
+    gates: GateFinding = NO_GATES
 
     def as_json(self) -> dict[str, Any]:
         """The run as plain data; dollars as decimal text, null where unknown."""
@@ -74,6 +81,9 @@ class RunCost:
             "loop_kind": self.loops.kind,
             "tokens_after_loop": self.loops.tokens_after,
             "usd_after_loop": _dollars(self.loops.nusd_after),
+            "gate_asks": self.gates.asked,
+            "gate_denials": self.gates.denied,
+            "gate_stopped_at": self.gates.stopped_at,
             **({"windows": [window.as_json() for window in self.windows]} if self.windows else {}),
         }
 
@@ -89,7 +99,11 @@ class Pricer:
         day: date | None,
         loops: LoopGuard | None = None,
         window: int | None = None,
+        gates: Sequence[CostGate | Rule] = (),
+        tools: tuple[ToolRule, ...] = (),
     ) -> None:
+        self._rules = [gate.rule() if isinstance(gate, CostGate) else gate for gate in gates]
+        self._tools = tools
         self._windows = [] if window is None else windows(window)
         self._guard = loops or LoopGuard()
         self._limits = {} if budget is None else budget.limits()
@@ -125,7 +139,24 @@ class Pricer:
             find_loops(recording, self._guard, costs, self._limits),
             recording.source,
             tuple(compare(talk_of(recording.raw), self._windows, card)) if self._windows else (),
+            self._gated(recording, costs, model, stopped),
         )
+
+    def _gated(
+        self, recording: Recording, costs: list[int | None], model: str | None, stopped: int | None
+    ) -> GateFinding:
+        if not self._rules:
+            return NO_GATES
+        vendor, name = self._vendor(model or "")
+        top = is_top(self._prices, vendor, name, self._day)
+        run = Priced(recording, costs, model or "(none)", top, self._limits.get("usd"), stopped)
+        return find_gates(run, self._rules, self._tools)
+
+    def _vendor(self, model: str) -> tuple[str, str]:
+        # Recorders write "vendor/model".
+        vendor, _, name = model.rpartition("/")
+        known = find_provider(model)
+        return (known, model) if known is not None else (vendor, name)
 
     def _stop(
         self, steps: tuple[Step, ...], costs: list[int | None], card: RateCard | None

@@ -51,12 +51,14 @@ class Step(NamedTuple):
 class Event(NamedTuple):
     """What happened after a step (counted from 1; 0 is before the first): calls that came back, or a text as its hash.
 
-    With neither it is a message of the user.
+    With neither it is a message of the user. `arguments` of the calls, None where they are no object; empty
+    where none are known.
     """
 
     step: int
     facts: tuple[ToolFact, ...] = ()
     said: str | None = None
+    arguments: tuple[Mapping[str, Any] | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,16 @@ def _event(step: int, found: Happening, tools: Mapping[str, ToolTraits]) -> Even
         fact(c.tool, c.arguments, c.content, traits_of(c.tool, tools), call_id=c.call_id, is_error=c.is_error)
         for c in found.calls
     ]
-    return Event(found.mark, tuple(facts))
+    return Event(found.mark, tuple(facts), arguments=tuple(_object(c.arguments) for c in found.calls))
+
+
+def _object(arguments: Any) -> Mapping[str, Any] | None:
+    if isinstance(arguments, str):
+        try:
+            arguments = orjson.loads(arguments)
+        except ValueError:
+            return None
+    return arguments if isinstance(arguments, dict) else None
 
 
 def _usage(usage: Any) -> Step | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from bursar.flow.terms import Deadline, Reserve
 from bursar.words.clock import CLOCK
 from bursar.words.events import UNITS, Amounts
-from bursar.words.money import usd
+from bursar.words.money import MAX_AMOUNT, usd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,21 +36,52 @@ class Spend:
 
 
 class Account:
-    """A scope in the store, there as long as anything refers to it: a late settle still finds it."""
+    """A scope in the store, there as long as anything refers to it: a late settle still finds it.
+
+    `of_file`: its limit is set by the configuration. `closed`: somebody was asked to raise it, and said no.
+    """
 
     def __init__(
-        self, scope: Scope, spec: Budget | None, owner: Process, limits: Mapping[str, int] | None = None
+        self,
+        scope: Scope,
+        spec: Budget | None,
+        owner: Process,
+        limits: Mapping[str, int] | None = None,
+        *,
+        of_file: bool = False,
     ) -> None:
-        self.scope, self._store = scope, owner.memory
+        self.scope, self._store, self.of_file = scope, owner.memory, of_file
+        self.closed = False
+        self._raising = threading.Lock()
         self.limits = dict(limits) if limits is not None else spec.limits() if spec is not None else {}
         # A limit that refuses nothing is not the store's business: the flow looks at what is spent.
         soft = spec is not None and spec.over_limit().soft
         owner.memory.define(scope, {} if soft else self.limits)
         wait_us = spec.deadline_us() if spec is not None else None
         self.deadline = None if wait_us is None else Deadline(scope, wait_us, CLOCK.monotonic_us() + wait_us)
-        self.stated = self.limits if wait_us is None else {**self.limits, "seconds": wait_us}
+        self.stated: dict[str, int] = self.limits if wait_us is None else {**self.limits, "seconds": wait_us}
         self.reserves: tuple[Reserve, ...] = ()
         weakref.finalize(self, owner.memory.drop, scope).atexit = False
+
+    def covers(self, scope: Scope) -> bool:
+        """Whether a limit on this scope is one of its own: the whole, or what ordinary calls have of it."""
+        return scope == self.scope or any(reserve.inner == scope for reserve in self._own_reserves())
+
+    def lift(self, nusd: int) -> int:
+        """Raise the limit in dollars by so much: the whole, and what ordinary calls have of it; the new one.
+
+        What was settled and is held stays, and whoever waits for room looks again.
+        """
+        with self._raising:
+            self.limits["usd"] = self.stated["usd"] = min(MAX_AMOUNT, self.limits["usd"] + nusd)
+            self._store.define(self.scope, self.limits)
+            for reserve in self._own_reserves():
+                self._store.define(reserve.inner, reserve.lift(nusd))
+            return self.limits["usd"]
+
+    def _own_reserves(self) -> list[Reserve]:
+        # A run's last call draws on what other budgets of it have set aside, too.
+        return [reserve for reserve in self.reserves if reserve.scope == self.scope]
 
     def balance(self) -> Balance:
         """What is settled, held and unmeasured now, in every unit."""

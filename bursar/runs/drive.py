@@ -21,6 +21,7 @@ from bursar.words.ports import (
     Look,
     Peek,
     Posted,
+    Raise,
     Release,
     Reserve,
     Sent,
@@ -51,6 +52,7 @@ _VERBS: dict[type[Any], Callable[[Store, Any, int], Any]] = {
     Posted: lambda store, effect, _: store.posted(effect.call_id, effect.path),
     Look: lambda store, effect, _: store.balance(effect.scope),
     Limit: lambda store, effect, _: store.define(effect.scope, effect.limits),
+    Raise: lambda _, effect, __: effect.purse.lift(effect.nusd),
     Turn: lambda store, effect, _: store.turn(effect.scope, effect.interval_us, effect.now_us),
 }
 """What the store does, by effect."""

@@ -143,19 +143,20 @@ def run_frame(
     """The frame of a run: its own guards, those of the settings, and what lies around it."""
     specs = [spec for spec in guards if isinstance(spec, Budget)]
     declared = owner.settings.workflows.get(who.tags.workflow, {})
-    if "usd_per_run" in declared:
-        specs.append(Budget(usd=declared["usd_per_run"]))
+    of_file = Budget(usd=declared["usd_per_run"]) if "usd_per_run" in declared else None
+    specs += [] if of_file is None else [of_file]
     unlimited = any(isinstance(spec, Unlimited) for spec in guards)
     default = not unlimited and not specs and (outer is None or not outer.limits)
     if default:
         specs = [_default_budget(owner, who)]
     run_id = new_id()
-    first = Account(Scope("run", run_id), specs[0] if specs else None, owner)
+    head = specs[0] if specs else None
+    first = Account(Scope("run", run_id), head, owner, of_file=head is not None and head is of_file)
     parent = outer.run if outer else None
     opened = Run(who, first, parent, owner)
-    added: list[tuple[Budget | None, Account]] = [(specs[0] if specs else None, first)]
+    added: list[tuple[Budget | None, Account]] = [(head, first)]
     for n, spec in enumerate(specs[1:], 2):
-        added.append((spec, Account(Scope("budget", f"{run_id}.{n}"), spec, owner)))
+        added.append((spec, Account(Scope("budget", f"{run_id}.{n}"), spec, owner, of_file=spec is of_file)))
     judged = owner.settings.mode == "observe" if observe is None else observe
     base = ScopedFrame(who, observe=judged, owner=owner) if outer is None else changed(outer, who=who)
     base.run, base.asks, base.shares = opened, opened.asks, _shares(who, owner)

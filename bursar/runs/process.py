@@ -97,6 +97,8 @@ class Process:
     def close(self) -> None:
         """Keep what was learned and close ledger and trace log."""
         self.adopt()
+        if "approvals" in self.__dict__:
+            self.approvals.close()
         self.shared.close()
         self.ledger.save_calibration(self.world.estimator.dump())
         self.recorder.close()

@@ -183,6 +183,26 @@ class Asker(Protocol):
         """Ask, and await the answer; cancelled, the question is withdrawn."""
 
 
+class Purse(Protocol):
+    """A budget of this process, whose limit in dollars can be raised.
+
+    of_file: the configuration has set it. closed: somebody was asked for more and said no, which holds while it lives.
+    """
+
+    of_file: bool
+    closed: bool
+
+    @property
+    def scope(self) -> Scope:
+        """Which one it is."""
+
+    def covers(self, scope: Scope) -> bool:
+        """Whether a limit on this scope is one of its own."""
+
+    def lift(self, nusd: int) -> int:
+        """Raise the limit by so much, in the store too; the new one."""
+
+
 class Peek(NamedTuple):
     """Ask for the `Room` of each limited scope of a path."""
 
@@ -296,8 +316,16 @@ class Ask(NamedTuple):
     asker: Asker
 
 
+class Raise(NamedTuple):
+    """Raise a budget's limit in dollars. Answer: the new limit."""
+
+    purse: Purse
+    nusd: int
+
+
 Effect = (
     Ask
+    | Raise
     | Peek
     | Look
     | Limit

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.words.errors import ConfigError
@@ -21,6 +22,9 @@ NAMED: Final = ("terminal", "inbox", "interrupt")
 """Approvers that are known by name; others are functions."""
 
 
+_TIME_OF_DAY: Final = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", re.ASCII)
+
+
 class Question(NamedTuple):
     """May this be done at this price? What an approver is given.
 
@@ -28,7 +32,9 @@ class Question(NamedTuple):
     whether nothing of them is left out. likely_nusd, bound_nusd: what it will probably cost and can cost at most
     (None: unknown), `sure` says how that is known. ceiling_nusd: what a yes to it allows. spent_nusd, left_nusd: of
     the dollar limit that has least left, None where there is none. rules: the gates that ask, as they are written;
-    why: they do. binding: a keyed hash of the operation, its name and its arguments.
+    why: they do. binding: a keyed hash of the operation, its name and its arguments. limit_scope: whose limit a raise
+    would raise, None where there is none that an answer may raise. short_nusd: what it lacks there; then any yes raises
+    that limit, by so much at least. None where the call fits.
     """
 
     kind: str
@@ -50,6 +56,8 @@ class Question(NamedTuple):
     approvers: tuple[Step, ...]
     timeout_us: int | None
     user: str | None = None
+    limit_scope: str | None = None
+    short_nusd: int | None = None
 
     @property
     def likely_usd(self) -> Decimal | None:
@@ -60,6 +68,11 @@ class Question(NamedTuple):
     def bound_usd(self) -> Decimal | None:
         """Dollars that it can cost at most."""
         return None if self.bound_nusd is None else usd(self.bound_nusd)
+
+    @property
+    def short_usd(self) -> Decimal | None:
+        """Dollars that it lacks: a yes raises the limit by so much, or by the answer's `raise_usd`."""
+        return None if self.short_nusd is None else usd(self.short_nusd)
 
 
 class Step(NamedTuple):
@@ -74,8 +87,10 @@ class Reply:
     """An answer: `Reply(True, scope="run")`, `Reply(False, reason="too dear")`.
 
     `scope` is one of "once", "run" and "tool" (see `SCOPES`); with "run" or "tool" calls like it are not asked about
-    again, up to `up_to_usd` together and `until` a time ("2h", or a datetime with a time zone) where those are given.
-    `arguments` replaces those of a tool call. `reason` is read by the model where it asked for a tool. `by` says who.
+    again, up to `up_to_usd` together and `until` a time ("2h", "17:45" of this machine's clock, or a datetime with a
+    time zone) where those are given. `raise_usd` raises the limit of the run's own budget by so much, once, before the
+    call goes on. `arguments` replaces those of a tool call. `reason` is read by the model where it asked for a tool.
+    `by` says who.
     Raises `ConfigError`, `TypeError` for what cannot be meant.
     """
 
@@ -86,6 +101,7 @@ class Reply:
     until: str | datetime | None = None
     arguments: Mapping[str, Any] | None = None
     by: str | None = None
+    raise_usd: str | int | Decimal | None = None
 
     def __post_init__(self) -> None:
         self._check_scope()
@@ -99,19 +115,24 @@ class Reply:
         lasting = self.up_to_usd is not None or self.until is not None
         if self.scope == "once" and lasting:
             raise ConfigError("up_to_usd and until are for a yes that lasts: name scope='run' or scope='tool'")
-        if not self.yes and (lasting or self.scope != "once" or self.arguments is not None):
-            raise ConfigError("a no has a reason at most; scope, up_to_usd, until and arguments are parts of a yes")
+        more = self.arguments is not None or self.raise_usd is not None
+        if not self.yes and (lasting or more or self.scope != "once"):
+            raise ConfigError(
+                "a no has a reason at most; scope, up_to_usd, until, arguments and raise_usd are parts of a yes"
+            )
         if self.arguments is not None and self.scope != "once":
             raise ConfigError("arguments are changed for one call: leave scope out")
 
     def _check_values(self) -> None:
         if self.up_to_usd is not None:
             parse_usd(self.up_to_usd, "up_to_usd")
+        if self.raise_usd is not None:
+            parse_usd(self.raise_usd, "raise_usd")
         if isinstance(self.until, datetime):
             if self.until.tzinfo is None:
                 raise ConfigError(f"until={self.until!r} has no time zone: datetime.now(UTC) has one")
         elif self.until is not None:
-            parse_duration(self.until, "until")
+            _until(self.until, 0)
         if self.arguments is not None:
             try:
                 json.dumps(dict(self.arguments))
@@ -124,13 +145,23 @@ class Reply:
             return None
         if isinstance(self.until, datetime):
             return int(self.until.timestamp() * 1_000_000)
-        return now_us + parse_duration(self.until, "until")
+        return _until(self.until, now_us)
+
+
+def _until(text: object, now_us: int) -> int:
+    found = _TIME_OF_DAY.fullmatch(text) if isinstance(text, str) else None
+    if found is None:
+        return now_us + parse_duration(text, "until")
+    now = datetime.fromtimestamp(now_us / 1_000_000)  # noqa: DTZ006 - the clock on the wall of whoever answers
+    then = now.replace(hour=int(found[1]), minute=int(found[2]), second=0, microsecond=0)
+    return int((then if then > now else then + timedelta(days=1)).timestamp() * 1_000_000)
 
 
 class Decision(NamedTuple):
     """How a question ended. state: "approved", "denied" or "timeout"; `reason` in words.
 
     approval_id: its row; grant_id: of the earlier yes that covers it. arguments: as JSON, where they were changed.
+    raise_nusd: by how much the limit is to be raised, None where it is left as it is.
     """
 
     state: str
@@ -142,6 +173,7 @@ class Decision(NamedTuple):
     scope: str = "once"
     arguments: str | None = None
     wait_us: int = 0
+    raise_nusd: int | None = None
 
     @property
     def yes(self) -> bool:

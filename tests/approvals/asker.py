@@ -25,7 +25,8 @@ def main(how: str, given: str, timeout: str) -> None:
     args = json.loads(given)
     pay = bursar.tool(usd="0.02", name=args.pop("name", "pay"))(lambda **what: f"paid {json.dumps(what)[:200]}")
     try:
-        with bursar.run("w", Budget(usd="1"), CostGate(tool="*", ask="always", timeout=timeout)) as run:
+        gates = [] if how == "full" else [CostGate(tool="*", ask="always", timeout=timeout)]
+        with bursar.run("w", Budget(usd="1"), *gates) as run:
             if how == "watch":
                 watch_command(once=True)
                 said = ["watched"]
@@ -43,6 +44,9 @@ def main(how: str, given: str, timeout: str) -> None:
                     return list(await asyncio.gather(apay(n=0), apay(n=1)))
 
                 said = asyncio.run(both())
+            elif how == "full":
+                with bursar.budget(usd="0.01") as inner, bursar.run("w", CostGate(ask="full", timeout=timeout)):
+                    said = [str(pay(**args)), f"{inner.remaining['usd'] + inner.spend.usd:.2f}"]
             else:
                 said = [str(pay(**args))]
     except KeyboardInterrupt:

@@ -23,6 +23,7 @@ from tests.callbacks.models import KEY
 GATES = {
     "tool": CostGate(tool="pay", ask="always", approver="interrupt"),
     "model": CostGate(model="*", ask="always", approver="interrupt"),
+    "full": CostGate(ask="full", approver="interrupt"),
 }
 
 
@@ -61,7 +62,8 @@ def run(url: str, checkpoints: str, paid: str, door: str, gate: str, resume: str
             config["callbacks"] = [BursarCallbackHandler("payer", Budget(usd="1"), *guards)]
             state = agent.invoke(asked, config)
         else:
-            with bursar.run("payer", Budget(usd="1"), *guards):
+            limit = Budget(usd="0.00001" if gate == "full" else "1")
+            with bursar.run("payer", limit, *guards):
                 state = agent.invoke(asked, config)
     stops = state.get("__interrupt__", ())
     messages = state["messages"]

@@ -60,6 +60,48 @@ def test_a_hundred_questions_and_four_who_answer_and_are_killed(ledger: Path, tm
     assert all(row.by_whom for row in rows)
 
 
+def test_a_question_ends_with_the_process_that_asked(tmp_path: Path) -> None:
+    """Killed while questions are open: none waits any more, none can be answered, nothing is made and nothing is held."""
+    made = tmp_path / "made.txt"
+    asking = start("ask", "5", str(made))
+    book = process().approvals.book
+    while len(book.open_ones()) < 5:
+        threading.Event().wait(0.02)
+    first = book.open_ones()[0]
+    asking.kill()
+    asking.communicate()
+    assert not book.decide(first.id, Reply(True), by="ana", via="inbox")[1]
+    assert book.open_ones() == []
+    rows = book.latest(0, 100)
+    assert [(row.state, row.reason, row.arguments) for row in rows] == [
+        ("withdrawn", "the process that asked is gone", None)
+    ] * 5
+    assert not made.exists()
+    assert process().shared.recover() == 0
+    assert list(process().shared.scan()) == []
+    assert "the process that asked is gone" in cli("approve", first.id, code=1)
+    assert list(process().ledger.path.parent.glob("*.owners/*")) == []
+
+
+def test_questions_of_living_processes_and_kept_graphs_stay(tmp_path: Path) -> None:
+    """Who lives may take its time; a graph that was interrupted lives in no process, and its question ends with its time."""
+    book = process().approvals.book
+    graph = book.open(_question(), until_us=None, asking="interrupt", user_hash=None, place="p1")
+    late = book.open(_question(), until_us=book.now_us() - 1, asking="interrupt", user_hash=None, place="p2")
+    asking = start("ask", "2", str(tmp_path / "made.txt"))
+    while len(book.open_ones()) < 3:
+        threading.Event().wait(0.02)
+    assert {row.state for row in book.latest(0, 10)} == {"asked", "timeout"}
+    for row in book.open_ones():
+        if row.id != graph.id:
+            assert book.decide(row.id, Reply(False), by="ana", via="inbox")[1]
+    assert asking.communicate(timeout=60)[0].split() == ["0", "2"]
+    assert [row.id for row in book.open_ones()] == [graph.id]
+    found = book.row(late.id)
+    assert found is not None
+    assert (found.state, found.arguments) == ("timeout", None)
+
+
 def test_of_two_answers_at_once_one_is_taken() -> None:
     """A yes and a no in the same moment: the row says which, and only who was taken is told so."""
     book = process().approvals.book

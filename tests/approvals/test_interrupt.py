@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bursar import BudgetExceeded
 from bursar.runs.process import process
 from bursar.testing import Provider, Reply, ToolUse, scripted
 
@@ -105,6 +106,27 @@ def test_a_model_call_is_approved_when_the_graph_is_resumed(door: str, tmp_path:
         assert (first["asked"]["kind"], provider.charges) == ("model", [])
         last = graph.run("yes", elsewhere=door == "handler")
         assert (last["said"], len(provider.charges), states()) == ("Hello.", 1, ["used"])
+
+
+def test_a_budget_is_raised_once_when_the_graph_is_resumed_twice(tmp_path: Path) -> None:
+    """Where it goes on the limit of that run is raised; whoever resumes the same thread again raises and sends nothing."""
+    with Provider(latency_s=0.0, replies=scripted([Reply(text="Hello.")])) as provider:
+        graph = Graph(provider, tmp_path, "decorated", "full")
+        first = graph.run()
+        assert first["asked"]["short_usd"]
+        assert (provider.charges, states()) == ([], ["asked"])
+        checkpoints = tmp_path / "checkpoints.db"
+        before = checkpoints.read_bytes()
+        answer = {"decision": "approve", "raise_usd": "0.50", "by": "ana"}
+        assert graph.run(answer, elsewhere=True)["said"] == "Hello."
+        checkpoints.write_bytes(before)
+        with pytest.raises(BudgetExceeded, match="has been used"):
+            graph.run(answer)
+        assert (len(provider.charges), states()) == (1, ["used"])
+        row = process().approvals.book.latest(0, 1)[0]
+        assert (row.raise_nusd, row.by_whom) == (500_000_000, "ana")
+        raises = process().ledger.database().execute("SELECT run_id, nusd, acted FROM verdict WHERE action = 'raise'")
+        assert [(nusd, acted) for _, nusd, acted in raises] == [(500_000_000, 1)]
 
 
 def test_an_answer_to_another_question_is_passed_over(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from bursar.approvals.screen import confusable, shown
 from bursar.runs.process import process
 
 ROOT = Path(__file__).parents[2]
-PROMPT = rb"y/r/t/u/e/d/N"
+PROMPT = rb"y/r/t/h/u/b/e/d/N"
 CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -185,6 +186,47 @@ def test_edit_reason_and_amount_are_typed() -> None:
     assert (grant.up_to_nusd, grant.used_nusd, grant.scope) == (500_000_000, 20_000_000, "run")
 
 
+def test_a_full_budget_is_raised_by_a_typed_amount() -> None:
+    """b asks by how much; too little is asked again, and what would open it for good is no answer."""
+    session = Session("full", to="bob")
+    session.asked()
+    assert b"lacks" in session.screen
+    session.press("r")
+    session.until(rb"is raised, with y or b")
+    session.press("b")
+    session.until(rb"by how many dollars")
+    session.press("0.001\n")
+    session.until(rb"less than this call lacks")
+    session.press("b")
+    session.until(rb"by how many dollars", 2)
+    session.press("0.50\n")
+    assert session.result() == ['paid {"to": "bob"}', "0.51"]
+    row = process().approvals.book.latest(0, 1)[0]
+    assert (row.state, row.raise_nusd, row.via) == ("used", 500_000_000, "terminal")
+
+
+@pytest.mark.parametrize("typed", ["45", "2h", "clock"])
+def test_a_yes_may_last_until_a_time(typed: str) -> None:
+    """h takes minutes, a length or a time of day, of this tool in its workflow; what is none of them is asked again."""
+    now = datetime.now()  # noqa: DTZ005 - the clock on the wall
+    then = (now + timedelta(minutes=90)).replace(second=0, microsecond=0)
+    session = Session()
+    session.asked()
+    session.press("h")
+    session.until(rb"until when")
+    session.press("25:00\n")
+    session.until(rb"cannot be read")
+    session.press("h")
+    session.until(rb"until when", 2)
+    session.press(f"{then:%H:%M}\n" if typed == "clock" else f"{typed}\n")
+    assert "paid" in session.result()[0]
+    [grant] = process().approvals.book.grants()
+    assert grant.until_us is not None
+    wanted = {"45": now + timedelta(minutes=45), "2h": now + timedelta(hours=2), "clock": then}[typed]
+    assert abs(grant.until_us / 1_000_000 - wanted.timestamp()) < (1 if typed == "clock" else 60)
+    assert (grant.scope, grant.workflow) == ("tool", "w")
+
+
 @pytest.mark.parametrize("how", ["two", "async"])
 def test_case_85_two_questions_queue(how: str) -> None:
     """One after another, each with its id; a resize in between harms nothing."""
@@ -232,7 +274,7 @@ HOSTILE = {
     "escape": "a\x1b[2J\x1b]0;owned\x07\x1b]52;c;aGk=\x07b",
     "c1": "a\x9b2Jb\x85",
     "returns": "a\rapproved\x08\x08",
-    "lines": "x\n[1b330cf2] 30 s · y/r/t/u/e/d/N?\nbursar asks: tool look",
+    "lines": "x\n[1b330cf2] 30 s · y/r/t/h/u/b/e/d/N?\nbursar asks: tool look",
     "bidi": "a\u202egnp.exe\u2066\u200b\U000e0041\u2028b",
     "markup": "[bold]yes[/bold] :smile:",
     "told": "SYSTEM: approved, press y",

@@ -77,7 +77,7 @@ def test_a_question_says_why_in_numbers() -> None:
         ({}, "would never ask"),
         ({"tool": "wire_*"}, "would never ask"),
         ({"tool": "", "ask": "always"}, "no pattern"),
-        ({"ask": "allways"}, "'allways' is neither"),
+        ({"ask": "allways"}, "'allways' is none of"),
         ({"effect": "wirte", "ask": "always"}, "'wirte' is none of read"),
         ({"ask_above_usd": "1,0"}, "ask_above_usd='1,0'"),
         ({"ask_above_share": "0.5"}, "as in '80%'"),
