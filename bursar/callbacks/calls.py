@@ -114,7 +114,7 @@ class ModelCalling:
             if self._echo.loud:
                 self._echo.cut()
         if self._growth is not None:
-            self._growth.said(self._pieces)
+            self._growth.said(self._pieces, self._pieces.length)
             if self._growth.short:
                 self._growth.grow()
 

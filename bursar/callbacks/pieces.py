@@ -22,19 +22,20 @@ PAUSE_US: Final = 100_000
 
 
 class Pieces(list[str]):
-    """The texts of one stream, in order."""
+    """The texts of one stream, in order, and how many characters they have."""
 
-    __slots__ = ("_last_us", "_now_us", "_waited_us")
+    __slots__ = ("_last_us", "_now_us", "_waited_us", "length")
 
     def __init__(self, now_us: Callable[[], int]) -> None:
         super().__init__()
-        self._now_us, self._last_us, self._waited_us = now_us, 0, 0
+        self._now_us, self._last_us, self._waited_us, self.length = now_us, 0, 0, 0
 
     def append(self, text: str) -> None:
         """Add what was said just now."""
         if self:
             self._waited_us += self._pause_us()
         self._last_us = self._now_us()
+        self.length += len(text)
         super().append(text)
 
     def tokens(self, provider: str) -> int:
