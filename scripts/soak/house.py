@@ -46,6 +46,14 @@ output = "{OWN_BATCH["output"]}"
 [tool."pay"]
 usd = "0.0002"
 effect = "write"
+
+[tool."wire"]
+usd = "0.0003"
+effect = "write"
+
+[[gate]]
+ask_above_usd = "0.05"
+approver = "python:scripts.soak.approvers:policy"
 """
 _PLACE: Final = "BURSAR_SOAK"
 _ANTHROPIC: Final = "BURSAR_SOAK_ANTHROPIC"
