@@ -70,7 +70,7 @@ def main() -> None:
         house = House(Path(directory), served.anthropic_url, served.openai_url)
         house.furnish()
         force = Workforce(until(given.minutes))
-        with Desks(2, given.kill / 2) as desks:
+        with Desks(2, given.kill) as desks:
             more: dict[str, Any] = {"workers killed": force.keep(given.workers, given.kill)}
         more["processes at the inbox killed"] = desks.kills
         wrong = [f"{force.failed} workers failed by themselves"] if force.failed else []

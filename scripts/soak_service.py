@@ -102,7 +102,7 @@ def main() -> None:
             work = [threading.Thread(target=traffic.ask, args=(n,)) for n in range(given.callers)]
             work.append(threading.Thread(target=traffic.kill, args=(server.pid, given.kill)))
             work.append(threading.Thread(target=traffic.manage))
-            with Desks(2, given.kill / 2) as desks:
+            with Desks(2, given.kill) as desks:
                 for each in work:
                     each.start()
                 for each in work:

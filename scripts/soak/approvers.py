@@ -21,7 +21,7 @@ from bursar.approvals import Reply
 from bursar.approvals.book import Book
 from bursar.db import open_ledger
 from bursar.words.clock import CLOCK
-from scripts.soak.house import House
+from scripts.soak.place import here, ledger_of
 
 if TYPE_CHECKING:
     from bursar.approvals import Question
@@ -35,12 +35,12 @@ def answer(kind: str, arguments: str | None, dice: random.Random, *, by: str) ->
     """One answer by chance; what cannot be meant of this question is refused by whoever takes it."""
     point = dice.random()
     given = json.loads(arguments) if kind == "tool" and arguments else None
-    if point < 0.1 and isinstance(given, dict) and "amount" in given:
+    if point < 0.15 and isinstance(given, dict) and "amount" in given:
         return Reply(yes=True, arguments={**given, "amount": 0}, by=by)
-    if point < 0.25:
+    if point < 0.3:
         return Reply(yes=True, raise_usd=_RAISE, by=by, reason="more")
     if point < 0.35:
-        return Reply(yes=True, scope=dice.choice(["run", "tool"]), up_to_usd="0.002", until="30s", by=by)
+        return Reply(yes=True, scope=dice.choice(["run", "tool"]), up_to_usd="0.05", until="5s", by=by)
     if point < 0.75:
         return Reply(yes=True, by=by)
     return Reply(yes=False, reason="not now", by=by) if point < 0.95 else None
@@ -65,7 +65,7 @@ APPROVERS: Final[tuple[Any, ...]] = (
 
 def gate(dice: random.Random, **what: Any) -> CostGate:
     """A gate with some approver, which has a few seconds."""
-    return CostGate(**what, approver=dice.choice(APPROVERS), timeout=dice.choice(["1s", "4s"]))
+    return CostGate(**what, approver=dice.choice(APPROVERS), timeout=dice.choice(["1s", "6s"]))
 
 
 def resumption(dice: random.Random) -> Any:
@@ -112,10 +112,10 @@ class Desks:
 
 def main(seed: int) -> None:
     """Answer what is open, in any order, beside others who do the same, until killed."""
-    house, dice, name = House.here(), random.Random(seed), f"desk {seed}"
-    while not house.ledger.exists():
+    ledger, dice, name = ledger_of(here()), random.Random(seed), f"desk {seed}"
+    while not ledger.exists():
         time.sleep(0.1)
-    database = open_ledger(house.ledger)
+    database = open_ledger(ledger)
     book = Book(lambda: database, CLOCK.wall_us)
     while True:
         rows = [row for row in book.open_ones() if row.asking == "inbox"]

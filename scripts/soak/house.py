@@ -11,6 +11,7 @@ import openai
 
 import bursar
 from scripts.soak.diary import Diary
+from scripts.soak.place import PLACE, here, ledger_of
 from scripts.soak.provider import OWN_BATCH, OWN_MODEL, OWN_PRICE
 
 USER_USD: Final = "0.60"
@@ -55,7 +56,6 @@ effect = "write"
 ask_above_usd = "0.05"
 approver = "python:scripts.soak.approvers:policy"
 """
-_PLACE: Final = "BURSAR_SOAK"
 _ANTHROPIC: Final = "BURSAR_SOAK_ANTHROPIC"
 _OPENAI: Final = "BURSAR_SOAK_OPENAI"
 
@@ -65,18 +65,18 @@ class House:
 
     def __init__(self, place: Path, anthropic_url: str, openai_url: str) -> None:
         self.place, self.anthropic_url, self.openai_url = place, anthropic_url, openai_url
-        self.ledger, self.diary = place / "ledger.db", Diary(place / "diary.jsonl")
+        self.ledger, self.diary = ledger_of(place), Diary(place / "diary.jsonl")
 
     def furnish(self) -> None:
         """Write the configuration, and tell the processes that are started from here where it is."""
         (self.place / "bursar.toml").write_text(_TOML)
-        os.environ |= {_PLACE: str(self.place), _ANTHROPIC: self.anthropic_url, _OPENAI: self.openai_url}
+        os.environ |= {PLACE: str(self.place), _ANTHROPIC: self.anthropic_url, _OPENAI: self.openai_url}
         os.environ["BURSAR_CONFIG"] = str(self.place / "bursar.toml")
 
     @staticmethod
     def here() -> House:
         """Find the one that this process was started in."""
-        return House(Path(os.environ[_PLACE]), os.environ[_ANTHROPIC], os.environ[_OPENAI])
+        return House(here(), os.environ[_ANTHROPIC], os.environ[_OPENAI])
 
     def clients(self) -> dict[str, object]:
         """Wrap a client of each SDK, sync and async."""
