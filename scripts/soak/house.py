@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anthropic
 import openai
@@ -13,6 +12,9 @@ import bursar
 from scripts.soak.diary import Diary
 from scripts.soak.place import PLACE, here, ledger_of
 from scripts.soak.provider import OWN_BATCH, OWN_MODEL, OWN_PRICE
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 USER_USD: Final = "0.60"
 USER_NUSD: Final = 600_000_000

@@ -1,4 +1,4 @@
-"""Where a soak takes place, as its processes are told. Light: those at the inbox are killed often, and start quickly."""
+"""Where a soak takes place, as its processes are told. Light: those at the inbox are killed often, and start soon."""
 
 from __future__ import annotations
 
