@@ -5,7 +5,8 @@
 
 Deep agents, agents under the middleware, graphs that send out sub-agents, interrupted and paused threads that go on in
 other runs and processes: `scripts/soak/loops.py` has them, one for each feature. Workers are killed now and then, and
-others take their place. Exit code 0 means that all of `scripts/soak/judge.py` holds.
+others take their place; so are those who answer what gates ask. Exit code 0 means that all of `scripts/soak/judge.py`
+holds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scripts.soak.approvers import Desks
 from scripts.soak.house import USER_NUSD, House
 from scripts.soak.loops import main as work
 from scripts.soak.provider import provider
@@ -33,13 +35,14 @@ class Workforce:
         self.context = multiprocessing.get_context("spawn")
         # A manager's queue: one that is shared by a pipe is locked for good by a reader who is killed.
         self.manager = self.context.Manager()
-        self.asks, self.ends_s, self.started, self.failed = self.manager.Queue(), ends_s, 0, 0
+        self.asks, self.gates = self.manager.Queue(), self.manager.Queue()
+        self.ends_s, self.started, self.failed = ends_s, 0, 0
 
     def start(self) -> BaseProcess:
         """Start one more."""
         self.started += 1
         seconds = self.ends_s - time.monotonic()
-        child = self.context.Process(target=work, args=(seconds, self.started, self.asks))
+        child = self.context.Process(target=work, args=(seconds, self.started, self.asks, self.gates))
         child.start()
         return child
 
@@ -67,7 +70,9 @@ def main() -> None:
         house = House(Path(directory), served.anthropic_url, served.openai_url)
         house.furnish()
         force = Workforce(until(given.minutes))
-        more: dict[str, Any] = {"workers killed": force.keep(given.workers, given.kill)}
+        with Desks(2, given.kill) as desks:
+            more: dict[str, Any] = {"workers killed": force.keep(given.workers, given.kill)}
+        more["processes at the inbox killed"] = desks.kills
         wrong = [f"{force.failed} workers failed by themselves"] if force.failed else []
         conclude(house, served, wrong, user_limit_nusd=USER_NUSD, more=more, as_json=given.json)
 

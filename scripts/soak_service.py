@@ -5,7 +5,8 @@
 
 The endpoints are those of `scripts/soak/service.py`, one for each feature. The workers share a daily limit for the
 environment and one for each user, which most users reach. They are killed now and then, users are forgotten, limits and
-reports are asked for meanwhile. Exit code 0 means that all of `scripts/soak/judge.py` holds.
+reports are asked for meanwhile, and what gates ask is answered by processes that are killed too. Exit code 0 means
+that all of `scripts/soak/judge.py` holds.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
+from scripts.soak.approvers import Desks
 from scripts.soak.house import USER_NUSD, House
 from scripts.soak.provider import provider
 from scripts.soak.show import arguments, conclude, until
@@ -100,11 +102,13 @@ def main() -> None:
             work = [threading.Thread(target=traffic.ask, args=(n,)) for n in range(given.callers)]
             work.append(threading.Thread(target=traffic.kill, args=(server.pid, given.kill)))
             work.append(threading.Thread(target=traffic.manage))
-            for each in work:
-                each.start()
-            for each in work:
-                each.join()
+            with Desks(2, given.kill) as desks:
+                for each in work:
+                    each.start()
+                for each in work:
+                    each.join()
         more = {
+            "processes at the inbox killed": desks.kills,
             "answers": dict(traffic.answers),
             "workers killed": traffic.kills,
             "commands by exit code": dict(traffic.commands),

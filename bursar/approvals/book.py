@@ -136,19 +136,30 @@ class Book(Grants):
 
         return self._database().transact(answer)
 
-    def end(self, number: str, state: str, reason: str | None = None) -> Row:
-        """End a question that nobody has answered ("timeout", "withdrawn"); the row as it then stands."""
+    def end(self, number: str) -> Row:
+        """End a question that nobody has answered; the row as it then stands."""
         now_us = self.now_us()
 
         def ended(run: Run) -> Row:
             run(
-                "UPDATE approval SET state = ?, decided_us = ?, reason = ?, arguments = NULL "
-                "WHERE id = ? AND state = 'asked'",
-                (state, now_us, reason, number),
+                "UPDATE approval SET state = 'timeout', decided_us = ?, reason = 'nobody answered in time', "
+                "arguments = NULL WHERE id = ? AND state = 'asked'",
+                (now_us, number),
             )
             return Row(*run(f"SELECT {ROW} FROM approval WHERE id = ?", (number,))[0])
 
         return self._database().transact(ended)
+
+    def withdraw(self, number: str) -> None:
+        """End a question whose asker has gone before he had an answer: a yes that was said meanwhile is for nothing."""
+        now_us, reason = self.now_us(), "whoever asked has gone"
+        self._database().transact(
+            lambda run: run(
+                "UPDATE approval SET state = 'withdrawn', decided_us = ?, reason = ?, arguments = NULL "
+                "WHERE id = ? AND state IN ('asked', 'approved', 'used')",
+                (now_us, reason, number),
+            )
+        )
 
     def use(self, number: str, binding: str, bound_nusd: int | None) -> bool:
         """Use a yes, once: False where it is used up, was to something else, or to a lower price."""

@@ -137,7 +137,7 @@ class ApprovalDesk:
     def _withdraw(self, row: Row | None) -> None:
         if row is not None:
             try:
-                self.book.end(row.id, "withdrawn", "whoever asked has gone")
+                self.book.withdraw(row.id)
             except failures():
                 # It ends by itself when its time is over, and only who asked could use a yes.
                 return
@@ -181,7 +181,7 @@ class ApprovalDesk:
             if left_us <= 0:
                 break
         if answered:
-            ended: Row = yield partial(self.book.end, row.id, "timeout", "nobody answered in time")
+            ended: Row = yield partial(self.book.end, row.id)
         else:
             no = Reply(yes=False, reason="; ".join(troubles))
             ended, _ = yield partial(self.book.decide, row.id, no, by=None, via=_name(chain[-1]))

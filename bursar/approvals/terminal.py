@@ -30,8 +30,8 @@ _LOOK_EVERY_S: Final = 0.5
 _NO: Final = frozenset({"n", "N", "q", "\r", "\n", "\x04", "\x1b"})
 _KEYS: Final = "y/r/t/h/u/b/e/d/N"
 _HELP: Final = (
-    "y yes, once · r this run · t always here · h here until a time · u up to an amount · b raise the budget · e edit "
-    "· d deny, with a reason · n no"
+    "y yes, once · r this run · t always here · h here until a time · u up to an amount",
+    "b raise the budget · e edit · d deny, with a reason · n no",
 )
 _TYPED: Final = {
     "h": "until when, as in 17:45, or for how many minutes: ",
@@ -139,7 +139,7 @@ class _Prompt:
             console.print(Text(lines[0], style="bold"))
             for line in lines[1:]:
                 console.print(Text(line, style="dim" if line.startswith("│") else ""))
-            console.print(Text(f"{_HELP} (r and t: {lasting(self._row)})"))
+            console.print(Text(f"{_HELP[0]}\n{_HELP[1]} (r, t, h: {lasting(self._row)})"))
         self._keys.write("\r\n" + capture.get().replace("\n", "\r\n"))
 
     def _over(self) -> bool:

@@ -74,4 +74,5 @@ def step_of(name: str, given: Mapping[str, Any], tool_call_id: str | None, frame
     # The answer that asked for it has charged it, unless it is decorated; then the decorator looks at the budget.
     step = ToolStep(new_id(), name, frame, "", nusd, effect, tool_call_id=tool_call_id, counted=True)
     step.gate = gated(given)
+    step.gate.op_id = step.op_id
     return step

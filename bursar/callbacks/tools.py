@@ -209,6 +209,8 @@ def _begin(made: _Tool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolSt
     prepare(step, frame)
     if frame.gates is not None:
         step.gate = standing(spec.name, given)
+        # What was said of it at an outer door stands beside it.
+        step.op_id = step.gate.op_id or step.op_id
     return step
 
 

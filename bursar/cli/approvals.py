@@ -20,6 +20,7 @@ _CODES = "Exit codes: 0 fine, 1 nothing there, 2 usage."
 _ID = typer.Argument(help="The id of a question, or its first eight letters.")
 _BY = typer.Option("--by", help="Who answers; else the user of this system.")
 _SHORTEST_ID = 8
+_DAY_US = 86_400_000_000
 approvals = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Questions of gates: see them, answer them, revoke a yes."
 )
@@ -41,7 +42,7 @@ def list_command(
 ) -> None:
     """List the questions that wait for an answer; identical ones are one line."""
     book = _book(ledger)
-    rows = book.latest(book.now_us() - 7 * 86_400_000_000, 500) if everything else book.open_ones()
+    rows = book.latest(book.now_us() - 7 * _DAY_US, 500) if everything else book.open_ones()
     if json:
         import orjson
 
@@ -156,7 +157,13 @@ def grants_command(ledger: LedgerOption = None) -> None:
     rows: list[tuple[str, ...]] = []
     for grant in book.grants():
         over = grant.until_us is not None and grant.until_us <= book.now_us()
-        state = "revoked" if grant.revoked_us is not None else "over" if over else "in force"
+        state = (
+            "revoked"
+            if grant.revoked_us is not None
+            else "over"
+            if over
+            else f"in force{_till(grant.until_us, book.now_us())}"
+        )
         amount = "" if grant.up_to_nusd is None else f"{show_usd(grant.used_nusd)} of {show_usd(grant.up_to_nusd)}"
         where = f"run {grant.run_id or ''}"[:14] if grant.scope == "run" else f"workflow {safe(grant.workflow, 24)}"
         each = "unknown" if grant.each_nusd is None else show_usd(grant.each_nusd)
@@ -230,6 +237,16 @@ def _table(book: Book, rows: list[Row]) -> None:
         ending = left if state == "asked" else state
         lines.append((row.id[:8], what, safe(row.workflow, 20), str(len(alike)), *price, ending))
     text_table(("question", "for", "workflow", "times", "likely", "at most", "left"), lines)
+
+
+def _till(until_us: int | None, now_us: int) -> str:
+    from datetime import datetime
+
+    if until_us is None:
+        return ""
+    # On the clock of whoever looks.
+    then = datetime.fromtimestamp(until_us / 1_000_000).astimezone()
+    return f" till {then:%H:%M}" if until_us - now_us < _DAY_US else f" till {then:%d %b}"
 
 
 def _raised(row: Row) -> tuple[str, ...]:

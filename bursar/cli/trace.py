@@ -171,12 +171,16 @@ def _operation(branch: Tree, operation: Operation, number: int, contents: Mappin
     if not operation.attempts and operation.tools:
         # No answer of this run asked for it.
         for tool in operation.tools:
-            _words(branch.add(f"{number:>3} {_tool(tool)}"), contents.get(tool.call_id))
+            node = branch.add(f"{number:>3} {_tool(tool)}")
+            _words(node, contents.get(tool.call_id))
+            for verdict in operation.verdicts:
+                node.add(_verdict(verdict))
         return
     if not operation.attempts:
-        branch.add(
-            f"{number:>3} refused · " + "; ".join(_verdict(verdict) for verdict in refused or operation.verdicts)
-        )
+        # What a gate asked about and let pass, and nothing was recorded of: a tool that nobody decorated.
+        passed = any(verdict.guard == "gate" and verdict.action == "approved" for verdict in operation.verdicts)
+        word = "asked about" if passed and not refused else "refused"
+        branch.add(f"{number:>3} {word} · " + "; ".join(_verdict(verdict) for verdict in refused or operation.verdicts))
         return
     if len(operation.attempts) == 1:
         node = branch.add(f"{number:>3} {_attempt(operation.attempts[0])}")
@@ -292,7 +296,8 @@ def _verdict(verdict: VerdictRow) -> str:
     from bursar.flow.terms import shown
     from bursar.words.money import show_usd
 
-    text = f"{verdict.guard}: {verdict.action} {safe(verdict.reason)}"
+    about = f"{safe(verdict.scope)}: " if verdict.guard == "gate" and verdict.scope else ""
+    text = f"{verdict.guard}: {verdict.action} {about}{safe(verdict.reason, 200)}"
     if verdict.needed is not None and verdict.limit is not None:
         unit = verdict.unit or ""
         left = verdict.limit - (verdict.settled or 0) - (verdict.held or 0)

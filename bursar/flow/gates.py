@@ -67,7 +67,7 @@ class Gated:
 
     `told` is what the call says, as bytes: read again each time, since a caller may change it while a person thinks.
     `shown` is the same for a person, and whether it is whole. `given` are a tool's arguments; `edited` is
-    what a person has put in their place.
+    what a person has put in their place. `op_id`: of the call as whoever asks first knows it.
     """
 
     told: Callable[[], bytes]
@@ -75,6 +75,7 @@ class Gated:
     given: Mapping[str, Any] | None = None
     edited: dict[str, Any] | None = None
     passes: list[Passed] = field(default_factory=list)
+    op_id: str | None = None
 
     @property
     def arguments(self) -> Mapping[str, Any] | None:

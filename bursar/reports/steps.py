@@ -46,10 +46,13 @@ def run_tree(
             trees[run.parent_run_id].children.append(trees[run.run_id])
     known = {call.call_id for call in calls}
     rows: list[CallRow | VerdictRow | ToolRow] = [*calls, *verdicts, *tools]
+    # What was said of a tool call stands where the call stands.
+    at = {tool.call_id.partition("/")[0]: _operation_of(tool, known) for tool in tools}
     operations: dict[str, Operation] = {}
     # A tool comes after the call that asked for it, whatever the wall clock did in between.
     for row in sorted(rows, key=lambda row: (isinstance(row, ToolRow) and row.requested_by in known, row.ts_us)):
         op_id = _operation_of(row, known)
+        op_id = at.get(op_id, op_id)
         found = operations.get(op_id)
         if found is None:
             found = operations[op_id] = Operation(op_id)

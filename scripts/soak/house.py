@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anthropic
 import openai
 
 import bursar
 from scripts.soak.diary import Diary
+from scripts.soak.place import PLACE, here, ledger_of
 from scripts.soak.provider import OWN_BATCH, OWN_MODEL, OWN_PRICE
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 USER_USD: Final = "0.60"
 USER_NUSD: Final = 600_000_000
@@ -46,8 +49,15 @@ output = "{OWN_BATCH["output"]}"
 [tool."pay"]
 usd = "0.0002"
 effect = "write"
+
+[tool."wire"]
+usd = "0.0003"
+effect = "write"
+
+[[gate]]
+ask_above_usd = "0.05"
+approver = "python:scripts.soak.approvers:policy"
 """
-_PLACE: Final = "BURSAR_SOAK"
 _ANTHROPIC: Final = "BURSAR_SOAK_ANTHROPIC"
 _OPENAI: Final = "BURSAR_SOAK_OPENAI"
 
@@ -57,18 +67,18 @@ class House:
 
     def __init__(self, place: Path, anthropic_url: str, openai_url: str) -> None:
         self.place, self.anthropic_url, self.openai_url = place, anthropic_url, openai_url
-        self.ledger, self.diary = place / "ledger.db", Diary(place / "diary.jsonl")
+        self.ledger, self.diary = ledger_of(place), Diary(place / "diary.jsonl")
 
     def furnish(self) -> None:
         """Write the configuration, and tell the processes that are started from here where it is."""
         (self.place / "bursar.toml").write_text(_TOML)
-        os.environ |= {_PLACE: str(self.place), _ANTHROPIC: self.anthropic_url, _OPENAI: self.openai_url}
+        os.environ |= {PLACE: str(self.place), _ANTHROPIC: self.anthropic_url, _OPENAI: self.openai_url}
         os.environ["BURSAR_CONFIG"] = str(self.place / "bursar.toml")
 
     @staticmethod
     def here() -> House:
         """Find the one that this process was started in."""
-        return House(Path(os.environ[_PLACE]), os.environ[_ANTHROPIC], os.environ[_OPENAI])
+        return House(here(), os.environ[_ANTHROPIC], os.environ[_OPENAI])
 
     def clients(self) -> dict[str, object]:
         """Wrap a client of each SDK, sync and async."""

@@ -4,7 +4,7 @@ For each loop of an agent (a mark, with its runs): the ledger is never below the
 was measured; the bill is never beyond the limit by more than the excess of rows that are called an overrun; with
 `bound="hard"` there is none; nothing is held. For each answer: a measured row is what the provider charged for it. For
 each shared limit: as for a run, with what dead processes left. For what nobody saw the end of, its worker being killed:
-rows and presumed holds together are no less than the bill.
+rows and presumed holds together are no less than the bill. What answers to gates must be like is in `asks.py`.
 """
 
 from __future__ import annotations
@@ -13,19 +13,32 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from bursar.words.money import show_usd
+from scripts.soak.asks import figures, judge_asks
 from scripts.soak.books import Bill, Kept, Row, answer_of
 from scripts.soak.overruns import Overrun, explain, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from scripts.soak.diary import Ended
+    from scripts.soak.asks import Asks
+    from scripts.soak.diary import Ended, Made
 
 
 class Judgement:
     """The three books, and what is wrong with them."""
 
-    def __init__(self, ended: Sequence[Ended], bill: Bill, kept: Kept, *, user_limit_nusd: int) -> None:
+    def __init__(
+        self,
+        ended: Sequence[Ended],
+        bill: Bill,
+        kept: Kept,
+        *,
+        user_limit_nusd: int,
+        asks: Asks | None = None,
+        made: Sequence[Made] = (),
+    ) -> None:
+        self.asks, self.made = asks, made
+        self._raised = {} if asks is None else asks.raised()
         self.bill, self.kept, self.ended = bill, kept, ended
         self.faults: list[str] = []
         self.exact = self.beyond = 0
@@ -38,10 +51,13 @@ class Judgement:
         self._answers()
         self._lost(marks)
         self._shared(marks, user_limit_nusd)
+        if asks is not None:
+            self.faults += judge_asks(asks, made, {each.run_id for each in ended})
 
     def _loop(self, runs: list[Ended]) -> None:
         first = runs[0]
-        rows = [row for run_id in {run.run_id for run in runs} for row in self.kept.rows.get(run_id, ())]
+        ids = {run.run_id for run in runs}
+        rows = [row for run_id in ids for row in self.kept.rows.get(run_id, ())]
         billed, kept = self.bill.by_mark[first.mark], sum(row.nusd for row in rows)
         shown = f"{first.feature} {first.run_id}"
         over = [row for row in rows if "overrun" in row.flags.split()]
@@ -54,7 +70,9 @@ class Judgement:
                 self.faults.append(f"{shown} is measured at {kept}, billed at {billed}")
         limits = [run.limit_nusd for run in runs]
         if None not in limits:
-            limit, excess = sum(limit or 0 for limit in limits), sum(row.excess_nusd for row in over)
+            # What an answer has added counts as if it had been there from the beginning.
+            limit = sum(limit or 0 for limit in limits) + sum(self._raised.get(run_id, 0) for run_id in ids)
+            excess = sum(row.excess_nusd for row in over)
             self.beyond += billed > limit
             if billed > limit + excess:
                 self.faults.append(f"{shown} was billed {billed} of {limit}, and overruns explain {excess}")
@@ -110,6 +128,7 @@ class Judgement:
             "ledger over bill": round(kept / max(1, self.bill.nusd), 4),
             "killed, billed and kept": f"{show_usd(self.lost_billed)}, {show_usd(self.lost_kept)}",
             "kept contents": self.kept.contents,
+            **({} if self.asks is None else figures(self.asks, self.made)),
         }
 
 

@@ -69,6 +69,8 @@ def _tool_calls(body: dict[str, Any], mark: Mark | None, dice: random.Random) ->
         calls.append(ToolUse("task", {"description": asked, "subagent_type": "researcher"}))
     if "pay" in names:
         calls.append(ToolUse("pay", {"amount": dice.randint(1, 9)}))
+    if "wire" in names:
+        calls.append(ToolUse("wire", {"amount": dice.randint(1, 9), "nonce": f"{dice.getrandbits(64):x}"}))
     if "look_up" in names:
         calls.append(ToolUse("look_up", {"order": dice.randint(1, 50)}))
     return tuple(calls[: dice.randint(1, 2)])

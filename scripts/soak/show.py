@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bursar.stores.sqlite import SqliteStore
+from scripts.soak.asks import Asks
 from scripts.soak.books import read_bill, read_ledger
 from scripts.soak.judge import Judgement
 
@@ -38,7 +39,9 @@ def conclude(
     drift = [str(each) for each in store.audit()]
     store.close()
     kept = read_ledger(house.ledger)
-    judgement = Judgement(house.diary.read(), read_bill(served), kept, user_limit_nusd=user_limit_nusd)
+    books = (house.diary.read(), read_bill(served), kept)
+    asks, made = Asks(house.ledger), house.diary.read_made()
+    judgement = Judgement(*books, user_limit_nusd=user_limit_nusd, asks=asks, made=made)
     faults = [*wrong, *judgement.faults, *drift]
     found = {**more, **judgement.figures(), "holds recovered at the end": recovered, "faults": faults}
     if as_json:

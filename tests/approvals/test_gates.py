@@ -410,6 +410,29 @@ def test_a_cancelled_wait_withdraws_its_question(provider: Provider) -> None:
     assert (states(), provider.charges) == (["withdrawn"], [])
 
 
+def test_a_yes_that_comes_too_late_is_for_nothing() -> None:
+    """Cancelled in the moment of the answer: the tool does not run, and the ledger does not say that it did."""
+    ran: list[int] = []
+
+    @bursar.tool(name="pay")
+    async def pay() -> None:
+        ran.append(1)
+
+    async def person(question: Question) -> bool:
+        [row] = process().approvals.book.open_ones()
+        process().approvals.book.decide(row.id, Reply(True), by="ana", via="inbox")
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(60)
+        return True
+
+    with bursar.run("w", Budget(usd="1"), CostGate(tool="pay", ask="always", approver=person)):
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(pay())
+    assert (ran, states()) == ([], ["withdrawn"])
+
+
 def test_observing_gates_ask_nobody(provider: Provider, claude: anthropic.Anthropic) -> None:
     """They judge and leave a verdict that did not act."""
     person = Person(False)

@@ -156,6 +156,19 @@ def test_any_yes_may_raise_the_budget() -> None:
     assert [question.short_nusd for question in person.asked] == [None] * 3
 
 
+def test_what_was_said_of_a_tool_call_stands_beside_it() -> None:
+    """`bursar trace` shows question, answer and raise under the call, and a refused one as refused."""
+    person = Person(Reply(True, raise_usd="0.50", by="ana", reason="the big one"), Reply(False, reason="no", by="ana"))
+    with bursar.run("w", Budget(usd="0.10"), CostGate(tool="pay", ask="always", approver=person)) as run:
+        pay()(1), pay()(2)
+    lines = cli("trace", run.id).splitlines()
+    made = next(n for n, line in enumerate(lines) if "1 tool pay" in line)
+    assert "gate: ask tool pay: every call of tool pay is asked about" in lines[made + 1]
+    assert "gate: approved tool pay: Person: ana: the big one" in lines[made + 2]
+    assert f"gate: raise run {run.id}: $0.5000 more, $0.6000 now: Person: ana: the big one" in lines[made + 3]
+    assert "2 refused · gate: deny tool pay: Person: ana: no" in lines[made + 4]
+
+
 def test_one_question_for_a_gate_that_asks_and_a_budget_that_is_full() -> None:
     """Both in one; a no there is the gate's, and nothing is made."""
     person = Person(Reply(True), Reply(False, reason="no"))
