@@ -95,7 +95,9 @@ def test_other_variants_are_known_by_their_class(name: str) -> None:
     made = getattr(anthropic, name, None) or getattr(openai, name, None)
     if made is None:
         pytest.skip("this SDK has no such class")
-    seller = seller_of(made.__new__(made))
+    client = made.__new__(made)
+    client._base_url = openai.OpenAI(api_key="x", base_url="https://inference.example").base_url
+    seller = seller_of(client)
     assert (seller is None) == (name == "AnthropicAWS")
 
 
