@@ -21,6 +21,7 @@ import pytest
 import bursar
 from bursar import Budget, BudgetExceeded, BursarWarning, ConfigError, PriceUnknown
 from bursar.runs.process import process
+from bursar.stores.manage import freeze
 from bursar.stores.rows import AccountRow
 from bursar.testing import Provider, Reply
 from bursar.tracing.queries import Reader
@@ -214,6 +215,18 @@ def test_a_limit_lowered_below_what_is_spent_forgives_nothing(tmp_path: Path, pr
     assert not ask(client)
     assert account("env").settled.nusd == provider.billed_nusd
     write(tmp_path, '[env.development]\nusd_per_day = "1"\n')
+    assert ask(client)
+
+
+def test_a_frozen_limit_says_that_it_is_frozen(tmp_path: Path, client: Any) -> None:
+    """Plenty is left, and every call is refused: the message does not send anybody to raise the limit."""
+    write(tmp_path, '[env.development]\nusd_per_day = "1"\n')
+    assert ask(client)
+    freeze(process().shared, account("env").scope, frozen=True)
+    with pytest.raises(BudgetExceeded, match="has frozen it.*`bursar limits thaw`") as refused:
+        client.chat.completions.create(**REQUEST)
+    assert refused.value.why == "frozen"
+    freeze(process().shared, account("env").scope, frozen=False)
     assert ask(client)
 
 

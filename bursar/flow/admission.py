@@ -14,7 +14,7 @@ from bursar.flow.refusals import refuse_late
 from bursar.flow.terms import RESERVED, shown
 from bursar.guards.budget import PLENTY, alone, amounts, decide
 from bursar.words.errors import BudgetExceeded, PriceUnknown
-from bursar.words.events import UNITS
+from bursar.words.events import NOTHING, UNITS
 from bursar.words.ports import Count, Held, Join, Limit, Peek, Reserve, Take, Wait, Write
 from bursar.words.records import Verdict
 from bursar.words.verdicts import Deny, Grant, Queue
@@ -35,6 +35,7 @@ _ADVICE = {
     "no_room": "raise the limit, or catch bursar.Stopped and finish with what you have",
     "waited": "raise Budget(max_wait=...) or run fewer calls at once",
     "would_deadlock": "close the stream that this task has open, or call from a thread that may wait",
+    "frozen": "have it thawed with `bursar limits thaw`; raising the limit does not help",
     "reserved": "catch bursar.Stopped and make one last call inside final(): the rest is set aside for that",
 }
 
@@ -226,15 +227,20 @@ def refuse(call: Operation, deny: Deny, world: World, said: str = "") -> Generat
     """
     if deny.room.scope.name.endswith(RESERVED):
         deny = deny._replace(why="reserved")
+    if deny.room.idle == NOTHING:
+        # No limit that is used up leaves nothing in every unit, those without a limit included.
+        deny = deny._replace(why="frozen")
     yield Write(_verdict(call, "deny", deny.why, deny, world))
     if call.frame.run is not None:
         call.frame.run.stop_reason = BudgetExceeded.reason
     room, unit = deny.room, deny.unit
     free, idle, limit = _of(room.free, unit), _of(room.idle, unit), _limit(room, unit)
     held = f", {shown(unit, idle - free)} held by calls in flight" if idle > free else ""
+    wanted = f"the next call may use up to {shown(unit, deny.needed)}"
+    left = f"{shown(unit, max(0, free))} of {shown(unit, limit)} is left{held}"
+    what = "somebody has frozen it, and every call is refused" if deny.why == "frozen" else f"{wanted}, and {left}"
     raise BudgetExceeded(
-        f"{room.scope}: the next call may use up to {shown(unit, deny.needed)}, and {shown(unit, max(0, free))} of "
-        f"{shown(unit, limit)} is left{held}. Nothing was sent.{said} To go on: {_ADVICE[deny.why]}.",
+        f"{room.scope}: {what}. Nothing was sent.{said} To go on: {_ADVICE[deny.why]}.",
         scope=str(room.scope),
         unit=unit,
         limit=limit,

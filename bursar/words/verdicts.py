@@ -29,7 +29,7 @@ class Queue(NamedTuple):
 
 
 class Deny(NamedTuple):
-    """No: `needed` of `unit` does not fit. why: "no_room", "would_deadlock" or "waited"."""
+    """No: `needed` of `unit` does not fit. why: "no_room", "would_deadlock", "waited" or "frozen"."""
 
     room: Room
     unit: str

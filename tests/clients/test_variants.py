@@ -15,6 +15,7 @@ from bursar.clients.sellers import seller_of
 from bursar.testing import Provider, Reply
 from tests.clients.books import rows_of
 from tests.clients.entries import CHAT, CLAUDE
+from tests.clients.http import HTTP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +97,7 @@ def test_other_variants_are_known_by_their_class(name: str) -> None:
     if made is None:
         pytest.skip("this SDK has no such class")
     client = made.__new__(made)
-    client._base_url = openai.OpenAI(api_key="x", base_url="https://inference.example").base_url
+    client._base_url = HTTP.URL("https://cloud.example.com")
     seller = seller_of(client)
     assert (seller is None) == (name == "AnthropicAWS")
 
