@@ -231,7 +231,7 @@ def _show_replaced(changes: list[Replaced]) -> None:
     output("what was replaced:")
     for change in changes[:_MOST_REPLACED]:
         since = datetime.fromtimestamp(change.since_us / 1_000_000, UTC)
-        output(f"  {since:%Y-%m-%d %H:%M} UTC  {safe(change.workflow, 30)}: {safe(told(change), 100)}")
+        output(f"  {since:%Y-%m-%d}  {safe(change.workflow, 24)}: {safe(told(change), 100)}")
     if len(changes) > _MOST_REPLACED:
         output(f"  and {len(changes) - _MOST_REPLACED:,} more: --json has all")
 

@@ -75,7 +75,7 @@ def report_command(
     elif markdown:
         output(as_markdown(*_cells(rows, by, owners)))
     elif html is not None:
-        _write_page(html, path, table, by, (begin, end))
+        _write_page(html, path, table, by, (begin, end), [] if cuts is None else [_said_of(cuts)], owners)
     else:
         show_table(rows, by, owners)
         if cuts is not None:
@@ -114,11 +114,12 @@ def _with_owners(plain: dict[str, Any], owners: dict[str, str]) -> dict[str, Any
     return plain
 
 
-def _cuts(ledger: Path, begin: int, end: int | None) -> Cuts:
+def _cuts(ledger: Path, begin: int, end: int | None) -> Cuts | None:
     from bursar.tracing.cuts import CutReader
 
     with CutReader(ledger) as reader:
-        return reader.cuts(begin, end)
+        found = reader.cuts(begin, end)
+    return found if found.cuts else None
 
 
 def _said_of(cuts: Cuts) -> str:
@@ -145,7 +146,15 @@ def show_table(rows: list[SpendRow], by: str, owners: dict[str, str] | None = No
     text_table(columns, lines, total=True)
 
 
-def _write_page(target: Path, ledger: Path, table: CostTable, by: str, span: tuple[int, int | None]) -> None:
+def _write_page(
+    target: Path,
+    ledger: Path,
+    table: CostTable,
+    by: str,
+    span: tuple[int, int | None],
+    notes: list[str],
+    owners: dict[str, str],
+) -> None:
     from bursar.reports.page import page
     from bursar.tracing.charted import ChartReader
 
@@ -156,7 +165,8 @@ def _write_page(target: Path, ledger: Path, table: CostTable, by: str, span: tup
     days = sorted({row.day for row in tokens})
     when = f"{days[0]} to {days[-1]}" if days else "in all"
     try:
-        target.write_text(page(f"bursar · {ledger.stem}", when, by, table, tokens, models, sessions), encoding="utf-8")
+        shown = page(f"bursar · {ledger.stem}", when, by, table, tokens, models, sessions, notes, owners)
+        target.write_text(shown, encoding="utf-8")
     except OSError as error:
         fail(f"{target} cannot be written: {error.strerror}")
     warn(f"written: {target}")
