@@ -79,7 +79,7 @@ def options(
 
     if not show_today():
         typer.echo(context.get_help())
-        complain(f"there is no ledger yet; {BEGIN}")
+        complain(f"there is no ledger yet\n{BEGIN}")
         raise typer.Exit(1)
 
 

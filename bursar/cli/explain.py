@@ -26,6 +26,8 @@ _EPILOG = (
 )
 _SHOWN: Final = 5
 """Causes that get their run and their remedy."""
+_SMALL: Final = 0.002
+"""The share of the largest cause below which others are shown as one line."""
 _MOST_REPLACED: Final = 8
 """Changes of prompts, tools and versions that are shown."""
 _DAY_US: Final = 86_400_000_000
@@ -102,8 +104,10 @@ def _sides(
         shown = chosen[0].replace("_", " ")
         sides = [_Side(f"{shown} {value}", path, Slice(tags=((chosen[0], value),)), None) for value in pair]
         return sides[0], sides[1]
-    end_us = read_time(until)
+    end_us = read_time(until) or _ends_us(path)
     since_us = (end_us or time.time_ns() // 1_000) - days * _DAY_US
+    if until is None and end_us is not None:
+        until = f"{datetime.fromtimestamp(end_us / 1_000_000, UTC):%Y-%m-%d %H:%M}".removesuffix(" 00:00")
     span = (f"{days} days" if days > 1 else "day") + (f" until {until}" if until else "")
     return (
         _Side(
@@ -114,6 +118,13 @@ def _sides(
         ),
         _Side(f"the last {span}", path, Slice(since_us, end_us), days),
     )
+
+
+def _ends_us(path: Path) -> int | None:
+    from bursar.tracing.changes import Changes
+
+    with Changes(path) as reader:
+        return reader.ends_us()
 
 
 def _mix(side: _Side) -> list[MixRow]:
@@ -179,13 +190,17 @@ def _show(
         output("nothing changed")
         _show_replaced(changes)
         return
+    kept = [cause for cause, _, _ in told if abs(cause.nusd) >= _SMALL * abs(found.causes[0].nusd)]
     rows = [
         [f"{safe(cause.workflow, 30)} · {cause.factor}", show_change(cause.nusd), _times(cause), _values(cause)]
-        for cause, _, _ in told
+        for cause in kept
     ]
+    smaller = found.causes[len(kept) :]
+    if smaller:
+        rows.append([f"{len(smaller):,} smaller: --json", show_change(sum(cause.nusd for cause in smaller)), "", ""])
     text_table(["cause", "dollars", "times", "from - to"], rows)
     _show_replaced(changes)
-    for cause, run, line in told[:_SHOWN]:
+    for cause, run, line in told[: min(_SHOWN, len(kept))]:
         if run is None and line is None:
             continue
         output(f"{safe(cause.workflow, 30)} · {cause.factor}")
@@ -216,7 +231,7 @@ def _show_replaced(changes: list[Replaced]) -> None:
     output("what was replaced:")
     for change in changes[:_MOST_REPLACED]:
         since = datetime.fromtimestamp(change.since_us / 1_000_000, UTC)
-        output(f"  {since:%Y-%m-%d %H:%M} UTC  {safe(change.workflow, 30)}: {safe(told(change), 100)}")
+        output(f"  {since:%Y-%m-%d}  {safe(change.workflow, 24)}: {safe(told(change), 100)}")
     if len(changes) > _MOST_REPLACED:
         output(f"  and {len(changes) - _MOST_REPLACED:,} more: --json has all")
 

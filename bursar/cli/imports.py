@@ -27,8 +27,8 @@ _EPILOG = (
 _SHOWN: Final = 10
 _SUFFIXES: Final = (".jsonl", ".json", ".csv")
 _BLIND: Final = (
-    "an export has sums: it knows no single call, run or session, no latency, no retries, no prompt version, and not "
-    "which code behind a key it was"
+    "an export has sums: it knows no single call, run or session, no latency, no retries, no prompt\n"
+    "version, and not which code behind a key it was"
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bursar.tracing.cuts import Cuts
     from bursar.words.rows import SpendRow
 
+_LONGEST_KEY: Final = 48
 _EPILOG = (
     "Example: bursar report --by model --since 7d; bursar report --by feature,day; bursar report --html report.html. "
     "Exit codes: 0 fine, 1 nothing recorded yet, 2 usage."
@@ -62,20 +63,21 @@ def report_command(
     if not table.rows:
         fail(f"{path} has no model call in that time; run something under bursar.run(...), or `bursar demo`")
     rows = [*table.rows, table.total]
+    owners = _owners(path, by)
     cuts = _cuts(path, begin, end) if table.total.trimmed_tokens else None
     if json:
         import orjson
 
         window = {} if cuts is None else {"window": cuts._asdict()}
-        output(orjson.dumps(as_json(table, by) | window).decode())
+        output(orjson.dumps(_with_owners(as_json(table, by), owners) | window).decode())
     elif csv:
         output(as_csv(table, by).rstrip("\n"))
     elif markdown:
-        output(as_markdown(*_cells(rows, by)))
+        output(as_markdown(*_cells(rows, by, owners)))
     elif html is not None:
-        _write_page(html, path, table, by, (begin, end))
+        _write_page(html, path, table, by, (begin, end), [] if cuts is None else [_said_of(cuts)], owners)
     else:
-        show_table(rows, by)
+        show_table(rows, by, owners)
         if cuts is not None:
             output(_said_of(cuts))
 
@@ -88,11 +90,36 @@ def _nameless(key: str) -> bool:
     return key.partition(BETWEEN)[0] in (UNATTRIBUTED, NONE)
 
 
-def _cuts(ledger: Path, begin: int, end: int | None) -> Cuts:
+def _owners(ledger: Path, by: str) -> dict[str, str]:
+    """Who owns the workflows of a table: as bursar.toml says, else as their calls did."""
+    from bursar.settings.config import read_settings
+    from bursar.tracing.owned import OwnerReader
+
+    if by != "workflow":
+        return {}
+    with OwnerReader(ledger) as reader:
+        found = reader.owners()
+    declared = {
+        name: table["owner"]
+        for name, table in read_settings({"ledger": ledger}).workflows.items()
+        if table.get("owner")
+    }
+    return found | declared
+
+
+def _with_owners(plain: dict[str, Any], owners: dict[str, str]) -> dict[str, Any]:
+    if plain["by"] == "workflow":
+        for row in plain["rows"]:
+            row["owner"] = owners.get(row["key"])
+    return plain
+
+
+def _cuts(ledger: Path, begin: int, end: int | None) -> Cuts | None:
     from bursar.tracing.cuts import CutReader
 
     with CutReader(ledger) as reader:
-        return reader.cuts(begin, end)
+        found = reader.cuts(begin, end)
+    return found if found.cuts else None
 
 
 def _said_of(cuts: Cuts) -> str:
@@ -105,9 +132,9 @@ def _said_of(cuts: Cuts) -> str:
     )
 
 
-def show_table(rows: list[SpendRow], by: str) -> None:
-    """Print the table, leaving out columns in which nothing stands."""
-    columns, lines = _cells(rows, by)
+def show_table(rows: list[SpendRow], by: str, owners: dict[str, str] | None = None) -> None:
+    """Print the table, leaving out columns in which nothing stands; `owners` are those of workflows."""
+    columns, lines = _cells(rows, by, owners or {})
     widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
     if sum(widths) + len(widths) > console().width:
         # Where there is no room, the two of a pair may stand below one another.
@@ -119,7 +146,15 @@ def show_table(rows: list[SpendRow], by: str) -> None:
     text_table(columns, lines, total=True)
 
 
-def _write_page(target: Path, ledger: Path, table: CostTable, by: str, span: tuple[int, int | None]) -> None:
+def _write_page(
+    target: Path,
+    ledger: Path,
+    table: CostTable,
+    by: str,
+    span: tuple[int, int | None],
+    notes: list[str],
+    owners: dict[str, str],
+) -> None:
     from bursar.reports.page import page
     from bursar.tracing.charted import ChartReader
 
@@ -130,17 +165,19 @@ def _write_page(target: Path, ledger: Path, table: CostTable, by: str, span: tup
     days = sorted({row.day for row in tokens})
     when = f"{days[0]} to {days[-1]}" if days else "in all"
     try:
-        target.write_text(page(f"bursar · {ledger.stem}", when, by, table, tokens, models, sessions), encoding="utf-8")
+        shown = page(f"bursar · {ledger.stem}", when, by, table, tokens, models, sessions, notes, owners)
+        target.write_text(shown, encoding="utf-8")
     except OSError as error:
         fail(f"{target} cannot be written: {error.strerror}")
     warn(f"written: {target}")
 
 
-def _cells(rows: list[SpendRow], by: str) -> tuple[list[str], list[list[str]]]:
+def _cells(rows: list[SpendRow], by: str, owners: dict[str, str]) -> tuple[list[str], list[list[str]]]:
     from bursar.words.money import show_usd
 
     columns = {
-        by: [safe(row.key, 32) for row in rows],
+        by: [safe(row.key, _LONGEST_KEY) for row in rows],
+        "owner": [safe(owners.get(row.key, ""), 24) for row in rows],
         "calls": [f"{row.requests:,}" for row in rows],
         "input": [_tokens(row.input_tokens) or "0" for row in rows],
         "cached": [_tokens(row.cache_read_tokens) for row in rows],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
@@ -41,7 +42,7 @@ def show_today() -> bool:
     _limits(path, settings, now_us, zone)
     ever = _changed(path, now_us)
     _unpriced(overview)
-    output(_next(overview) if ever or overview.calls else f"nothing is recorded of the last 14 days\n{BEGIN}")
+    output(_next(overview, ever) if ever or overview.calls else f"nothing is recorded of the last 14 days\n{BEGIN}")
     return True
 
 
@@ -77,25 +78,27 @@ def _limits(path: Path, settings: Settings, now_us: int, zone: ZoneInfo) -> None
             output(f"limit of {safe(row.scope.name)} today: {show_usd(settled)} of {show_usd(limit)}{share}{more}")
 
 
-def _changed(path: Path, now_us: int) -> bool:
-    """Say what changed; whether there was anything at all."""
+def _changed(path: Path, now_us: int) -> str | None:
+    """Say what changed; whether there was anything at all: None, "calls" outside of runs, or "runs"."""
     from bursar.reports.changes import explain
     from bursar.tracing.changes import Changes, Slice
     from bursar.words.money import show_usd
 
     # From the nearest full hour on, since hours are what sums are kept of: half an hour of a week more or less.
-    week_us = (now_us - 7 * _DAY_US + _HOUR_US // 2) // _HOUR_US * _HOUR_US
     with Changes(path) as reader:
+        end_us = reader.ends_us()
+        week_us = ((end_us or now_us) - 7 * _DAY_US + _HOUR_US // 2) // _HOUR_US * _HOUR_US
         before, after = reader.mix(Slice(week_us - 7 * _DAY_US, week_us)), reader.mix(Slice(week_us))
     if not before and not after:
-        return False
+        return None
     found = explain(before, after)
-    output(f"last 7 days: {show_usd(found.after_nusd)}, the 7 before: {show_usd(found.before_nusd)}")
+    until = "" if end_us is None else f" until {datetime.fromtimestamp(end_us / 1_000_000, UTC):%Y-%m-%d}"
+    output(f"last 7 days{until}: {show_usd(found.after_nusd)}, the 7 before: {show_usd(found.before_nusd)}")
     accepted = standing(path)
     found = found._replace(causes=tuple(each for each in found.causes if each.workflow not in accepted))
     for line in _causes(found):
         output(f"  {line}")
-    return True
+    return "runs" if any(row.runs for row in after) else "calls"
 
 
 def _causes(found: Explanation) -> list[str]:
@@ -125,8 +128,9 @@ def _unpriced(overview: Overview) -> None:
         output(f"without a price today: {models}")
 
 
-def _next(overview: Overview) -> str:
-    commands = ["bursar explain", "bursar trace last", "bursar report --by model --since 7d"]
+def _next(overview: Overview, ever: str | None) -> str:
+    seen = "bursar trace last" if ever == "runs" else "bursar report --by day --since 14d"
+    commands = ["bursar explain", seen, "bursar report --by model --since 7d"]
     if overview.unattributed.calls:
         commands[1] = "bursar report --by release --since 1d"
     if overview.unpriced:

@@ -94,7 +94,7 @@ def _round_up(value: float) -> float:
 
 def _svg(height: int, title: str, marks: Sequence[str]) -> str:
     head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title, quote=True)}">'
-    return f"{head}{''.join(marks)}</svg>"
+    return f'<div class="scroll">{head}{"".join(marks)}</svg></div>'
 
 
 def _legend(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from bursar.reports.charts import COLOURS, Bar, bars, stacked
 from bursar.words.money import show_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bursar.reports.costs import CostTable
     from bursar.words.rows import DayTokens, SessionCost, SpendRow
@@ -18,14 +18,15 @@ OTHERS: Final = "others"
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1d2733; --soft: #66717f; --line: #d9dee5; --paper: #fff; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa5b3; --line: #36404c; --paper: #151a21; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem;
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 68rem;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.05rem; margin: 2.2rem 0 .4rem; } p { color: var(--soft); }
-svg { width: 100%; height: auto; overflow: visible; }
+svg { width: 100%; height: auto; min-width: 36rem; overflow: visible; }
 .axis { fill: var(--soft); font-size: 12px; } .grid { stroke: var(--line); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 13px; }
 th, td { text-align: right; padding: .3rem .5rem; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; } tr.total { font-weight: 600; }
+th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; min-width: 9rem; }
+tr.total { font-weight: 600; }
 .scroll { overflow-x: auto; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .3rem 1rem; padding: 0; margin: .3rem 0; }
 .legend i { display: inline-block; width: .8rem; height: .8rem; margin-right: .4rem; vertical-align: -1px; }
@@ -42,8 +43,13 @@ def page(
     tokens: Sequence[DayTokens],
     models: Sequence[SpendRow],
     sessions: Sequence[SessionCost],
+    notes: Sequence[str] = (),
+    owners: Mapping[str, str] | None = None,
 ) -> str:
-    """Make the page. `tokens` are of each feature on each day, `models` the report by model, `sessions` the dearest."""
+    """Make the page. `tokens` are of each feature on each day, `models` the report by model, `sessions` the dearest.
+
+    `notes` are sentences below the table; `owners` are those of workflows.
+    """
     style = _STYLE + "".join(
         f".c{number} {{ fill: {colour}; background: {colour}; }}\n" for number, colour in enumerate(_PALETTE)
     )
@@ -58,7 +64,8 @@ def page(
         f"<h2>Tokens per feature and day</h2>{_tokens(tokens)}"
         f"<h2>Latency per model: median and 95th percentile</h2>{_latency(models)}"
         f"<h2>Cost per session: the dearest</h2>{_sessions(sessions)}"
-        f'<h2>By {escape(by)}</h2><div class="scroll">{_table(table, by)}</div></html>'
+        f'<h2>By {escape(by)}</h2><div class="scroll">{_table(table, by, owners or {})}</div>'
+        f"{''.join(f'<p>{escape(note)}</p>' for note in notes)}</html>"
     )
 
 
@@ -96,23 +103,41 @@ def _sessions(rows: Sequence[SessionCost]) -> str:
     return bars(found[:15], ["cost"], "cost per session")
 
 
-def _table(table: CostTable, by: str) -> str:
-    heads = [by, "requests", "input", "cached", "output", "tools", "retries", "batch", "median in", "p95 in",
-             "median s", "p95 s", "cost", "share"]  # fmt: skip
-    lines = [_row(row, f"{share:.0%}") for row, share in zip(table.rows, table.shares, strict=True)]
-    lines.append(_row(table.total, "").replace("<tr>", '<tr class="total">', 1))
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+def _table(table: CostTable, by: str, owners: Mapping[str, str]) -> str:
+    rows = [*table.rows, table.total]
+    shares = [*(f"{share:.0%}" for share in table.shares), ""]
+    columns = {
+        by: [row.key for row in rows],
+        "owner": [owners.get(row.key, "") for row in rows],
+        "requests": [f"{row.requests:,}" for row in rows],
+        "input": [_count(row.input_tokens) for row in rows],
+        "cached": [_some(row.cache_read_tokens) for row in rows],
+        "written": [_some(row.cache_write_tokens) for row in rows],
+        "trimmed": [_some(row.trimmed_tokens) for row in rows],
+        "output": [_count(row.output_tokens) for row in rows],
+        "tools": [_some(row.tool_calls) for row in rows],
+        "retries": [f"{_some(row.retries)} {row.retry_reason or ''}".strip() for row in rows],
+        "batch": [_some(row.batch) for row in rows],
+        "median in": [_tokens_of(row.p50_input) for row in rows],
+        "p95 in": [_tokens_of(row.p95_input) for row in rows],
+        "median s": [_seconds(row.p50_us) for row in rows],
+        "p95 s": [_seconds(row.p95_us) for row in rows],
+        "cost": [show_usd(row.nusd) for row in rows],
+        "share": shares,
+        "no price": [_some(row.unpriced) for row in rows],
+        "at bounds": [_some(row.bounded) for row in rows],
+        "unmeasured": [_some(max(row.estimated, row.unmeasured)) for row in rows],
+    }
+    # As in the terminal: a column in which nothing stands is left out.
+    kept = {name: cells for name, cells in columns.items() if any(cells)}
+    head = "".join(f"<th>{escape(name)}</th>" for name in kept)
+    lines = ["".join(f"<td>{escape(cell)}</td>" for cell in cells) for cells in zip(*kept.values(), strict=True)]
+    body = "".join(f"<tr>{line}</tr>" for line in lines[:-1]) + f'<tr class="total">{lines[-1]}</tr>'
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _row(row: SpendRow, share: str) -> str:
-    cells = [
-        row.key, f"{row.requests:,}", _count(row.input_tokens), _count(row.cache_read_tokens),
-        _count(row.output_tokens), f"{row.tool_calls:,}", f"{row.retries:,}", f"{row.batch:,}",
-        _tokens_of(row.p50_input), _tokens_of(row.p95_input), _seconds(row.p50_us),
-        _seconds(row.p95_us), show_usd(row.nusd), share,
-    ]  # fmt: skip
-    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+def _some(number: int) -> str:
+    return _count(number) if number else ""
 
 
 def _tokens_of(number: int | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bursar.tracing.lanes import numbers
 from bursar.tracing.queries import AGGREGATE, BY, MORE, WRITES
 from bursar.tracing.rolled import Rolled
-from bursar.tracing.tally import PAIR
+from bursar.tracing.tally import HOUR_US, PAIR
 from bursar.words.clock import first_id
 from bursar.words.errors import LedgerError
 from bursar.words.rows import MixRow
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bursar.tracing.rollup import Rollup
 
 _TAGS: Final = ("release", "prompt_version", "env", "feature", "owner", "tenant")
+DAY_US: Final = 24 * HOUR_US
 _MODEL: Final = BY["model"]
 _SHOWS: Final = {
     "calls per run": "count(DISTINCT substr(c.call_id, 1, 26))",
@@ -39,6 +40,26 @@ class Slice(NamedTuple):
 
 class Changes(Rolled):
     """Reads a ledger in slices. Raises `LedgerError` for what is no tag."""
+
+    def ends_us(self) -> int | None:
+        """Where the last days end in a ledger whose newest row is a sum of an export; None where it is a call.
+
+        Spans of an export lie where they begin, so days that end now would have one span more or less. Spans of a day
+        end with it; of shorter ones the last is taken to be of an hour.
+        """
+        newest = self._ask(
+            """SELECT c.ts_us, instr(e.flags, ?) FROM model_call c JOIN ending e ON e.id = c.ending
+            ORDER BY c.call_id DESC LIMIT 1""",
+            (AGGREGATE,),
+        )
+        if not newest or not newest[0][1]:
+            return None
+        at_us = int(newest[0][0])
+        finer = self._ask(
+            "SELECT 1 FROM model_call WHERE call_id >= ? AND ts_us % ? <> 0 LIMIT 1",
+            (first_id(at_us - 14 * DAY_US), DAY_US),
+        )
+        return at_us + (HOUR_US if finer else DAY_US)
 
     def mix(self, part: Slice) -> list[MixRow]:
         """Each workflow and model of a slice; calls that were blocked, or cost nothing by their ending, count too."""

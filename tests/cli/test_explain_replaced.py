@@ -57,6 +57,6 @@ def test_a_tool_that_was_added_is_named_for_both_providers(ledger: Path) -> None
     ]
     assert all(200 < change["tokens"] < 900 for change in changes)
     shown = cli()
-    assert "UTC  triage: the tool list changed (" in shown
+    assert "  triage: the tool list changed (" in shown
     assert " tokens a call" in shown
     assert max(len(line) for line in shown.splitlines()) <= 100

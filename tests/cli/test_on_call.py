@@ -67,12 +67,26 @@ def test_where_an_export_has_no_calls_nothing_is_said_of_them(tmp_path: Path) ->
 
 
 def test_an_export_of_some_time_ago_is_explained_too(tmp_path: Path) -> None:
-    """`--until` names the end of the last days."""
+    """Its last days are those of the export, whole ones and as many on both sides; `--until` names another end."""
     path = write_csv(tmp_path / "usage.csv", fortnight(1_793_577_600))
     cli("import", str(path))
-    assert CliRunner().invoke(app, ["explain"]).exit_code == 1
-    shown = cli("explain", "--until", "2026-11-02")
-    assert "the last 7 days until 2026-11-02 against the 7 days before" in shown
-    assert "proj_support · calls" in shown
-    assert "700 - 2,800" in shown
-    assert "2,000 - 4,000" in shown
+    for shown in (cli("explain"), cli("explain", "--until", "2026-11-02")):
+        assert "the last 7 days until 2026-11-02 against the 7 days before" in shown
+        assert "proj_support · calls" in shown
+        assert "700 - 2,800" in shown
+        assert "2,000 - 4,000" in shown
+    assert "the last 3 days until 2026-10-25" in cli("explain", "--days", "3", "--until", "2026-10-25")
+    assert CliRunner().invoke(app, ["explain", "--until", "2026-01-01"]).exit_code == 1
+    assert "last 7 days until 2026-11-02: " in cli()
+    assert "next: bursar explain · bursar report --by day --since 14d · " in cli()
+
+
+def test_spans_of_an_hour_end_with_their_hour(tmp_path: Path) -> None:
+    """An export that was made at noon has half a day: the days before are cut at noon too."""
+    rows = [
+        row | {"start_time": row["start_time"] + hour * 3_600, "end_time": row["start_time"] + (hour + 1) * 3_600}
+        for row in fortnight(1_793_577_600)
+        for hour in (0, 11)
+    ]
+    cli("import", str(write_csv(tmp_path / "usage.csv", rows)))
+    assert "the last 7 days until 2026-11-01 12:00 against" in cli("explain")

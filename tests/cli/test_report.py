@@ -111,6 +111,22 @@ def test_a_name_is_text_and_nothing_else(ledger: Path, name: str) -> None:
         assert name in shown
 
 
+def test_owners_stand_beside_their_workflows(ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What bursar.toml says, else who calls named last; in the table, as JSON, and by nothing else."""
+    write(ledger, "triage", who=Who(Tags("triage", owner="support")))
+    write(ledger, "search", "docs", who=Who(Tags("search")))
+    config = tmp_path / "bursar.toml"
+    config.write_text('[workflow.search]\nowner = "discovery"\n')
+    monkeypatch.setenv("BURSAR_CONFIG", str(config))
+    shown = cli().output
+    assert shown.split()[:2] == ["workflow", "owner"]
+    assert re.search(r"triage +support +1", shown)
+    assert re.search(r"search +discovery +2", shown)
+    rows = {row["key"]: row["owner"] for row in json.loads(cli("--json").output)["rows"]}
+    assert rows == {"triage": "support", "search": "discovery"}
+    assert "owner" not in cli("--by", "model").output
+
+
 def test_colour_is_for_terminals(ledger: Path) -> None:
     """None in a pipe; on a terminal no colour either where NO_COLOR is set."""
     write(ledger, "w", "v")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import time
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,25 @@ def test_the_dearest_sessions_are_drawn(ledger: Path, tmp_path: Path) -> None:
     assert page.tags.count("svg") == 3
     assert "session 29" in page.cells
     assert "session 2" not in page.cells
+
+
+def test_the_page_says_when_cuts_pay_and_who_owns_what(ledger: Path, tmp_path: Path) -> None:
+    """As the terminal does: the break-even of the context window's cuts, what they took out, the owner of a workflow."""
+    from bursar.tracing.ledger import Ledger
+    from bursar.words.clock import new_id
+    from bursar.words.records import Tags, Verdict, Who
+
+    write(ledger, "w", trimmed_tokens=500, who=Who(Tags("w", owner="support")))
+    writer = Ledger(ledger)
+    cut: dict[str, Any] = {"tokens": 500, "nusd": 1_000_000, "pays_after": 3}
+    writer.write(Verdict(time.time_ns() // 1_000, None, new_id(), "window", "trim", "clear", **cut))
+    writer.close()
+    cli("--html", str(tmp_path / "report.html"))
+    page = Page((tmp_path / "report.html").read_text())
+    assert {"trimmed", "500", "owner", "support"} <= set(page.cells)
+    (note,) = (cell for cell in page.cells if cell.startswith("context window: "))
+    assert note in cli().output
+    assert "half of them earn back within 3 steps" in note
 
 
 @pytest.mark.parametrize(

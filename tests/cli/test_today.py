@@ -83,7 +83,7 @@ def test_an_empty_ledger_says_how_to_begin(ledger: Path) -> None:
     ledger.unlink()
     done = CliRunner().invoke(app, [])
     assert done.exit_code == 1
-    assert "there is no ledger yet; begin with: bursar demo" in done.stderr
+    assert "there is no ledger yet\nbegin with: bursar demo" in done.stderr
 
 
 def test_a_ledger_is_named_as_a_file_or_as_an_address(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
