@@ -138,7 +138,8 @@ def _ended(row: Row, actions: list[str], *, seen: bool) -> list[str]:
     if seen and row.place is None:
         if row.state in ("asked", "approved"):
             wrong.append("was left open by a run that ended")
-        if want is not None and not actions:
+        # A no may come to somebody who has been cancelled meanwhile; a yes is withdrawn then.
+        if row.state == "used" and not actions:
             wrong.append("has no answer beside its call")
     return wrong
 
@@ -147,8 +148,8 @@ def _kept(row: Row) -> list[str]:
     wrong = []
     if row.state == "asked" and row.asking != "interrupt":
         wrong.append("is still open")
-    if row.state in ("used", "denied") and row.by_whom is None and not row.reason:
-        wrong.append("was decided by nobody")
+    if row.state == "used" and row.by_whom is None:
+        wrong.append("was approved by nobody")
     if row.arguments is not None and row.state != "asked":
         wrong.append("has kept its arguments")
     return wrong
