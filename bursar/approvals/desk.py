@@ -224,8 +224,10 @@ class ApprovalDesk:
 
     def close(self) -> None:
         """Let go: nothing is asked any more."""
-        if self._owner is not None:
-            self._owner.close(empty=True)
+        with self._lock:
+            owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.close(empty=True)
 
     def _notice(self, row: Row) -> None:
         asked = self.book.asked_within_an_hour(row.rules)

@@ -233,6 +233,20 @@ def test_code_does_not_raise_what_the_file_has_set(tmp_path: Path) -> None:
         assert pay()() == "paid 0"
 
 
+def test_where_nobody_can_be_asked_the_budget_refuses(provider: Provider, claude: anthropic.Anthropic) -> None:
+    """A synchronous call on the loop's own thread cannot wait: it is refused, says which door can, and closes nothing."""
+    person, client = Person(True), bursar.wrap(claude)
+
+    async def main() -> None:
+        with pytest.raises(BudgetExceeded, match="cannot be asked here"):
+            client.messages.create(**ASK, messages=HI)
+
+    with bursar.run("w", Budget(usd="0.000010"), CostGate(ask="full", approver=person)):
+        asyncio.run(main())
+        client.messages.create(**ASK, messages=HI)
+    assert (len(person.asked), len(provider.charges)) == (1, 1)
+
+
 def test_observing_gates_raise_nothing(provider: Provider) -> None:
     """They leave the question as a verdict that did not act, beside the budget's own."""
     person = Person(True)
