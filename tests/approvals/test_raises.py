@@ -215,6 +215,9 @@ def test_other_units_and_shared_limits_are_not_raised(tmp_path: Path) -> None:
     bursar.configure(config=str(config))
     with bursar.run("w", Budget(usd="5"), gate), pytest.raises(BudgetExceeded, match="env development"):
         pay()()
+    # A raise of the run's own would not let it go either.
+    with bursar.run("w", Budget(usd="0.01"), gate), pytest.raises(BudgetExceeded, match="env development"):
+        pay()()
     assert len(person.asked) == 1
 
 
