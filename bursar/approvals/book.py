@@ -211,8 +211,10 @@ class Book(Grants):
         """End the questions of processes that are gone, and those of kept graphs whose time is over."""
         database, now_us = self._database(), self.now_us()
         for (asker,) in database.execute("SELECT DISTINCT asker FROM approval WHERE state = 'asked'"):
+            # Who asks and lives ends it himself, unless he was cancelled while he was writing it down.
+            over_us = now_us if asker is None else now_us - HOUR_US
+            self._end_all("asker IS ? AND until_us < ?", (asker, over_us), "timeout", "nobody answered in time")
             if asker is None:
-                self._end_all("asker IS NULL AND until_us < ?", (now_us,), "timeout", "nobody answered in time")
                 continue
             with estate(database.path, asker) as left:
                 if left is not None:

@@ -1,7 +1,8 @@
 """The desk that puts questions to approvers, one after another, and keeps what was said.
 
 Written once as a generator: it yields what is to be done in the ledger and whom to ask, and two drivers do that,
-waiting or awaiting. What goes wrong on the way is a no: a yes that nobody can look up later was not given.
+waiting or awaiting; what fails is thrown into it. What goes wrong on the way is a no: a yes that nobody can look up
+later was not given.
 """
 
 from __future__ import annotations
@@ -52,9 +53,7 @@ class _Put(NamedTuple):
     """Ask this approver for so long."""
 
     approver: Approver
-    row: Row
-    question: Question
-    most_us: int
+    what: tuple[Row, Question, int]
 
 
 class ApprovalDesk:
@@ -82,67 +81,58 @@ class ApprovalDesk:
 
     def ask(self, question: Question, *, may_wait: bool) -> Decision:
         """Ask, and wait for the answer in this thread."""
-        flow = self._flow(question, may_wait=may_wait)
-        reply: Any = None
-        failure: BaseException | None = None
-        row: Row | None = None
+        flow = self._kept(question, may_wait=may_wait)
         try:
+            effect = next(flow)
             while True:
-                effect = flow.throw(failure) if failure is not None else flow.send(reply)
-                reply = failure = None
                 try:
-                    if isinstance(effect, _Put):
-                        row = effect.row
-                        reply = effect.approver.ask(effect.row, effect.question, effect.most_us)
-                    else:
-                        reply = effect()
-                except UnableError as error:
-                    failure = error
+                    put = effect.__class__ is _Put
+                    reply = effect.approver.ask(*effect.what) if put else effect()
+                except BaseException as error:  # noqa: BLE001 - the flow knows what to do about it
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(reply)
         except StopIteration as end:
             decision: Decision = end.value
             return decision
-        except failures() as error:
-            return _unkept(error)
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
-            self._withdraw(row)
-            raise
 
     async def aask(self, question: Question) -> Decision:
         """Ask, and await the answer; cancelled, the question is withdrawn."""
-        flow = self._flow(question, may_wait=True)
-        reply: Any = None
-        failure: BaseException | None = None
-        row: Row | None = None
+        flow = self._kept(question, may_wait=True)
         try:
+            effect = next(flow)
             while True:
-                effect = flow.throw(failure) if failure is not None else flow.send(reply)
-                reply = failure = None
                 try:
-                    if isinstance(effect, _Put):
-                        row = effect.row
-                        reply = await effect.approver.aask(effect.row, effect.question, effect.most_us)
-                    else:
-                        reply = await asyncio.to_thread(effect)
-                except UnableError as error:
-                    failure = error
+                    put = effect.__class__ is _Put
+                    reply = await (effect.approver.aask(*effect.what) if put else asyncio.to_thread(effect))
+                except BaseException as error:  # noqa: BLE001 - as above
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(reply)
         except StopIteration as end:
             decision: Decision = end.value
             return decision
+
+    def _kept(self, question: Question, *, may_wait: bool) -> Generator[Any, Any, Decision]:
+        """Ask; what cannot be kept is a no, and who goes away takes the question with him."""
+        opened: list[Row] = []
+        try:
+            return (yield from self._flow(question, opened, may_wait=may_wait))
         except failures() as error:
             return _unkept(error)
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
-            self._withdraw(row)
+            self._withdraw(opened)
             raise
 
-    def _withdraw(self, row: Row | None) -> None:
-        if row is not None:
+    def _withdraw(self, opened: list[Row]) -> None:
+        for row in opened:
             try:
                 self.book.withdraw(row.id)
             except failures():
                 # It ends by itself when its time is over, and only who asked could use a yes.
                 return
 
-    def _flow(self, question: Question, *, may_wait: bool) -> Generator[Any, Any, Decision]:
+    def _flow(self, question: Question, opened: list[Row], *, may_wait: bool) -> Generator[Any, Any, Decision]:
         # What lasts was said of calls that could be paid.
         grant = None if question.short_nusd is not None else (yield partial(self.book.grant_for, question))
         if grant is not None:
@@ -155,6 +145,7 @@ class ApprovalDesk:
             # The node has run before: what was said then holds.
             return (yield from self._concluded(known, question, known))
         row: Row = known or (yield partial(self._open, question, chain, left_us, place))
+        opened.append(row)
         troubles: list[str] = []
         answered = False
         for step in chain:
@@ -167,7 +158,7 @@ class ApprovalDesk:
                     until_us = self.book.now_us() + most_us if lasts else None
                     yield partial(self.book.show, row.id, approver.name, until_us)
                 began_us = CLOCK.monotonic_us()
-                reply: Reply | None = yield _Put(approver, row, question, most_us)
+                reply: Reply | None = yield _Put(approver, (row, question, most_us))
                 if reply is not None:
                     yield partial(self._decide, row, reply, approver.name)
             except UnableError as error:
@@ -233,8 +224,10 @@ class ApprovalDesk:
 
     def close(self) -> None:
         """Let go: nothing is asked any more."""
-        if self._owner is not None:
-            self._owner.close(empty=True)
+        with self._lock:
+            owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.close(empty=True)
 
     def _notice(self, row: Row) -> None:
         asked = self.book.asked_within_an_hour(row.rules)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bursar.approvals.book import Book
 from bursar.approvals.desk import ApprovalDesk
 from bursar.approvals.rows import ROW, Row
+from bursar.tracing.forget import FORGOTTEN
 from bursar.tracing.ledger import Ledger
 from bursar.words.canonical import canonical
 from bursar.words.clock import CLOCK
@@ -69,6 +70,12 @@ class Asks:
             "SELECT call_id, d.feature FROM model_call c JOIN dimension d ON d.id = c.dimension WHERE d.feature LIKE ?",
             (GATED + "%",),
         )
+        # Whoever forgets a user forgets what was put in place of arguments as well, but not that something was.
+        [(self.edits_forgotten,)] = database.execute(
+            "SELECT count(*) FROM approval a JOIN tool_call t ON t.call_id = a.op_id || '/0' WHERE a.user_hash = ? "
+            "AND a.state = 'used' AND a.edited IS NULL AND ' ' || t.flags || ' ' LIKE '% edited %'",
+            (FORGOTTEN,),
+        )
         ledger.close()
 
     def binding(self, name: str, arguments: Any) -> str:
@@ -99,8 +106,11 @@ def _unapproved(asks: Asks, made: list[Made]) -> list[str]:
     for each, times in Counter((one.name, one.arguments) for one in made).items():
         spare = times - yes[asks.binding(each[0], json.loads(each[1]))]
         without += max(0, spare)
-    if without > granted:
-        faults.append(f"{without} calls of tools were made without a yes to them, and {granted} are covered by grants")
+    if without > granted + asks.edits_forgotten:
+        faults.append(
+            f"{without} calls of tools were made without a yes to them, {granted} are covered by grants and "
+            f"{asks.edits_forgotten} by edits that are forgotten"
+        )
     approved = {said.op_id for said in asks.said if said.action == "approved"}
     for call_id, name, status in asks.tools:
         if call_id.partition("/")[0] not in approved:
@@ -138,7 +148,8 @@ def _ended(row: Row, actions: list[str], *, seen: bool) -> list[str]:
     if seen and row.place is None:
         if row.state in ("asked", "approved"):
             wrong.append("was left open by a run that ended")
-        if want is not None and not actions:
+        # A no may come to somebody who has been cancelled meanwhile; a yes is withdrawn then.
+        if row.state == "used" and not actions:
             wrong.append("has no answer beside its call")
     return wrong
 
@@ -147,8 +158,8 @@ def _kept(row: Row) -> list[str]:
     wrong = []
     if row.state == "asked" and row.asking != "interrupt":
         wrong.append("is still open")
-    if row.state in ("used", "denied") and row.by_whom is None and not row.reason:
-        wrong.append("was decided by nobody")
+    if row.state == "used" and row.by_whom is None:
+        wrong.append("was approved by nobody")
     if row.arguments is not None and row.state != "asked":
         wrong.append("has kept its arguments")
     return wrong
@@ -179,6 +190,7 @@ def figures(asks: Asks, made: Iterable[Made]) -> dict[str, Any]:
         "questions by approver": dict(Counter(row.asking or "" for row in asks.rows).most_common()),
         "answers by": dict(Counter(re.sub(r"\d+", "", row.by_whom or "nobody") for row in asks.rows).most_common()),
         "edited and made": sum(row.edited is not None and row.state == "used" for row in asks.rows),
+        "edits forgotten": asks.edits_forgotten,
         "limits raised": sum(said.action == "raise" for said in asks.said),
         "passed by a grant": sum(said.action == "approved" and said.question is None for said in asks.said),
         "gated calls made": {"tools": len(list(made)), "models": len(asks.models)},

@@ -215,6 +215,9 @@ def test_other_units_and_shared_limits_are_not_raised(tmp_path: Path) -> None:
     bursar.configure(config=str(config))
     with bursar.run("w", Budget(usd="5"), gate), pytest.raises(BudgetExceeded, match="env development"):
         pay()()
+    # A raise of the run's own would not let it go either.
+    with bursar.run("w", Budget(usd="0.01"), gate), pytest.raises(BudgetExceeded, match="env development"):
+        pay()()
     assert len(person.asked) == 1
 
 
@@ -231,6 +234,20 @@ def test_code_does_not_raise_what_the_file_has_set(tmp_path: Path) -> None:
     bursar.configure(config=str(config))
     with bursar.run("w"):
         assert pay()() == "paid 0"
+
+
+def test_where_nobody_can_be_asked_the_budget_refuses(provider: Provider, claude: anthropic.Anthropic) -> None:
+    """A synchronous call on the loop's own thread cannot wait: it is refused, says which door can, and closes nothing."""
+    person, client = Person(True), bursar.wrap(claude)
+
+    async def main() -> None:
+        with pytest.raises(BudgetExceeded, match="cannot be asked here"):
+            client.messages.create(**ASK, messages=HI)
+
+    with bursar.run("w", Budget(usd="0.000010"), CostGate(ask="full", approver=person)):
+        asyncio.run(main())
+        client.messages.create(**ASK, messages=HI)
+    assert (len(person.asked), len(provider.charges)) == (1, 1)
 
 
 def test_observing_gates_raise_nothing(provider: Provider) -> None:
