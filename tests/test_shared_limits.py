@@ -223,7 +223,7 @@ def test_a_frozen_limit_says_that_it_is_frozen(tmp_path: Path, client: Any) -> N
     write(tmp_path, '[env.development]\nusd_per_day = "1"\n')
     assert ask(client)
     freeze(process().shared, account("env").scope, frozen=True)
-    with pytest.raises(BudgetExceeded, match="has frozen it.*`bursar limits thaw`") as refused:
+    with pytest.raises(BudgetExceeded, match=r"has frozen it.*`bursar limits thaw`") as refused:
         client.chat.completions.create(**REQUEST)
     assert refused.value.why == "frozen"
     freeze(process().shared, account("env").scope, frozen=False)

@@ -77,8 +77,9 @@ class BudgetExceeded(Stopped):
     Attributes, in nano-dollars for `usd`, microseconds for `seconds`, else in the unit itself: `scope`, `unit`,
     `limit`, `settled`, `held`, `needed`; `remaining` is `limit - settled - held`. `why` says which rule refused:
     "no_room", "waited", "would_deadlock", "deadline", "frozen" (by hand, whatever is left), "reserved" (what is left
-    is set aside for `final()`), "final_used" (it has been used) or "grew": a stream used more than it could hold and was cut. Then `partial` is
-    the text that had come until then (None in every other case), and the call is charged for it.
+    is set aside for `final()`), "final_used" (it has been used) or "grew": a stream used more than it could hold and
+    was cut. Then `partial` is the text that had come until then (None in every other case), and the call is charged
+    for it.
     """
 
     reason = "budget"
