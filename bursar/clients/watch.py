@@ -194,28 +194,35 @@ class Watch:
         return quick.get(api, self._see)
 
     def _quick_messages(self, event: Any) -> bool:
+        # From the dictionaries: an attribute of the SDKs' models takes several times as long.
+        text = None
         try:
-            delta = event.delta if event.type == "content_block_delta" else None
-            text = delta.text if delta is not None and delta.type == "text_delta" else None
-        except AttributeError:
+            told = event.__dict__
+            if told["type"] == "content_block_delta":
+                said = told["delta"].__dict__
+                text = said["text"] if said["type"] == "text_delta" else None
+        except (AttributeError, KeyError):
             text = None
         return self._take(event, text)
 
     def _quick_chat(self, chunk: Any) -> bool:
         text = None
         try:
-            (choice,) = chunk.choices
-            delta = choice.delta
-            if chunk.usage is None and delta.tool_calls is None and choice.finish_reason is None and self._body:
-                text = delta.content
-        except (AttributeError, TypeError, ValueError):
+            told = chunk.__dict__
+            (choice,) = told["choices"]
+            part = choice.__dict__
+            said = part["delta"].__dict__
+            ends = told["usage"] is not None or part["finish_reason"] is not None
+            text = said["content"] if not ends and said["tool_calls"] is None and self._body else None
+        except (AttributeError, KeyError, TypeError, ValueError):
             text = None
         return self._take(chunk, text)
 
     def _quick_responses(self, event: Any) -> bool:
         try:
-            text = event.delta if event.type == "response.output_text.delta" else None
-        except AttributeError:
+            told = event.__dict__
+            text = told["delta"] if told["type"] == "response.output_text.delta" else None
+        except (AttributeError, KeyError):
             text = None
         return self._take(event, text)
 
