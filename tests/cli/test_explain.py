@@ -86,6 +86,20 @@ def test_a_bill_that_grew_eight_hundredfold_is_explained(history: History, ledge
     assert max(len(line) for line in shown.splitlines()) <= 100
 
 
+def test_the_story_from_its_calls(history: History) -> None:
+    """50 users become 5,000, 600 tokens 1,800, three calls eight: 40,150 rows, three causes, and their product is 800."""
+    for user in range(50):
+        history.run(10, f"u{user}", 3, 600)
+    for user in range(5_000):
+        history.run(2, f"u{user}", 8, 1_800)
+    found = json.loads(cli("--json").output)
+    times = {cause["factor"]: cause["times"] for cause in found["causes"]}
+    assert times == pytest.approx({"users": 100, "calls per run": 8 / 3, "input tokens per call": 3})
+    assert found["causes"][0]["factor"] == "users"
+    assert found["after_nusd"] == 800 * found["before_nusd"]
+    assert sum(cause["nusd"] for cause in found["causes"]) == found["after_nusd"] - found["before_nusd"]
+
+
 def test_the_remedy_and_the_run_are_of_this_cause(history: History) -> None:
     """The run with the longest prompts shows the prompts, not the one with the most calls."""
     history.run(10, "u", 4, 500)
