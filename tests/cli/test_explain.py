@@ -20,6 +20,8 @@ from bursar.words.records import ModelCall, RunRecord, Tags, Who
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bursar.db import Run
+
 DAY_US = 86_400_000_000
 CARD = PriceList().card("openai", "gpt-4o", day=CLOCK.today())
 
@@ -30,6 +32,17 @@ class History:
     def __init__(self, path: Path) -> None:
         self.ledger = Ledger(path)
         self.number = 0
+        self.later: list[ModelCall] | None = None
+
+    def at_once(self) -> None:
+        """Write in one transaction what was kept for `later`: thousands of calls."""
+        calls, self.later = self.later or [], None
+
+        def write(run: Run) -> None:
+            for call in calls:
+                self.ledger.insert(run, call)
+
+        self.ledger.transact(write)
 
     def run(self, days_ago: float, user: str, calls: int, tokens: int, **tags: str) -> str:
         """A run of so many calls with so many input tokens each; its id."""
@@ -42,13 +55,15 @@ class History:
             op_id = self._id(began_us)
             usage = Usage(tokens, 0)
             cost = price(usage, CARD)
-            self.ledger.write(
-                ModelCall(
-                    f"{op_id}/0", op_id, 0, began_us, who, "openai", "gpt-4o", "sync", run_id=run_id, usage=usage,
-                    usage_source=UsageSource.PROVIDER, cost_nusd=cost.nusd, cost_status=CostStatus.LIST_PRICE,
-                    cost_input_nusd=cost.input_nusd,
-                )
+            call = ModelCall(
+                f"{op_id}/0", op_id, 0, began_us, who, "openai", "gpt-4o", "sync", run_id=run_id, usage=usage,
+                usage_source=UsageSource.PROVIDER, cost_nusd=cost.nusd, cost_status=CostStatus.LIST_PRICE,
+                cost_input_nusd=cost.input_nusd,
             )  # fmt: skip
+            if self.later is None:
+                self.ledger.write(call)
+            else:
+                self.later.append(call)
         return run_id
 
     def _id(self, time_us: int) -> str:
@@ -84,6 +99,22 @@ def test_a_bill_that_grew_eight_hundredfold_is_explained(history: History, ledge
     assert 'usd_per_day = "0.01"' in shown
     assert "model_calls=6" in shown
     assert max(len(line) for line in shown.splitlines()) <= 100
+
+
+def test_the_story_from_its_calls(history: History) -> None:
+    """50 users become 5,000, 600 tokens 1,800, three calls eight: 40,150 rows, three causes, and their product is 800."""
+    history.later = []
+    for user in range(50):
+        history.run(10, f"u{user}", 3, 600)
+    for user in range(5_000):
+        history.run(2, f"u{user}", 8, 1_800)
+    history.at_once()
+    found = json.loads(cli("--json").output)
+    times = {cause["factor"]: cause["times"] for cause in found["causes"]}
+    assert times == pytest.approx({"users": 100, "calls per run": 8 / 3, "input tokens per call": 3})
+    assert found["causes"][0]["factor"] == "users"
+    assert found["after_nusd"] == 800 * found["before_nusd"]
+    assert sum(cause["nusd"] for cause in found["causes"]) == found["after_nusd"] - found["before_nusd"]
 
 
 def test_the_remedy_and_the_run_are_of_this_cause(history: History) -> None:

@@ -74,6 +74,18 @@ def test_the_line_of_a_session(told: dict[str, Any], tmp_path: Path, monkeypatch
     )
 
 
+def test_the_line_loads_little(told: dict[str, Any]) -> None:
+    """A coding agent waits for it: none of what the other commands need, nor what reads a file that is not there."""
+    code = f"{MAIN}; import sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "statusline", "--no-import"],
+        input=json.dumps(told), capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    loaded = set(done.stdout.splitlines()[1].split())
+    assert not loaded & {"typer", "rich", "genai_prices", "pydantic", "tomllib", "difflib", "bursar.settings.toml"}
+    assert len([name for name in loaded if name.startswith("bursar")]) < 50
+
+
 def test_a_price_at_hand_is_found_beside_newer_data_without_it(tmp_path: Path) -> None:
     """Nothing is compiled for a glance: a price of an older list is taken where the newest has none of the model yet."""
     prices, day = PriceList(tmp_path), datetime.now(UTC).date()
