@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.soak.approvers import Desks
 from scripts.soak.house import USER_NUSD, House
-from scripts.soak.loops import main as work
 from scripts.soak.provider import provider
 from scripts.soak.show import arguments, conclude, until
+from scripts.soak.worker import main as work
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess

@@ -113,7 +113,7 @@ def test_what_balances_passes_and_what_does_not_is_named(
     house = House(tmp_path, served.anthropic_url, served.openai_url)
     house.furnish()
     bursar.configure(config=str(tmp_path / "bursar.toml"))
-    loops = Loops(house, 1, queue.Queue(), queue.Queue())
+    loops = Loops(house, 1, queue.Queue())
     for work in (loops.finishing, loops.hard_crew, loops.interrupted):
         work()
     found = judged(house, served)

@@ -1,7 +1,4 @@
-"""Agents of LangChain and LangGraph, each using one feature until its work or its budget ends.
-
-`main` is one process of them: threads in one half of it, an event loop in the other.
-"""
+"""Agents of LangChain and LangGraph, each using one feature until its work or its budget ends."""
 
 from __future__ import annotations
 
@@ -9,9 +6,7 @@ import asyncio
 import contextlib
 import operator
 import random
-import threading
 import time
-import warnings
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict
 
 import anthropic
@@ -27,11 +22,8 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
 import bursar
-from bursar import Budget, ContextWindow, CostGate, LoopGuard
+from bursar import Budget, ContextWindow, LoopGuard
 from bursar.callbacks import BursarCallbackHandler, BursarMiddleware
-from bursar.runs.process import process
-from scripts.soak.approvers import gate, resumption
-from scripts.soak.house import House
 from scripts.soak.marks import HARD, Mark, new_mark
 from scripts.soak.models import claude, embeddings, gpt
 
@@ -39,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bursar import Run
+    from scripts.soak.house import House
 
 FAILURES: Final = (anthropic.APIError, openai.APIError, httpx2.HTTPError, TimeoutError, LookupError)
 """What an agent fails with, its own tools included."""
@@ -63,26 +56,11 @@ def pay(amount: int) -> str:
     return f"paid {amount}: {interrupt('pay?')}"
 
 
-@bursar.tool(usd="0.0003", effect="write", name="wire")
-def _wired(amount: int, nonce: str) -> str:
-    House.here().diary.made("wire", amount=amount, nonce=nonce)
-    return f"sent {amount}"
-
-
-@tool
-def wire(amount: int, nonce: str) -> str:
-    """Send money, where somebody has said yes to just that."""
-    return _wired(amount=amount, nonce=nonce)
-
-
 class Loops:
-    """The agents of one process. `asks` are threads of LangGraph that wait for a person, wherever he is.
+    """The agents of one process. `asks` are threads of LangGraph that wait for a person, wherever he is."""
 
-    `gates` are those that a gate has interrupted.
-    """
-
-    def __init__(self, house: House, seed: int, asks: Any, gates: Any) -> None:
-        self.house, self.dice, self.asks, self.gates = house, random.Random(seed), asks, gates
+    def __init__(self, house: House, seed: int, asks: Any) -> None:
+        self.house, self.dice, self.asks = house, random.Random(seed), asks
         self.checkpoints = str(house.place / "checkpoints.db")
 
     @contextlib.contextmanager
@@ -238,47 +216,6 @@ class Loops:
                 if "__interrupt__" in answer:
                     self.asks.put(tuple(mark))
 
-    def gated(self) -> None:
-        """An agent whose every step is asked about."""
-        gates = gate(self.dice, tool="wire", ask="always"), gate(self.dice, model="*", ask_above_usd="0.0000001")
-        agent = create_agent(self.model(), [wire], middleware=[BursarMiddleware(*gates)])
-        with self.run("gated", self.budget()) as (_, mark):
-            agent.invoke(self.ask(mark))
-
-    async def gated_awaited(self) -> None:
-        """The same on the loop, sometimes cancelled."""
-        gates = gate(self.dice, tool="wire", ask="always"), gate(self.dice, model="*", ask_above_usd="0.0000001")
-        agent = create_agent(self.model(), [wire], middleware=[BursarMiddleware(*gates)])
-        with self.run("gated awaited", self.budget()) as (_, mark):
-            async with asyncio.timeout(self.dice.choice([0.3, 60, 60])):
-                await agent.ainvoke(self.ask(mark))
-
-    def raised(self) -> None:
-        """An agent whose budget somebody may raise, over and over."""
-        agent = create_agent(self.model(wrapped=self.dice.random() < 0.5), [look_up], middleware=[BursarMiddleware()])
-        with self.run("raised", Budget(usd="0.0002"), gate(self.dice, ask="full")) as (_, mark):
-            for _ in range(3):
-                agent.invoke(self.ask(mark))
-
-    def resumed(self) -> None:
-        """An agent whose gates interrupt its graph: whoever comes next, in any process, has an answer to it."""
-        with SqliteSaver.from_conn_string(self.checkpoints) as saver:
-            gates = (
-                CostGate(tool="wire", ask="always", approver="interrupt"),
-                CostGate(ask="full", approver="interrupt"),
-            )
-            middleware = [BursarMiddleware(*gates, on_stop="raise")]
-            agent: Any = create_agent(self.model(), [wire], middleware=middleware, checkpointer=saver)
-            asked: Any = None
-            with contextlib.suppress(Exception):
-                asked = Mark(*self.gates.get_nowait())
-            mark = asked or self.mark()
-            config: Any = {"configurable": {"thread_id": mark.name}}
-            with self.run("resumed", Budget(usd="0.0005"), mark=mark):
-                given = self.ask(mark) if asked is None else Command(resume=resumption(self.dice))
-                if "__interrupt__" in agent.invoke(given, config):
-                    self.gates.put(tuple(mark))
-
     def _try(self, work: Callable[[], Any]) -> str | None:
         try:
             work()
@@ -296,30 +233,3 @@ class Found(TypedDict):
     """What sub-agents have found."""
 
     found: Annotated[list[str], operator.add]
-
-
-def main(seconds: float, seed: int, asks: Any, gates: Any) -> None:
-    """Run agents until the time is over."""
-    warnings.simplefilter("ignore")
-    house, until = House.here(), time.monotonic() + seconds
-    bursar.configure(config=str(house.place / "bursar.toml"))
-    first, second = Loops(house, seed, asks, gates), Loops(house, seed + 1_000, asks, gates)
-    blocking = (
-        first.deep, first.finishing, first.window, first.crew, first.hard_crew, first.streamed, first.paused,
-        first.interrupted, first.gated, first.raised, first.resumed, first.resumed,
-    )  # fmt: skip
-    awaited = (second.deep_awaited, second.finishing_awaited, second.batches, second.gated_awaited)
-
-    def block() -> None:
-        while time.monotonic() < until:
-            first.dice.choice(blocking)()
-
-    async def loop() -> None:
-        while time.monotonic() < until:
-            await asyncio.gather(*(second.dice.choice(awaited)() for _ in range(2)))
-
-    thread = threading.Thread(target=block)
-    thread.start()
-    asyncio.run(loop())
-    thread.join()
-    process().close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import threading
 import time
 import warnings
@@ -18,24 +17,18 @@ from fastapi import FastAPI
 
 import bursar
 from bursar import Budget, ContextWindow, LoopGuard, RetryCap
-from scripts.soak.approvers import gate
-from scripts.soak.calls import FAILURES, PROMPT, READS, Calls
-from scripts.soak.house import House
-from scripts.soak.marks import HARD, Mark, new_mark
+from scripts.soak.calls import FAILURES, PROMPT, READS
+from scripts.soak.runs import agent, aquietly, aseveral, calls, dice, quietly, several, small
+from scripts.soak.service_gates import GATED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
-
-    from bursar import Run
+    from scripts.soak.marks import Mark
 
 PATIENCE_S: Final = 5.0
 """How long somebody asks for the end of what he ordered."""
 _TOOL: Final = {"name": "look_up", "description": "Where an order is.", "input_schema": {"type": "object"}}
 
 warnings.simplefilter("ignore")
-house = House.here()
-dice = random.Random()
-calls = Calls(house.clients(), dice)
 
 
 @bursar.tool(usd="0.0001")
@@ -44,54 +37,6 @@ def look_up(order: int) -> str:
     if order % 7 == 0:
         raise LookupError(order)
     return "on its way"
-
-
-@contextlib.contextmanager
-def agent(feature: str, user: str, *guards: Any, limit: Budget | None = None, hard: bool = False) -> Iterator[Any]:
-    """Open a run with a mark, and write down its end. `limit` is the one that refuses."""
-    mark, stopped = new_mark(user, HARD if hard else ""), None
-    run: Run
-    try:
-        with bursar.run(f"soak {feature}", *((limit,) if limit else ()), *guards, user=user, feature=feature) as run:
-            yield run, mark
-    except bursar.Stopped as stop:
-        stopped = type(stop).__name__
-    finally:
-        limits = {} if limit is None else limit.limits()
-        house.diary.note(mark, feature, run.id, limits.get("usd"), run.spend.held.nusd, stopped or run.stop_reason)
-
-
-def small(**options: Any) -> Budget:
-    """Mostly too little for all that an agent wants."""
-    return Budget(usd=f"0.{dice.randint(10, 120):03d}", **options)
-
-
-def several(mark: Mark, count: int = 6, **options: Any) -> None:
-    """Call until the budget says no."""
-    for _ in range(count):
-        try:
-            calls.call(mark, **options)
-        except FAILURES:
-            continue
-
-
-async def aseveral(mark: Mark, count: int = 4, **options: Any) -> None:
-    """As `several`, awaiting."""
-    for _ in range(count):
-        with contextlib.suppress(*FAILURES, TimeoutError):
-            await calls.acall(mark, **options)
-
-
-def quietly(work: Callable[..., None], *given: Any) -> None:
-    """Run it in a thread of its own, which a stop ends."""
-    with contextlib.suppress(bursar.Stopped):
-        work(*given)
-
-
-async def aquietly(work: Awaitable[None]) -> None:
-    """Run it in a task of its own, which a stop ends."""
-    with contextlib.suppress(bursar.Stopped):
-        await work
 
 
 def threads(user: str) -> None:
@@ -229,83 +174,9 @@ def vectors(user: str) -> None:
                 calls.clients["openai"].embeddings.create(model="text-embedding-3-small", input=texts)
 
 
-@bursar.tool(usd="0.0003", effect="write", name="wire")
-def wire(amount: int, nonce: str) -> str:
-    """Send money, where somebody has said yes to just that."""
-    house.diary.made("wire", amount=amount, nonce=nonce)
-    return f"sent {amount}"
-
-
-@bursar.tool(usd="0.0003", effect="write", name="wire")
-async def awire(amount: int, nonce: str) -> str:
-    """The same on the loop."""
-    house.diary.made("wire", amount=amount, nonce=nonce)
-    return f"sent {amount}"
-
-
-def order() -> dict[str, Any]:
-    """Arguments that no other call has."""
-    return {"amount": dice.randint(1, 9), "nonce": f"{dice.getrandbits(64):x}"}
-
-
-def gated(user: str) -> None:
-    """Tools that are asked about, in threads, some of them without a yes."""
-    gates = gate(dice, tool="wire", ask="always"), gate(dice, model="*", ask_above_usd="0.000001")
-    with agent("gated", user, *gates, limit=small()) as (run, mark):
-        workers = [threading.Thread(target=run.bind(quietly), args=(_gated, mark)) for _ in range(3)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-
-
-def _gated(mark: Mark) -> None:
-    for _ in range(2):
-        wire(**order())
-        several(mark, 1)
-
-
-async def gated_awaited(user: str) -> None:
-    """The same on the loop, sometimes cancelled while somebody thinks."""
-    gates = gate(dice, tool="wire", ask="always"), gate(dice, ask_above_usd="0.000001")
-    with agent("gated awaited", user, *gates, limit=small()) as (_, mark):
-        await asyncio.gather(*(aquietly(_agated(mark)) for _ in range(3)))
-
-
-async def _agated(mark: Mark) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(dice.choice([0.1, 60, 60])):
-            await awire(**order())
-            await aseveral(mark, 1)
-
-
-def raised(user: str) -> None:
-    """A budget that is too small for what is wanted, and somebody who may raise it; nested, in threads."""
-    hard = dice.random() < 0.5
-    limit = Budget(usd="0.005", bound="hard" if hard else "practical")
-    with agent("raised", user, gate(dice, ask="full"), limit=limit, hard=hard) as (run, mark):
-        workers = [threading.Thread(target=run.bind(quietly), args=(_raised, mark)) for _ in range(3)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-
-
-def _raised(mark: Mark) -> None:
-    for _ in range(4):
-        several(mark, 1)
-
-
-async def raised_awaited(user: str) -> None:
-    """The same on the loop, with a part set aside for the last call."""
-    limit = Budget(usd="0.02", reserve_final="0.01")
-    with agent("raised awaited", user, gate(dice, ask="full"), limit=limit) as (_, mark):
-        await asyncio.gather(*(aquietly(aseveral(mark)) for _ in range(3)))
-
-
 FEATURES: Final = (
     threads, tasks, raw, raw_awaited, pictures, pictures_awaited, window, final, throttled, warned, orders, vectors,
-    gated, gated_awaited, raised, raised_awaited,
+    *GATED,
 )  # fmt: skip
 
 
