@@ -232,6 +232,55 @@ def test_the_short_way_is_gone_where_there_is_plenty_and_nowhere_else() -> None:
     assert scarce.store.balance(OUTER).held == NOTHING
 
 
+HINDRANCES: dict[str, tuple[str, Any]] = {
+    "a tag is missing": ("call", {"missing": ("owner",)}),
+    "a verdict is to be noted": ("call", {"notes": (object(),)}),
+    "loops were looked for": ("call", {"loops": object()}),
+    "others share a limit": ("call", {"shared": (Scope("env", "production", "day:2026-11-22"),)}),
+    "it is a batch": ("call", {"bulk": object()}),
+    "it was sent before": ("call", {"attempts": 1}),
+    "a cap on retries": ("frame", {"retries": RetryLimits(2, None, 1)}),
+    "gates": ("frame", {"gates": object()}),
+    "a deadline": ("frame", {"deadline": Deadline(OUTER, 10**9, 10**9)}),
+    "a mark to speak at": ("frame", {"terms": (Term(OUTER, {}, parse_over("deny"), {}, None),)}),
+    "a reserve": ("frame", {"reserves": (object(),)}),
+    "a last call": ("frame", {"final": (object(),)}),
+}
+
+
+@pytest.mark.parametrize("what", HINDRANCES)
+def test_whatever_else_there_is_about_a_call_is_left_to_the_flow(what: str) -> None:
+    """Nothing is held for it on the short way, and nothing charged."""
+    request = read("chat", {"model": "gpt-4o", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}, None)
+    side = Side([{"tokens": 10**9}], {}, short=True)
+    call = side.begin("op", request)
+    where, given = HINDRANCES[what]
+    for name, value in given.items():
+        setattr(call if where == "call" else side.frame, name, value)
+    assert open_usual(call, side.world, side.store) is None
+    assert side.store.balance(OUTER).holds == 0
+
+
+@pytest.mark.parametrize("what", ["grown", "shared", "terms"])
+def test_an_end_that_is_more_than_a_charge_is_left_to_the_flow(what: str) -> None:
+    """Child holds to give back, limits of others to post to, marks to speak at."""
+    request = read("chat", {"model": "gpt-4o", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}, None)
+    side = Side([{"tokens": 10**9}], {}, short=True)
+    call = side.begin("op", request)
+    attempt = open_usual(call, side.world, side.store)
+    assert attempt is not None
+    if what == "grown":
+        attempt.grown = ("op/0+1",)
+    elif what == "shared":
+        call.shared = (Scope("env", "production", "day:2026-11-22"),)
+    else:
+        side.frame.terms = (Term(OUTER, {}, parse_over("deny"), {}, None),)
+    answer = Answer(Status.OK, Usage(9, 9), UsageSource.PROVIDER)
+    assert charge_usual(call, attempt, answer, side.world, side.store) is None
+    assert not attempt.closed
+    assert side.store.balance(OUTER).holds == 1
+
+
 def test_a_row_has_every_field() -> None:
     """It is made without its defaults: one that is forgotten would be missing."""
     side = Side([{"tokens": 10**9}], {}, short=True)
