@@ -11,7 +11,7 @@ from operator import mul
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar.pricing.rates import Rates
-from bursar.words.events import CostStatus, Usage
+from bursar.words.events import CostStatus, Usage, filled
 from bursar.words.money import PICO_PER_NANO, nano_from_pico
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ _WRITE_RATES: Final = Rates._fields.index("cache_write_5m")
 _NO_WRITES: Final = Usage()[_WRITES:_SUBSETS]
 _NO_EXTRAS: Final = Usage()[_FIRST_EXTRA:]
 _LIST_PRICE: Final = CostStatus.LIST_PRICE
-_new: Final = tuple.__new__
-"""Makes a named tuple of a tuple: its own constructor is a function of Python's, and takes three times as long."""
 _WEAKNESS: Final = (
     CostStatus.LIST_PRICE, CostStatus.PROVIDER, CostStatus.UPPER_BOUND, CostStatus.ESTIMATED, CostStatus.LOWER_BOUND,
     CostStatus.UNKNOWN,
@@ -77,7 +75,7 @@ def price(usage: Usage, card: RateCard | None, *, measured: bool = True) -> Cost
         fees // PICO_PER_NANO,
     )
     residue = total - sum(parts)
-    return _new(Cost, (total, status, *(_with_residue(parts, residue) if residue else parts)))
+    return filled(Cost, (total, status, *(_with_residue(parts, residue) if residue else parts)))
 
 
 def add(first: Cost, second: Cost) -> Cost:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar.stores.base import Drift, Expired, HoldRecord, Released, Settled, State, enough, lesser
 from bursar.words.errors import AlreadyCommitted, Conflict, InvalidAmount, UnknownScope
-from bursar.words.events import NOTHING, UNITS, Amounts
+from bursar.words.events import NOTHING, UNITS, Amounts, filled
 from bursar.words.ports import UNLIMITED, Balance, Denied, Held
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 MOST_ENDED: Final = 100_000
 """Ended calls that a scope remembers by id; of older ones it knows the sum."""
 ZERO = tuple(NOTHING)
-_new: Final = tuple.__new__
-"""Makes a named tuple of a tuple, in a third of the time that its own constructor takes."""
 _STATES = (State.RELEASED, State.COMMITTED, State.PRESUMED)
 _RELEASED, _COMMITTED, _PRESUMED = range(3)
 
@@ -128,8 +126,8 @@ class Books:
             for i, limit in account.limits:
                 if settled[i] + held[i] + times * amounts[i] > limit:
                     return None
-        self._hold(call_id, _new(_Hold, (path, amounts, amounts, owner)), accounts)
-        return _new(Held, (call_id, path, amounts, crowd))
+        self._hold(call_id, filled(_Hold, (path, amounts, amounts, owner)), accounts)
+        return filled(Held, (call_id, path, amounts, crowd))
 
     def withdraw(self, call_id: str) -> tuple[Scope, ...]:
         """Undo a hold as if it had not been asked; the scopes that it was on."""
