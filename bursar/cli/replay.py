@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bursar.words.errors import RecordingError
 
 _EPILOG = (
-    "Examples: bursar replay runs.jsonl.gz --usd 0.50 --window 120k; bursar replay runs.jsonl.gz --explain run-17; "
+    "Example: bursar replay runs.jsonl.gz --usd 0.50 --window 120k; bursar replay runs.jsonl.gz --explain run-17; "
     "bursar replay runs.jsonl.gz --ask-above-usd 0.05 --ask-tool 'wire_*'. "
     "Exit codes: 0 all was read, 1 something was passed over or nothing was found, 2 usage."
 )
