@@ -183,7 +183,7 @@ class Rollup:
 
     def _move_mark(self, to: str) -> None:
         mark = self._ledger_state().mark
-        if to > mark and self._ask("SELECT 1 FROM model_call WHERE call_id >= ? AND call_id < ? LIMIT 1", (mark, to)):
+        if to > mark and self._ask("SELECT 1 FROM attempt WHERE call_id >= ? AND call_id < ? LIMIT 1", (mark, to)):
             self._writer.transact(
                 lambda run: run("UPDATE rollup_mark SET mark = max(mark, ?), folds = folds + 1", (to,))
             )
@@ -249,7 +249,7 @@ class Rollup:
                 hour = time_of(call_id) // HOUR_US
                 # An attempt that comes after a later one of its operation changes what counts as the first of them.
                 if changed or self._ask(
-                    "SELECT 1 FROM model_call WHERE call_id > ? AND call_id < ? LIMIT 1", (call_id, call_id[:26] + "~")
+                    "SELECT 1 FROM attempt WHERE call_id > ? AND call_id < ? LIMIT 1", (call_id, call_id[:26] + "~")
                 ):
                     anew.add(hour)
                 else:
@@ -268,7 +268,7 @@ class Rollup:
 
     def _new(self, mark: str, upto: str, changes: list[_Change]) -> tuple[int, str]:
         """Add the attempts above the mark, of one day at most; how many, and where the mark is now."""
-        found = self._ask("SELECT min(call_id) FROM model_call WHERE call_id >= ? AND call_id < ?", (mark, upto))
+        found = self._ask("SELECT min(call_id) FROM attempt WHERE call_id >= ? AND call_id < ?", (mark, upto))
         first = found[0][0]
         if first is None:
             return 0, max(mark, upto)

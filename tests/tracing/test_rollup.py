@@ -105,9 +105,9 @@ class History:
         elif self.ids:
             call_id = self.ids[one % len(self.ids)]
             sql = {
-                "correct": f"UPDATE model_call SET input_tokens = {other}, cost_nusd = {other} WHERE call_id = ?",
-                "forget": "UPDATE model_call SET user_hash = 'forgotten' WHERE call_id = ?",
-                "delete": "DELETE FROM model_call WHERE call_id = ?",
+                "correct": f"UPDATE attempt SET input_tokens = {other}, cost_nusd = {other} WHERE call_id = ?",
+                "forget": "UPDATE attempt SET caller = NULL WHERE call_id = ?",
+                "delete": "DELETE FROM attempt WHERE call_id = ?",
             }[what]
             self.writer.transact(lambda run: run(sql, (call_id,)))
 
