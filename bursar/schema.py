@@ -272,7 +272,7 @@ def _shown() -> str:
         f"coalesce(a.rare ->> '$.{name}', iif(a.rare ->> '$.unknown' IS NULL, 0, NULL)) AS {name}" for name in _RARE
     )
     others = (f"a.rare ->> '$.{name}' AS {name}" for name in ("side_usage", "backoff_us", "requests"))
-    whose = (f"(SELECT u.{name} FROM caller u WHERE u.id = a.caller) AS {name}" for name in _WHOSE)
+    whose = (f"(SELECT u.{name} FROM caller u WHERE u.id = a.caller) AS {name}" for name in _WHOSE)  # noqa: S608
     return ", ".join((*(f"a.{name}" for name in _KEPT.split(", ")), *counts, *others, *whose))
 
 

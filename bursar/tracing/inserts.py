@@ -194,8 +194,9 @@ class Inserts:
         dimension = self._dimension_number(run, (call.who.tags, _EXECUTE_TOOL, *(None,) * (len(_DIMENSION) - 10)))
         row = (
             call.call_id, self._run_number(run, call.run_id), call.step, dimension, self.hash_of(call.who.user),
-            call.who.session, call.ts_us, call.latency_us, call.queue_us, call.tool_name, call.tool_type, call.tool_call_id, call.requested_by,
-            call.args_hash, call.result_bytes, call.result_hash, call.repeat_index, call.same_result, call.effect,
+            call.who.session, call.ts_us, call.latency_us, call.queue_us, call.tool_name, call.tool_type,
+            call.tool_call_id, call.requested_by, call.args_hash, call.result_bytes, call.result_hash,
+            call.repeat_index, call.same_result, call.effect,
             call.status.value, call.error_type, call.fee_nusd, call.fee_status, " ".join(call.flags),
         )  # fmt: skip
         return safe(row)
