@@ -45,10 +45,10 @@ MOST_SORTED = 1_000_000
 UNSORTED = ("first screen", "tokens by feature and day")
 """Answers without percentiles: made from the rows however many there are."""
 COLUMNS = (
-    "call_id", "run", "step", "dimension", "ending", "user_hash", "session_id", "ts_us", "latency_us", "ttft_us",
+    "call_id", "run", "step", "dimension", "ending", "caller", "ts_us", "latency_us", "ttft_us",
     "queue_us", "response_id", "request_id", "input_tokens", "output_tokens", "cache_read_tokens",
-    "cache_write_5m_tokens", "cache_write_30m_tokens", "cache_write_1h_tokens", "cache_write_12h_tokens",
-    "reasoning_tokens", "web_searches", "tool_calls", "messages", "tools_offered", "max_tokens", "sent_max_tokens",
+    "cache_write_5m_tokens", "cache_write_30m_tokens", "cache_write_1h_tokens", "reasoning_tokens", "tool_calls",
+    "messages", "tools_offered", "max_tokens", "sent_max_tokens",
     "est_input_tokens", "held_nusd", "held_tokens", "cost_nusd", "cost_input_nusd", "cost_output_nusd",
     "cost_cache_read_nusd", "cost_cache_write_nusd", "cost_fees_nusd", "trimmed_tokens",
 )  # fmt: skip
@@ -82,15 +82,13 @@ def calls(rows: int, now_us: int, chance: random.Random) -> Iterator[tuple[Any, 
     chance.shuffle(order)
     chosen = iter(chance.choices(order, weights, k=rows))
     begin_us, step = now_us - DAYS * DAY_US, DAYS * DAY_US / rows
-    users = [f"k1:{chance.getrandbits(128):032x}" for _ in range(USERS)]
     sent, number = 0, 0
     while sent < rows:
         number += 1
         at_us = int(begin_us + sent * step)
         op_id = first_id(at_us)[:10] + f"{chance.getrandbits(80):020x}"[:16].upper()
         run = number // CALLS_PER_RUN + 1
-        session = run // RUNS_PER_SESSION
-        user = users[session * 7_919 % USERS]
+        caller = run // RUNS_PER_SESSION + 1
         for attempt in range(2 if number % 30 == 0 else 1):
             if sent >= rows:
                 return
@@ -101,12 +99,19 @@ def calls(rows: int, now_us: int, chance: random.Random) -> Iterator[tuple[Any, 
             costs = (given - read) * 3_000, out * 15_000, read * 300
             cost = None if ending == 7 else sum(costs)
             yield (
-                f"{op_id}/{attempt}", run, number % CALLS_PER_RUN, next(chosen), ending, user, f"session-{session:x}",
+                f"{op_id}/{attempt}", run, number % CALLS_PER_RUN, next(chosen), ending, caller,
                 at_us + attempt * 2_000_000, int(chance.lognormvariate(14, 0.6)), None, 0,
                 f"msg_01{chance.getrandbits(120):x}"[:30], f"req_011C{chance.getrandbits(100):x}"[:28],
-                given, out, read, 0, 0, 0, 0, 0, 0, number % 2, 9, 4, 4_096, 4_096, given + 40, 2 * sum(costs),
+                given, out, read, 0, 0, 0, 0, number % 2, 9, 4, 4_096, 4_096, given + 40, 2 * sum(costs),
                 given + 4_096, cost, *costs, 0, 0, 0,
             )  # fmt: skip
+
+
+def callers(count: int) -> Iterator[tuple[int, str, str]]:
+    """Sessions, each of one of the users."""
+    chance = random.Random(5)
+    users = [f"k1:{chance.getrandbits(128):032x}" for _ in range(USERS)]
+    return ((number, users[number * 7_919 % USERS], f"session-{number:x}") for number in range(1, count))
 
 
 def make(path: Path, rows: int, now_us: int) -> None:
@@ -119,13 +124,14 @@ def make(path: Path, rows: int, now_us: int) -> None:
     connection.executemany(f"INSERT INTO dimension ({names}) VALUES (?,?,?,?,?,?,?,?,?,?,?)", dimensions())
     ending = "status, error_type, retry_reason, usage_source, flags, cost_status"
     connection.executemany(f"INSERT INTO ending ({ending}) VALUES (?, ?, ?, ?, ?, ?)", ENDINGS)
-    insert = f"INSERT INTO model_call ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+    insert = f"INSERT INTO attempt ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
     made = calls(rows, now_us, random.Random(4))
     for start in range(0, rows, BATCH):
         connection.executemany(insert, (row for row, _ in zip(made, range(BATCH), strict=False)))
         connection.execute("COMMIT; BEGIN")
         progress("rows", min(rows, start + BATCH), rows)
     runs = rows // CALLS_PER_RUN + 2
+    connection.executemany("INSERT INTO caller VALUES (?, ?, ?)", callers(runs // RUNS_PER_SESSION + 2))
     connection.executemany(
         "INSERT OR IGNORE INTO run (number, run_id, dimension) VALUES (?, ?, 1)",
         ((number, f"{first_id(now_us)[:10]}{number:016}") for number in range(1, runs)),
@@ -211,11 +217,11 @@ def append(path: Path, at_us: int, count: int) -> None:
     """Add new rows behind all others."""
     connection = apsw.Connection(str(path))
     connection.execute("BEGIN")
-    insert = f"INSERT INTO model_call ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+    insert = f"INSERT INTO attempt ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
     rows = calls(count, at_us + DAYS * DAY_US, random.Random(at_us))
     for row in rows:
         moved = first_id(at_us)[:10] + row[0][10:]
-        connection.execute(insert, (moved, *row[1:7], at_us, *row[8:]))
+        connection.execute(insert, (moved, *row[1:6], at_us, *row[7:]))
     connection.execute("COMMIT")
     connection.close()
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 APPLICATION_ID: Final = 0x62757273
 """Marks the file as ours ("burs")."""
@@ -68,6 +69,8 @@ class Database:
         self._keeper: threading.Thread | None = None
         self._wanted = threading.Event()
         self._closing = False
+        self.undone: Callable[[], object] | None = None
+        """Told, under the lock, that a transaction was undone."""
         self._use(connection)
         _databases.add(self)
 
@@ -82,10 +85,7 @@ class Database:
         Writers of all processes take turns at a lock file: SQLite's own waiting lets one of them starve for seconds.
         apsw.BusyError where another has it for more than five seconds, or at once where `wait` is False.
         """
-        if not (
-            self.lock.acquire(blocking=False) or self.lock.acquire(timeout=BUSY_MS / 1_000 if wait else _PATIENCE_S)
-        ):
-            raise _busy(f"another thread has {self.path}")
+        self._enter(wait=wait)
         try:
             run, turn = self._run or self._connect(), self._turn
             assert turn is not None
@@ -99,6 +99,42 @@ class Database:
         finally:
             self.lock.release()
 
+    def write(self, ready: Callable[[R], tuple[str, Sequence[Any]] | None], record: R, *, wait: bool = True) -> bool:
+        """Do the one statement that `ready` makes of a record, as a transaction of its own; False where it makes none.
+
+        `ready` is asked under the lock: no transaction of another thread is open or being undone. As `transact`.
+        """
+        self._enter(wait=wait)
+        try:
+            found = ready(record)
+            if found is None:
+                return False
+            run, turn = self._run or self._connect(), self._turn
+            assert turn is not None
+            if not turn.take(BUSY_MS / 1_000 if wait else 0):
+                raise _busy(f"another process has {self.path}")
+            try:
+                self._set_busy(BUSY_MS if wait else 0)
+                run(*found)
+                self._count()
+            finally:
+                turn.give()
+        finally:
+            self.lock.release()
+        return True
+
+    def _enter(self, *, wait: bool) -> None:
+        if not (
+            self.lock.acquire(blocking=False) or self.lock.acquire(timeout=BUSY_MS / 1_000 if wait else _PATIENCE_S)
+        ):
+            raise _busy(f"another thread has {self.path}")
+
+    def _count(self) -> None:
+        self._commits += 1
+        if self._commits >= CHECKPOINT_EVERY:
+            self._commits = 0
+            self._shorten_log()
+
     def _transact(self, run: Run, work: Callable[[Run], T]) -> T:
         run("BEGIN IMMEDIATE")
         try:
@@ -108,15 +144,21 @@ class Database:
             # Some failures have undone it already.
             if self._connection.in_transaction:
                 run("ROLLBACK")
+            if self.undone is not None:
+                self.undone()
             raise
-        self._commits += 1
-        if self._commits >= CHECKPOINT_EVERY:
-            self._commits = 0
-            self._shorten_log()
+        self._count()
         return result
 
     def displaced(self) -> bool:
         """Whether another file, or none, is now where this one was: its rows are found by nobody who looks there."""
+        # SQLite's own look at the file costs half as much as ours. It is not asked while another thread is at it.
+        if self.lock.acquire(blocking=False):
+            try:
+                if self._moved is not None and not self._moved():
+                    return False
+            finally:
+                self.lock.release()
         return _identity(self._name) != self._identity
 
     def close(self) -> None:
@@ -161,11 +203,12 @@ class Database:
         self._connection = connection
         self._turn = None if self._read_only else Turn(self.path)
         self._busy_ms = BUSY_MS
+        self._moved = _mover(connection)
         self._run: Run | None = _runner(connection)
         return self._run
 
     def _disconnect(self) -> None:
-        connection, self._connection, self._run = self._connection, None, None
+        connection, self._connection, self._run, self._moved = self._connection, None, None, None
         if connection is not None:
             connection.close()
         self._close_turn()
@@ -179,7 +222,7 @@ class Database:
         # In the child: no thread of the parent's lives here, and what they held stays held for ever.
         if self._connection is not None:
             _inherited.append((self._connection, self._run))
-            self._connection = self._run = None
+            self._connection = self._run = self._moved = None
         self._close_turn()
         self.lock = threading.Lock()
         self._wanted = threading.Event()
@@ -217,6 +260,25 @@ def _runner(connection: Any) -> Run:
         return found
 
     return run
+
+
+def _mover(connection: Any) -> Callable[[], bool] | None:
+    """What tells whether the file that a connection has open is still where it was; None where nothing can."""
+    import apsw
+
+    try:
+        import ctypes
+    except ImportError:
+        # Some interpreters are built without it.
+        return None
+
+    told = ctypes.c_int()
+    control, place = connection.file_control, ctypes.addressof(told)
+
+    def moved() -> bool:
+        return not control("main", apsw.SQLITE_FCNTL_HAS_MOVED, place) or told.value != 0
+
+    return moved
 
 
 def _busy(why: str) -> Exception:

@@ -248,7 +248,79 @@ ALTER TABLE approval ADD COLUMN raise_nusd INTEGER;
 ALTER TABLE approval ADD COLUMN asker TEXT;
 """
 
+_RARE: Final = (
+    "cache_write_12h_tokens", "web_searches", "web_fetches", "file_searches", "code_executions", "image_generations",
+    "audio_input_tokens", "audio_output_tokens",
+)  # fmt: skip
+"""Counts that are zero in nearly every row."""
+_WHOSE: Final = ("user_hash", "session_id")
+_KEPT: Final = (
+    "call_id, run, step, dimension, ending, caller, prompt, ts_us, latency_us, ttft_us, queue_us, response_id, "
+    "request_id, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_30m_tokens, "
+    "cache_write_1h_tokens, reasoning_tokens, tool_calls, messages, tools_offered, max_tokens, sent_max_tokens, "
+    "est_input_tokens, trimmed_tokens, held_nusd, held_tokens, cost_nusd, cost_input_nusd, cost_output_nusd, "
+    "cost_cache_read_nusd, cost_cache_write_nusd, cost_fees_nusd, rare"
+)
+
+
+def _before(names: str) -> str:
+    # The columns of an attempt, from a row of the version before.
+    caller = "(SELECT u.id FROM caller u WHERE u.session_id IS c.session_id AND u.user_hash IS c.user_hash)"
+    kept = ", ".join(f"'{name}', nullif(c.{name}, 0)" for name in _RARE)
+    # A row from before a count was kept says so: it is not known.
+    rare = (
+        f"nullif(json_patch('{{}}', json_object({kept}, 'backoff_us', c.backoff_us, 'requests', c.requests, "
+        "'side_usage', json(c.side_usage), 'unknown', CASE WHEN c.web_fetches IS NULL THEN 1 END)), '{}')"
+    )
+    made = {"caller": caller, "rare": rare}
+    return ", ".join(made.get(name, f"c.{name}") for name in names.split(", "))
+
+
+def _shown() -> str:
+    counts = (
+        f"coalesce(a.rare ->> '$.{name}', iif(a.rare ->> '$.unknown' IS NULL, 0, NULL)) AS {name}" for name in _RARE
+    )
+    others = (f"a.rare ->> '$.{name}' AS {name}" for name in ("side_usage", "backoff_us", "requests"))
+    whose = (f"(SELECT u.{name} FROM caller u WHERE u.id = a.caller) AS {name}" for name in _WHOSE)  # noqa: S608
+    return ", ".join((*(f"a.{name}" for name in _KEPT.split(", ")), *counts, *others, *whose))
+
+
+_ATTEMPTS: Final = f"""
+-- Each column and each index is paid for by every call: what repeats from row to row has a table of its own, what is
+-- seldom there is one JSON object, and which calls a run has is found by the half minutes in which it had any.
+CREATE TABLE caller (id INTEGER PRIMARY KEY, user_hash TEXT, session_id TEXT);
+CREATE INDEX caller_of ON caller (session_id, user_hash);
+CREATE INDEX caller_user ON caller (user_hash) WHERE user_hash IS NOT NULL;
+INSERT INTO caller (user_hash, session_id)
+    SELECT DISTINCT user_hash, session_id FROM model_call WHERE user_hash IS NOT NULL OR session_id IS NOT NULL;
+-- lane: the first seven characters of ids of attempts, which are 33 seconds.
+CREATE TABLE run_lane (run INTEGER NOT NULL, lane TEXT NOT NULL, PRIMARY KEY (run, lane)) WITHOUT ROWID;
+INSERT INTO run_lane SELECT DISTINCT run, substr(call_id, 1, 7) FROM model_call WHERE run IS NOT NULL;
+CREATE TABLE attempt (
+    call_id TEXT PRIMARY KEY, run INTEGER, step INTEGER, dimension INTEGER NOT NULL, ending INTEGER NOT NULL,
+    caller INTEGER, prompt INTEGER, ts_us INTEGER NOT NULL, latency_us INTEGER, ttft_us INTEGER, queue_us INTEGER,
+    response_id TEXT, request_id TEXT, input_tokens INTEGER, output_tokens INTEGER, cache_read_tokens INTEGER,
+    cache_write_5m_tokens INTEGER, cache_write_30m_tokens INTEGER, cache_write_1h_tokens INTEGER,
+    reasoning_tokens INTEGER, tool_calls INTEGER, messages INTEGER, tools_offered INTEGER, max_tokens INTEGER,
+    sent_max_tokens INTEGER, est_input_tokens INTEGER, trimmed_tokens INTEGER, held_nusd INTEGER, held_tokens INTEGER,
+    cost_nusd INTEGER, cost_input_nusd INTEGER, cost_output_nusd INTEGER, cost_cache_read_nusd INTEGER,
+    cost_cache_write_nusd INTEGER, cost_fees_nusd INTEGER, rare TEXT
+) WITHOUT ROWID;
+INSERT INTO attempt ({_KEPT}) SELECT {_before(_KEPT)} FROM model_call c ORDER BY c.call_id;
+DROP TABLE model_call;
+CREATE VIEW model_call AS SELECT {_shown()} FROM attempt a;
+CREATE TRIGGER attempt_lane AFTER INSERT ON attempt WHEN NEW.run IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM run_lane WHERE run = NEW.run AND lane = substr(NEW.call_id, 1, 7))
+    BEGIN INSERT INTO run_lane VALUES (NEW.run, substr(NEW.call_id, 1, 7)); END;
+CREATE TRIGGER rollup_late AFTER INSERT ON attempt WHEN NEW.call_id < (SELECT mark FROM rollup_mark)
+    BEGIN INSERT INTO rollup_change (call_id, changed) VALUES (NEW.call_id, 0); END;
+CREATE TRIGGER rollup_updated AFTER UPDATE ON attempt WHEN OLD.call_id < (SELECT mark FROM rollup_mark)
+    BEGIN INSERT INTO rollup_change (call_id, changed) VALUES (OLD.call_id, 1); END;
+CREATE TRIGGER rollup_deleted AFTER DELETE ON attempt WHEN OLD.call_id < (SELECT mark FROM rollup_mark)
+    BEGIN INSERT INTO rollup_change (call_id, changed) VALUES (OLD.call_id, 1); END;
+"""  # noqa: S608 - names of columns of ours
+
 MIGRATIONS: Final = (
     _LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS, _TOOLS, _WINDOWS, _IMPORTS, _ENDED, _CUTS, _APPROVALS,
-    _ROLLUPS, _LINEAGE, _RAISES,
+    _ROLLUPS, _LINEAGE, _RAISES, _ATTEMPTS,
 )  # fmt: skip

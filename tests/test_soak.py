@@ -46,7 +46,7 @@ def judged(house: House, served: Provider) -> Judgement:
 
 
 WRONG = {
-    "UPDATE model_call SET cost_nusd = cost_nusd - 1 WHERE cost_nusd > 0": "billed at",
+    "UPDATE attempt SET cost_nusd = cost_nusd - 1 WHERE cost_nusd > 0": "billed at",
     "INSERT INTO hold (call_id, path, made_us) SELECT call_id, path, 0 FROM ended LIMIT 1": "is still held at",
     "UPDATE account SET held_nusd = 1 WHERE kind = 'env'": "still holds 1",
     "UPDATE ending SET flags = 'overrun'": "is hard, and was billed",

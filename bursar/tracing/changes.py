@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.tracing.lanes import numbers
+from bursar.tracing.marks import size
 from bursar.tracing.queries import AGGREGATE, BY, MORE, WRITES
 from bursar.tracing.rolled import Rolled
 from bursar.tracing.tally import HOUR_US, PAIR
@@ -72,7 +73,7 @@ class Changes(Rolled):
         for pair, cell in self._cells(rollup, "workflow,model", *span).items():
             (workflow, _, model), sums = pair.rpartition(PAIR), numbers(cell.sums)
             seen = people[workflow]
-            users, runs = seen.users.bit_count() + len(seen.strangers), seen.runs.bit_count()
+            users, runs = size(seen.users) + len(seen.strangers), size(seen.runs)
             found.append(
                 MixRow(
                     workflow, model, users, runs, sums["attempts"] - sums["repeats"] + sums["more"],

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 FORGOTTEN: Final = "forgotten"
 """What stands in a row in place of the hash of a forgotten user: costs stay, the person does not."""
 _BATCH: Final = 1_000
-_HIS: Final = (
-    "SELECT call_id FROM model_call WHERE user_hash = ? UNION ALL SELECT call_id FROM tool_call WHERE user_hash = ?"
-)
+_CALLS: Final = "FROM attempt WHERE caller IN (SELECT id FROM caller WHERE user_hash = ?)"
+_HIS: Final = f"SELECT call_id {_CALLS} UNION ALL SELECT call_id FROM tool_call WHERE user_hash = ?"
 
 
 class Found(NamedTuple):
@@ -71,7 +70,7 @@ def _key(ledger: Path) -> bytes:
 
 
 def _found(database: Database, marked: str) -> Found:
-    calls = database.execute("SELECT count(*) FROM model_call WHERE user_hash = ?", (marked,))
+    calls = database.execute(f"SELECT count(*) {_CALLS}", (marked,))
     runs = database.execute("SELECT count(*) FROM run WHERE user_hash = ?", (marked,))
     contents = database.execute(f"SELECT count(*) FROM content WHERE call_id IN ({_HIS})", (marked, marked))
     tools = database.execute("SELECT count(*) FROM tool_call WHERE user_hash = ?", (marked,))
@@ -90,7 +89,7 @@ def _forget(database: Database, marked: str) -> Found:
     database.transact(
         lambda run: [
             run(f"UPDATE {table} SET user_hash = '{FORGOTTEN}', session_id = NULL WHERE user_hash = ?", (marked,))
-            for table in ("run", "deferred")
+            for table in ("caller", "run", "deferred")
         ]
     )
     database.transact(
@@ -108,17 +107,16 @@ def _forget(database: Database, marked: str) -> Found:
 
 def _clear(some: tuple[str], run: Run) -> None:
     run("DELETE FROM content WHERE call_id IN (SELECT value FROM json_each(?))", some)
-    for table in ("model_call", "tool_call"):
-        run(
-            f"UPDATE {table} SET user_hash = '{FORGOTTEN}', session_id = NULL "
-            "WHERE call_id IN (SELECT value FROM json_each(?))",
-            some,
-        )
+    run(
+        f"UPDATE tool_call SET user_hash = '{FORGOTTEN}', session_id = NULL "
+        "WHERE call_id IN (SELECT value FROM json_each(?))",
+        some,
+    )
 
 
 def _unname(run: Run, marked: str) -> None:
     # Shared limits of his keep their balances, and what refused him keeps its numbers.
-    sessions = run("SELECT DISTINCT session_id FROM model_call WHERE user_hash = ? AND session_id NOT NULL", (marked,))
+    sessions = run("SELECT DISTINCT session_id FROM caller WHERE user_hash = ? AND session_id NOT NULL", (marked,))
     for kind, value in [("user", marked), *(("session", session) for (session,) in sessions)]:
         name = scope_name(value)
         run(f"UPDATE account SET name = '{FORGOTTEN} ' || id WHERE kind = ? AND name = ?", (kind, name))

@@ -10,7 +10,7 @@ import hashlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from bursar.tracing.queries import Reader
+from bursar.tracing.queries import OF_RUNS, Reader
 from bursar.words.clock import first_id
 from bursar.words.errors import LedgerError
 from bursar.words.records import RunRecord, Tags, Who
@@ -32,10 +32,11 @@ IMPORTED: Final = "imported"
 _ROWS_AT_ONCE: Final = 500
 _DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _GROWN: Final = "SELECT input_tokens + output_tokens, cost_nusd FROM model_call WHERE call_id = ?"
-_SUMS: Final = """
+_STANDS_FOR: Final = "UPDATE attempt SET rare = json_set(coalesce(rare, '{}'), '$.requests', ?) WHERE call_id = ?"
+_SUMS: Final = f"""
     SELECT min(c.ts_us), max(c.ts_us), count(*), total(c.tool_calls), total(c.input_tokens + c.output_tokens),
         total(c.cost_nusd), sum(c.cost_nusd IS NULL)
-    FROM model_call c JOIN run r ON r.number = c.run WHERE r.run_id = ?
+    FROM {OF_RUNS} WHERE r.run_id = ?
 """
 
 
@@ -109,10 +110,10 @@ class Imports:
                 call.run_id = self._run_of(run, entry, call)
                 touched[call.run_id] = call.who
             if state == 1:
-                run("DELETE FROM model_call WHERE call_id = ?", (ref,))
+                run("DELETE FROM attempt WHERE call_id = ?", (ref,))
             self._ledger.insert(run, call)
             if entry.requests is not None:
-                run("UPDATE model_call SET requests = ? WHERE call_id = ?", (entry.requests, ref))
+                run(_STANDS_FOR, (entry.requests, ref))
             run("INSERT OR REPLACE INTO imported VALUES (?, ?)", (_mark(entry.source, entry.key), ref))
         return Tally(*counts)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bursar.tracing.events import side_usage
 from bursar.tracing.spool import HASHED
 from bursar.tracing.users import hash_user
-from bursar.tracing.values import LONGEST, clean, fit, plain, safe, to_json
+from bursar.tracing.values import LONGEST, Json, clean, fit, plain, safe, short, to_json
 from bursar.words.records import ModelCall, ToolCall, Verdict
 
 if TYPE_CHECKING:
@@ -19,15 +19,13 @@ if TYPE_CHECKING:
 
 _MOST_KNOWN: Final = 4_096
 _CALL: Final = (
-    "call_id, run, step, dimension, ending, user_hash, session_id, ts_us, latency_us, ttft_us, queue_us, response_id, "
+    "call_id, run, step, dimension, ending, caller, prompt, ts_us, latency_us, ttft_us, queue_us, response_id, "
     "request_id, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_30m_tokens, "
-    "cache_write_1h_tokens, cache_write_12h_tokens, reasoning_tokens, web_searches, web_fetches, file_searches, "
-    "code_executions, image_generations, audio_input_tokens, audio_output_tokens, tool_calls, messages, "
-    "tools_offered, max_tokens, sent_max_tokens, est_input_tokens, held_nusd, held_tokens, cost_nusd, "
-    "cost_input_nusd, cost_output_nusd, cost_cache_read_nusd, cost_cache_write_nusd, cost_fees_nusd, side_usage, "
-    "backoff_us, trimmed_tokens, prompt"
+    "cache_write_1h_tokens, reasoning_tokens, tool_calls, messages, tools_offered, max_tokens, sent_max_tokens, "
+    "est_input_tokens, trimmed_tokens, held_nusd, held_tokens, cost_nusd, cost_input_nusd, cost_output_nusd, "
+    "cost_cache_read_nusd, cost_cache_write_nusd, cost_fees_nusd, rare"
 )
-_INSERT_CALL: Final = f"INSERT OR IGNORE INTO model_call ({_CALL}) VALUES ({', '.join('?' * 46)})"
+_INSERT_CALL: Final = f"INSERT OR IGNORE INTO attempt ({_CALL}) VALUES ({', '.join('?' * 36)})"
 _TOOL: Final = (
     "call_id, run, step, dimension, user_hash, session_id, ts_us, latency_us, queue_us, tool_name, tool_type, "
     "tool_call_id, requested_by, args_hash, result_bytes, result_hash, repeat_index, same_result, effect, status, "
@@ -75,24 +73,56 @@ def _shared(table: str, columns: tuple[str, ...]) -> tuple[str, str]:
     return find, add
 
 
+_RARE: Final = (
+    "cache_write_12h_tokens", "web_searches", "web_fetches", "file_searches", "code_executions", "image_generations",
+    "audio_input_tokens", "audio_output_tokens",
+)  # fmt: skip
+_NOTHING_RARE: Final = (0,) * 7
+_NO_PROMPT: Final = (None, None)
+_NOBODY: Final = (None, None)
+_CALLER_SQL: Final = _shared("caller", ("user_hash", "session_id"))
 _PROMPT_SQL: Final = _shared("prompt", ("system_hash", "tools_hash"))
 _DIMENSION_SQL: Final = _shared("dimension", _DIMENSION)
 _ENDING_SQL: Final = _shared("ending", _ENDING)
 
 
+Statement = tuple[str, tuple[Any, ...]]
+
+
 class Inserts:
-    """Puts records into the tables of one file. `key` is that of its users' hashes."""
+    """Puts records into the tables of one file. `key` is that of its users' hashes.
+
+    Its numbers are those of rows that are committed, or that are being written in the transaction that asks.
+    """
 
     def __init__(self) -> None:
         self.key: bytes | None = None
-        self._shared: dict[tuple[Any, ...], int] = {}
-        self._runs: OrderedDict[str, int] = OrderedDict()
+        self._dimensions: dict[tuple[Any, ...], int] = {}
+        self._endings: dict[tuple[Any, ...], int] = {}
+        self._prompts: dict[tuple[Any, ...], int | None] = {_NO_PROMPT: None}
+        self._callers: dict[tuple[str | None, str | None], int | None] = {_NOBODY: None}
+        self._runs: dict[str | None, int | None] = {None: None}
         self._users: OrderedDict[str, str] = OrderedDict()
+
+    def ready(self, record: Record) -> Statement | None:
+        """The one statement that writes a record down; None for one that takes several, or no call of a model."""
+        if record.__class__ is ModelCall:
+            try:
+                return _INSERT_CALL, self._call_row(record)
+            except KeyError:
+                # Something of it has no number yet.
+                return None
+        return None
 
     def put(self, run: Run, record: Record) -> None:
         """Write one record down within a transaction; a call or verdict that is there already stays."""
         if isinstance(record, ModelCall):
-            run(_INSERT_CALL, self._call_row(run, record))
+            try:
+                row = self._call_row(record)
+            except KeyError:
+                self._number_all(run, record)
+                row = self._call_row(record)
+            run(_INSERT_CALL, safe(row))
         elif isinstance(record, ToolCall):
             run(_INSERT_TOOL, self._tool_row(run, record))
         elif isinstance(record, Verdict):
@@ -115,79 +145,129 @@ class Inserts:
 
     def forget_numbers(self) -> None:
         """After a transaction that was undone: what was numbered in it has no number. And for another file."""
-        self._shared.clear()
-        self._runs.clear()
+        self._dimensions.clear()
+        self._endings.clear()
+        self._prompts = {_NO_PROMPT: None}
+        self._callers = {_NOBODY: None}
+        self._runs = {None: None}
 
-    def _call_row(self, run: Run, call: ModelCall) -> tuple[Any, ...]:
-        tags, usage = call.who.tags, call.usage
-        dimension = (
-            *_tag_columns(tags), call.operation, call.provider, call.request_model, call.response_model, call.host,
-            call.tier_requested, call.tier_served, call.speed, call.path,
-            call.region, call.attempt_source, call.fallback_from,
-        )  # fmt: skip
-        ending = (
-            call.status, call.error_type, call.http_status, call.finish_reason, call.retry_reason, call.usage_source,
-            call.bound, " ".join(call.flags) if call.flags else "", call.cost_status, call.price_version,
-        )  # fmt: skip
-        row = (
-            call.call_id, None if call.run_id is None else self._run_number(run, call.run_id), call.step,
-            self._number(run, dimension, _DIMENSION_SQL), self._number(run, ending, _ENDING_SQL),
-            self.hash_of(call.who.user), call.who.session, call.ts_us, call.latency_us, call.ttft_us, call.queue_us,
-            call.response_id, call.request_id, *usage, call.tool_calls, call.messages, call.tools_offered,
-            call.max_tokens, call.sent_max_tokens, call.est_input_tokens, call.held_nusd, call.held_tokens,
-            call.cost_nusd, call.cost_input_nusd, call.cost_output_nusd, call.cost_cache_read_nusd,
+    def _call_row(self, call: ModelCall) -> tuple[Any, ...]:
+        # KeyError where something has no number. Whole numbers are as they are: one that 64 bits do not hold is refused
+        # by the statement, and made to fit then.
+        usage, who, response_id, request_id = call.usage, call.who, call.response_id, call.request_id
+        return (
+            call.call_id, self._runs[call.run_id], call.step, self._dimensions[_dimension(call)],
+            self._endings[_ending(call)], self._callers[who.user, who.session],
+            self._prompts[call.system_hash, call.tools_hash], call.ts_us, call.latency_us, call.ttft_us, call.queue_us,
+            response_id if response_id is None else short(response_id),
+            request_id if request_id is None else short(request_id),
+            *usage[:6], usage[7], call.tool_calls, call.messages, call.tools_offered,
+            call.max_tokens, call.sent_max_tokens, call.est_input_tokens, call.trimmed_tokens, call.held_nusd,
+            call.held_tokens, call.cost_nusd, call.cost_input_nusd, call.cost_output_nusd, call.cost_cache_read_nusd,
             call.cost_cache_write_nusd, call.cost_fees_nusd,
-            to_json(side_usage(call)) if call.side_usage else None, call.backoff_us, call.trimmed_tokens,
-            self._prompt(run, call),
+            None if usage[8:] == _NOTHING_RARE and not usage[6] and call.backoff_us is None and not call.side_usage
+            else _rare(call),
         )  # fmt: skip
-        return safe(row)
+
+    def _number_all(self, run: Run, call: ModelCall) -> None:
+        self._run_number(run, call.run_id)
+        self._dimension_number(run, _dimension(call))
+        _number(self._endings, run, _ending(call), _ENDING_SQL)
+        _number(self._prompts, run, (call.system_hash, call.tools_hash), _PROMPT_SQL)
+        user, session = whose = call.who.user, call.who.session
+        hashed = self.hash_of(user)
+        if whose not in self._callers:
+            # Where there is no key the user is nobody.
+            found: dict[tuple[Any, ...], int | None] = {_NOBODY: None}
+            _number(found, run, (hashed, session), _CALLER_SQL)
+            _keep(self._callers, whose, found[hashed, session])
+
+    def _dimension_number(self, run: Run, key: tuple[Any, ...]) -> int:
+        known = self._dimensions.get(key)
+        if known is None:
+            tags, *others = key
+            known = _found(run, (*_tag_columns(tags), *others), _DIMENSION_SQL)
+            _keep(self._dimensions, key, known)
+        return known
 
     def _tool_row(self, run: Run, call: ToolCall) -> tuple[Any, ...]:
-        dimension = (*_tag_columns(call.who.tags), _EXECUTE_TOOL, *(None,) * (len(_DIMENSION) - 10))
+        dimension = self._dimension_number(run, (call.who.tags, _EXECUTE_TOOL, *(None,) * (len(_DIMENSION) - 10)))
         row = (
-            call.call_id, None if call.run_id is None else self._run_number(run, call.run_id), call.step,
-            self._number(run, dimension, _DIMENSION_SQL), self.hash_of(call.who.user), call.who.session, call.ts_us,
-            call.latency_us, call.queue_us, call.tool_name, call.tool_type, call.tool_call_id, call.requested_by,
-            call.args_hash, call.result_bytes, call.result_hash, call.repeat_index, call.same_result, call.effect,
+            call.call_id, self._run_number(run, call.run_id), call.step, dimension, self.hash_of(call.who.user),
+            call.who.session, call.ts_us, call.latency_us, call.queue_us, call.tool_name, call.tool_type,
+            call.tool_call_id, call.requested_by, call.args_hash, call.result_bytes, call.result_hash,
+            call.repeat_index, call.same_result, call.effect,
             call.status.value, call.error_type, call.fee_nusd, call.fee_status, " ".join(call.flags),
         )  # fmt: skip
         return safe(row)
 
     def _run_row(self, run: Run, record: RunRecord) -> tuple[Any, ...]:
-        dimension = (*_tag_columns(record.who.tags), *(None,) * (len(_DIMENSION) - 9))
+        dimension = self._dimension_number(run, (record.who.tags, *(None,) * (len(_DIMENSION) - 9)))
         row = (
-            record.run_id, record.parent_run_id, self._number(run, dimension, _DIMENSION_SQL),
-            self.hash_of(record.who.user), record.who.session, record.started_us, record.ended_us, record.stop_reason,
+            record.run_id, record.parent_run_id, dimension, self.hash_of(record.who.user), record.who.session,
+            record.started_us, record.ended_us, record.stop_reason,
             record.steps, record.tool_calls, record.tokens, record.cost_nusd, record.unpriced,
             record.unmeasured_nusd, to_json({fit(unit): fit(limit) for unit, limit in record.limits}),
             record.trace_id, record.span_id,
         )  # fmt: skip
         return safe(row)
 
-    def _prompt(self, run: Run, call: ModelCall) -> int | None:
-        blocks = call.system_hash, call.tools_hash
-        return None if blocks == (None, None) else self._number(run, blocks, _PROMPT_SQL)
-
-    def _number(self, run: Run, row: tuple[Any, ...], sql: tuple[str, str]) -> int:
-        known = self._shared.get(row)
-        if known is None:
-            values, (find, add) = safe(tuple(plain(value) for value in row)), sql
-            run(add, values)
-            known = int(run(find, values)[0][0])
-            if len(self._shared) >= _MOST_KNOWN:
-                self._shared.clear()
-            self._shared[row] = known
-        return known
-
-    def _run_number(self, run: Run, run_id: str) -> int:
+    def _run_number(self, run: Run, run_id: str | None) -> int | None:
+        if run_id is None:
+            return None
         known = self._runs.get(run_id)
         if known is None:
             values = safe((run_id,))
             run("INSERT OR IGNORE INTO run (run_id) VALUES (?)", values)
-            known = self._runs[run_id] = int(run("SELECT number FROM run WHERE run_id = ?", values)[0][0])
-            if len(self._runs) > _MOST_KNOWN:
-                self._runs.popitem(last=False)
+            known = int(run("SELECT number FROM run WHERE run_id = ?", values)[0][0])
+            _keep(self._runs, run_id, known)
         return known
+
+
+def _dimension(call: ModelCall) -> tuple[Any, ...]:
+    return (
+        call.who.tags, call.operation, call.provider, call.request_model, call.response_model, call.host,
+        call.tier_requested, call.tier_served, call.speed, call.path, call.region,
+        None if call.attempt_source is None else call.attempt_source.value, call.fallback_from,
+    )  # fmt: skip
+
+
+def _ending(call: ModelCall) -> tuple[Any, ...]:
+    # The values of enumerations: theirs are hashed in Python.
+    return (
+        call.status._value_, call.error_type, call.http_status, call.finish_reason,
+        None if call.retry_reason is None else call.retry_reason.value, call.usage_source._value_,
+        call.bound, " ".join(call.flags) if call.flags else "", call.cost_status._value_, call.price_version,
+    )  # fmt: skip
+
+
+def _rare(call: ModelCall) -> Json | None:
+    usage = call.usage._asdict()
+    found: dict[str, Any] = {name: fit(usage[name]) for name in _RARE if usage[name]}
+    if call.backoff_us is not None:
+        found["backoff_us"] = fit(call.backoff_us)
+    if call.side_usage:
+        found["side_usage"] = side_usage(call)
+    return to_json(found) if found else None
+
+
+def _number(known: dict[Any, Any], run: Run, row: tuple[Any, ...], sql: tuple[str, str]) -> None:
+    if row not in known:
+        _keep(known, row, _found(run, row, sql))
+
+
+def _found(run: Run, row: tuple[Any, ...], sql: tuple[str, str]) -> int:
+    values, (find, add) = safe(tuple(plain(value) for value in row)), sql
+    run(add, values)
+    return int(run(find, values)[0][0])
+
+
+def _keep(known: dict[Any, Any], key: Any, number: int | None) -> None:
+    if len(known) > _MOST_KNOWN:
+        # The oldest but the first, which stands for none where there is such a one.
+        first, second, *_ = known
+        del known[second if known[first] is None else first]
+    known[key] = number
 
 
 def _tag_columns(tags: Tags) -> tuple[str | None, ...]:

@@ -102,11 +102,7 @@ class Ledger:
 
     def transact(self, work: Callable[[Run], T]) -> T:
         """Do several things in one commit, or none of them. Raises `LedgerError`, `ConfigError`, apsw's errors."""
-        try:
-            return self._open().transact(work)
-        except BaseException:
-            self._inserts.forget_numbers()
-            raise
+        return self._open().transact(work)
 
     def insert(self, run: Run, call: ModelCall) -> None:
         """Add the row of an attempt within a transaction; one that is there already stays."""
@@ -121,19 +117,18 @@ class Ledger:
 
     def _write(self, record: Record, posting: Posting | None, *, wait: bool) -> bool:
         try:
-            database = self._open()
-            database.transact(lambda run: self._insert(run, record, posting), wait=wait)
+            database = self._database or self._open()
+            self._commit(database, record, posting, wait=wait)
             if database.displaced():
                 # The file was moved, deleted or replaced: the row is where nobody looks. The same id makes it one row.
                 self._forget(database)
                 database = self._open()
-                database.transact(lambda run: self._insert(run, record, posting), wait=wait)
+                self._commit(database, record, posting, wait=wait)
         except _busy():
             if not wait:
                 return False
             self._keep_aside(record, posting, "another process holds it")
         except failures() as error:
-            self._inserts.forget_numbers()
             self._keep_aside(record, posting, str(error))
             current = self._database
             if current is not None and current.displaced():
@@ -147,6 +142,17 @@ class Ledger:
                     # Whoever does not wait is an event loop.
                     threading.Thread(target=self._take_back, args=(database,), daemon=True).start()
         return True
+
+    def _commit(self, database: Database, record: Record, posting: Posting | None, *, wait: bool) -> None:
+        # Nearly every row is one statement; what has no number yet, or a posting, takes several.
+        if posting is None:
+            try:
+                if database.write(self._inserts.ready, record, wait=wait):
+                    return
+            except OverflowError:
+                # A number that 64 bits do not hold is made to fit.
+                pass
+        database.transact(lambda run: self._insert(run, record, posting), wait=wait)
 
     def _insert(self, run: Run, record: Record, posting: Posting | None) -> None:
         self._inserts.put(run, record)
@@ -177,6 +183,7 @@ class Ledger:
                     raise
                 # Another file may lie here by now: the numbers of the last one's rows are not this one's.
                 self._inserts.forget_numbers()
+                opened.undone = self._inserts.forget_numbers
                 self._take_back(opened, locked=True)
                 self._database = opened
             return self._database
@@ -200,11 +207,7 @@ class Ledger:
                 database.transact(lambda run: self._insert(run, record, posting))
             except _unfit():
                 # Torn by the death of its writer, or no record of ours: for a person to look at.
-                self._inserts.forget_numbers()
                 self._spool.reject(line)
-            except _apsw_error():
-                self._inserts.forget_numbers()
-                raise
 
         # What goes wrong here is left for the next start: it is no reason not to write what comes now.
         with contextlib.nullcontext() if locked else self._lock:

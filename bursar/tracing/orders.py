@@ -31,7 +31,7 @@ _INSERT_ITEM: Final = (
     f"INSERT OR REPLACE INTO deferred_item ({', '.join(_ITEM)}) VALUES ({', '.join('?' * len(_ITEM))})"
 )
 _SHRINK: Final = (
-    "UPDATE model_call SET "
+    "UPDATE attempt SET "
     "input_tokens = max(0, input_tokens - ?), output_tokens = max(0, output_tokens - ?), "
     "cost_nusd = max(0, cost_nusd - ?), cost_input_nusd = max(0, cost_input_nusd - ?) WHERE call_id = ?"
 )
@@ -223,7 +223,7 @@ class Orders:
 
 
 def _end(run: Run, row: _Row) -> None:
-    run("DELETE FROM model_call WHERE call_id = ?", (row.call_id,))
+    run("DELETE FROM attempt WHERE call_id = ?", (row.call_id,))
 
 
 def _bounds(prefix: str = "") -> str:

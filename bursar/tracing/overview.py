@@ -51,13 +51,14 @@ class OverviewReader(Rolled):
     def _today(self, since_us: int, until_us: int) -> _Today:
         span = first_id(since_us), first_id(until_us)
         ((calls, nusd, nameless, nameless_nusd),) = self._ask(
-            f"""SELECT count(*) + {MORE}, CAST(total(c.cost_nusd) AS INTEGER), total(d.workflow = ?),
+            f"""SELECT count(*) + {MORE}, CAST(total(c.cost_nusd) AS INTEGER),
+                total(coalesce(c.requests, 1)) FILTER (WHERE d.workflow = ?),
                 total(c.cost_nusd) FILTER (WHERE d.workflow = ?)
             FROM model_call c JOIN dimension d ON d.id = c.dimension WHERE c.call_id >= ? AND c.call_id < ?""",
             (UNATTRIBUTED, UNATTRIBUTED, *span),
         )
         unpriced = self._ask(
-            f"""SELECT coalesce(d.response_model, d.request_model), count(*) AS n
+            f"""SELECT coalesce(d.response_model, d.request_model), CAST(total(coalesce(c.requests, 1)) AS INTEGER) AS n
             FROM model_call c JOIN dimension d ON d.id = c.dimension
             WHERE c.call_id >= ? AND c.call_id < ? AND c.cost_nusd IS NULL GROUP BY 1 ORDER BY n DESC, 1
             LIMIT {_MOST_MODELS}""",
@@ -71,13 +72,14 @@ class OverviewReader(Rolled):
             key: numbers(cell.sums) for key, cell in self._cells(rollup, "workflow", since_us, until_us).items()
         }
         models = self._cells(rollup, "model", since_us, until_us)
-        unpriced = [Unpriced(key, numbers(cell.sums)["unpriced"]) for key, cell in models.items()]
+        sums_of = {key: numbers(cell.sums) for key, cell in models.items()}
+        unpriced = [Unpriced(key, sums["unpriced"] + sums["unpriced_more"]) for key, sums in sums_of.items()]
         unpriced = sorted((row for row in unpriced if row.calls), key=lambda row: (-row.calls, row.model))
         nameless = workflows.get(UNATTRIBUTED)
         return (
             sum(sums["attempts"] + sums["more"] for sums in workflows.values()),
             sum(sums["nusd"] for sums in workflows.values()),
-            Nameless(nameless["attempts"], nameless["nusd"]) if nameless else Nameless(0, 0),
+            Nameless(nameless["attempts"] + nameless["more"], nameless["nusd"]) if nameless else Nameless(0, 0),
             tuple(unpriced[:_MOST_MODELS]),
         )
 

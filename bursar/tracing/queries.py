@@ -49,6 +49,11 @@ NONE: Final = "(none)"
 BETWEEN: Final = " · "
 """What stands between the values of two tags."""
 
+OF_RUNS: Final = (
+    "run r CROSS JOIN run_lane l ON l.run = r.number CROSS JOIN model_call c "
+    "ON c.call_id >= l.lane AND c.call_id < l.lane || '~' AND c.run = l.run"
+)
+"""Runs with their attempts: of the half minutes in which they had any, in the order in which that is quick."""
 _JOINED: Final = "model_call c JOIN dimension d ON d.id = c.dimension JOIN ending e ON e.id = c.ending"
 WRITES: Final = (
     "c.cache_write_5m_tokens + c.cache_write_30m_tokens + c.cache_write_1h_tokens + c.cache_write_12h_tokens"
@@ -174,13 +179,15 @@ class Reader:
 
     def calls(self, runs: Sequence[RunRow]) -> list[CallRow]:
         """The attempts of these runs, in the order in which they began."""
-        return self._attempts("r.run_id IN (SELECT value FROM json_each(?))", (_names(runs),))
+        return self._attempts(OF_RUNS, "r.run_id IN (SELECT value FROM json_each(?))", (_names(runs),))
 
     def operation(self, op_id: str) -> list[CallRow]:
         """The attempts at one operation."""
-        return self._attempts("c.call_id >= ? AND c.call_id < ?", (op_id, op_id + "~"))
+        return self._attempts(
+            "model_call c LEFT JOIN run r ON r.number = c.run", "c.call_id >= ? AND c.call_id < ?", (op_id, op_id + "~")
+        )
 
-    def _attempts(self, where: str, values: Sequence[Any]) -> list[CallRow]:
+    def _attempts(self, source: str, where: str, values: Sequence[Any]) -> list[CallRow]:
         rows = self._ask(
             f"""SELECT c.call_id, r.run_id, c.step, d.request_model, d.response_model, d.path, e.status, e.error_type,
                 e.http_status, e.finish_reason, e.retry_reason, e.usage_source, e.flags, e.bound, c.ts_us,
@@ -189,7 +196,8 @@ class Reader:
                 e.cost_status, c.response_id, c.request_id, e.price_version, d.region, c.web_searches,
                 c.audio_input_tokens, c.audio_output_tokens, c.side_usage, d.attempt_source, d.fallback_from,
                 c.backoff_us
-            FROM {_JOINED} LEFT JOIN run r ON r.number = c.run WHERE {where} ORDER BY c.call_id""",
+            FROM {source} JOIN dimension d ON d.id = c.dimension JOIN ending e ON e.id = c.ending
+            WHERE {where} ORDER BY c.call_id""",
             values,
         )
         return [

@@ -70,7 +70,7 @@ class Rolled(Reader):
     def _sums(self, since_us: int, until_us: int | None) -> Rollup | None:
         """The sums, folded; None where the rows are to be read."""
         few = self._ask(
-            "SELECT count(*) FROM (SELECT 1 FROM model_call WHERE call_id >= ? AND call_id < ? LIMIT ?)",
+            "SELECT count(*) FROM (SELECT 1 FROM attempt WHERE call_id >= ? AND call_id < ? LIMIT ?)",
             (first_id(since_us), _LAST if until_us is None else first_id(until_us), FEW + 1),
         )
         if few[0][0] <= FEW:

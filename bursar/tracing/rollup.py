@@ -19,15 +19,15 @@ leaves the sums as they were after the last step 3. Two who fold at once take tu
 from __future__ import annotations
 
 import os
-import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import apsw
+import orjson
 
 from bursar import db
-from bursar.tracing import bins, lanes
+from bursar.tracing import bins, lanes, marks
 from bursar.tracing.tally import FACETS, HOUR_US, ROWS, Cell, Names, Seen, Tally
 from bursar.words.clock import first_id, time_of
 from bursar.words.errors import LedgerError
@@ -39,7 +39,7 @@ LAG_US: Final = 60_000_000
 """How far the mark stays behind the clock."""
 _DAY: Final = 24
 _MOST_PEOPLE: Final = 262_144
-_SHAPE: Final = ",".join((*FACETS, *lanes.LANES, str(bins.WORST)))
+_SHAPE: Final = ",".join((*FACETS, *lanes.LANES, str(bins.WORST), "marks"))
 """What the sums consist of: a file of another version's is made again."""
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS state (
@@ -55,11 +55,16 @@ CREATE TABLE IF NOT EXISTS seen (
     span INTEGER NOT NULL, bucket INTEGER NOT NULL, workflow TEXT NOT NULL, users BLOB NOT NULL, runs BLOB NOT NULL,
     PRIMARY KEY (span, bucket, workflow)
 ) WITHOUT ROWID;
--- users, runs: a bit for each that was seen.
+-- users, runs: those that were seen, as marks.py packs them.
 CREATE TABLE IF NOT EXISTS person (number INTEGER PRIMARY KEY, user_hash TEXT NOT NULL UNIQUE);
 """
 _PUT: Final = "INSERT OR REPLACE INTO rollup VALUES (?, ?, ?, ?, ?, ?, ?)"
 _DROP: Final = "DELETE FROM rollup WHERE facet = ? AND span = ? AND bucket = ? AND key = ?"
+_ENROL: Final = (
+    "INSERT INTO person (user_hash) SELECT value FROM json_each(?) j "
+    "WHERE NOT EXISTS (SELECT 1 FROM person WHERE user_hash = j.value)"
+)
+_ENROLLED: Final = "SELECT user_hash, number FROM person WHERE user_hash IN (SELECT value FROM json_each(?))"
 _PUT_SEEN: Final = "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?)"
 
 
@@ -103,7 +108,7 @@ class Rollup:
             raise
         self._people: dict[str, int] = {}
         self._folding = False
-        self._names = Names(self._ask, self._person)
+        self._names = Names(self._ask, self._numbers)
 
     def __enter__(self) -> Self:
         return self
@@ -161,7 +166,7 @@ class Rollup:
         for workflow, users, runs in self._file.execute(
             "SELECT workflow, users, runs FROM seen WHERE span = ? AND bucket >= ? AND bucket < ?", (span, since, until)
         ):
-            yield workflow, Seen(_bits(users), _bits(runs))
+            yield workflow, Seen(marks.unpacked(users), marks.unpacked(runs))
 
     def _ask(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return list(self._ledger.execute(sql, values))
@@ -183,7 +188,7 @@ class Rollup:
 
     def _move_mark(self, to: str) -> None:
         mark = self._ledger_state().mark
-        if to > mark and self._ask("SELECT 1 FROM model_call WHERE call_id >= ? AND call_id < ? LIMIT 1", (mark, to)):
+        if to > mark and self._ask("SELECT 1 FROM attempt WHERE call_id >= ? AND call_id < ? LIMIT 1", (mark, to)):
             self._writer.transact(
                 lambda run: run("UPDATE rollup_mark SET mark = max(mark, ?), folds = folds + 1", (to,))
             )
@@ -209,18 +214,17 @@ class Rollup:
             self._folding = False
         return found
 
-    def _person(self, user_hash: str) -> int | None:
-        found = self._people.get(user_hash)
-        if found is None:
-            if self._folding:
-                self._file.execute("INSERT OR IGNORE INTO person (user_hash) VALUES (?)", (user_hash,))
-            rows = list(self._file.execute("SELECT number FROM person WHERE user_hash = ?", (user_hash,)))
-            if not rows:
-                return None
+    def _numbers(self, users: set[str]) -> dict[str, int]:
+        """The numbers of users; who has none gets one while the sums are written."""
+        missing = orjson.dumps([user for user in users if user not in self._people]).decode()
+        if len(missing) > len("[]"):
             if len(self._people) >= _MOST_PEOPLE:
                 self._people.clear()
-            found = self._people[user_hash] = rows[0][0]
-        return found
+                missing = orjson.dumps(list(users)).decode()
+            if self._folding:
+                self._file.execute(_ENROL, (missing,))
+            self._people.update(self._file.execute(_ENROLLED, (missing,)))
+        return {user: self._people[user] for user in users if user in self._people}
 
     def _fold(self) -> tuple[int, int, bool]:
         ledger = self._ledger_state()
@@ -249,7 +253,7 @@ class Rollup:
                 hour = time_of(call_id) // HOUR_US
                 # An attempt that comes after a later one of its operation changes what counts as the first of them.
                 if changed or self._ask(
-                    "SELECT 1 FROM model_call WHERE call_id > ? AND call_id < ? LIMIT 1", (call_id, call_id[:26] + "~")
+                    "SELECT 1 FROM attempt WHERE call_id > ? AND call_id < ? LIMIT 1", (call_id, call_id[:26] + "~")
                 ):
                     anew.add(hour)
                 else:
@@ -268,7 +272,7 @@ class Rollup:
 
     def _new(self, mark: str, upto: str, changes: list[_Change]) -> tuple[int, str]:
         """Add the attempts above the mark, of one day at most; how many, and where the mark is now."""
-        found = self._ask("SELECT min(call_id) FROM model_call WHERE call_id >= ? AND call_id < ?", (mark, upto))
+        found = self._ask("SELECT min(call_id) FROM attempt WHERE call_id >= ? AND call_id < ?", (mark, upto))
         first = found[0][0]
         if first is None:
             return 0, max(mark, upto)
@@ -345,18 +349,10 @@ class Rollup:
                 if workflow in tally.seen:
                     tally.see(workflow, some)
         rows = [
-            (span, bucket, workflow, _packed(some.users), _packed(some.runs)) for workflow, some in tally.seen.items()
+            (span, bucket, workflow, marks.packed(some.users), marks.packed(some.runs))
+            for workflow, some in tally.seen.items()
         ]
         self._file.executemany(_PUT_SEEN, rows)
-
-
-def _packed(bits: int) -> bytes:
-    # Runs that were opened together stand together, and long stretches without any take no room.
-    return zlib.compress(bits.to_bytes(bits.bit_length() // 8 + 1, "little"), 1)
-
-
-def _bits(kept: bytes) -> int:
-    return int.from_bytes(zlib.decompress(kept), "little")
 
 
 def _open(path: Path) -> apsw.Connection:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bursar.words.windows import Window
 
 
-NUSD_BETWEEN: Final = "SELECT CAST(total(cost_nusd) AS INTEGER) FROM model_call WHERE call_id >= ? AND call_id < ?"
+NUSD_BETWEEN: Final = "SELECT CAST(total(cost_nusd) AS INTEGER) FROM attempt WHERE call_id >= ? AND call_id < ?"
 """Nano-dollars of the calls between two ids, the second not included."""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.tracing.bins import bin_of, spread
 from bursar.tracing.lanes import COUNTED, REASONS, STATUSES, lane, wide
+from bursar.tracing.marks import Marks, marks, unite
 from bursar.tracing.queries import AGGREGATE, BY, NOBODY_WAITED, NONE, TIMES, WRITES
 from bursar.words.events import RetryReason, Status, UsageSource
 
@@ -38,6 +39,7 @@ _COLUMNS: Final = {
     "unpriced": "c.cost_nusd IS NULL",
     "fees_nusd": "c.cost_fees_nusd",
     "more": "c.requests - 1",
+    "unpriced_more": "(c.requests - 1) * (c.cost_nusd IS NULL)",
     "counted": "c.requests IS NOT NULL",
     **{f"{part}_nusd": f"c.cost_{part}_nusd" for part in ("input", "output", "cache_read", "cache_write")},
 }
@@ -67,17 +69,17 @@ class Cell:
 
 
 class Seen:
-    """Users and runs of a workflow: a bit for each, by its number. `strangers` are users who have no number yet."""
+    """Users and runs of a workflow, by their numbers. `strangers` are users who have no number yet."""
 
     __slots__ = ("runs", "strangers", "users")
 
-    def __init__(self, users: int = 0, runs: int = 0, strangers: Iterable[str] = ()) -> None:
+    def __init__(self, users: Marks, runs: Marks, strangers: Iterable[str] = ()) -> None:
         self.users, self.runs, self.strangers = users, runs, set(strangers)
 
     def add(self, other: Seen) -> None:
         """Add those of another."""
-        self.users |= other.users
-        self.runs |= other.runs
+        unite(self.users, other.users)
+        unite(self.runs, other.runs)
         self.strangers |= other.strangers
 
 
@@ -96,10 +98,10 @@ class _Ending(NamedTuple):
 
 
 class Names:
-    """What the numbers of tag tuples and endings stand for; read once each. `number` gives a user his, if any."""
+    """What the numbers of tag tuples and endings stand for; read once each. `number` gives users theirs, if any."""
 
-    def __init__(self, ask: Ask, number: Callable[[str], int | None]) -> None:
-        self._ask, self.user = ask, number
+    def __init__(self, ask: Ask, number: Callable[[set[str]], dict[str, int]]) -> None:
+        self._ask, self.users = ask, number
         self._dimensions: dict[int, _Dimension] = {}
         self._endings: dict[int, _Ending] = {}
         self._days: dict[int, tuple[str, str]] = {}
@@ -205,11 +207,11 @@ class Tally:
             users.add(user)
             runs.add(run)
         self._spread(groups, names)
+        known = names.users(set().union(*(users for users, _ in present.values())) - {None})
         for workflow, (users, runs) in present.items():
-            known = {user: names.user(user) for user in users - {None}}
-            numbers = [number for number in known.values() if number is not None]
-            strangers = [user for user, number in known.items() if number is None]
-            self.see(workflow, Seen(_bits(numbers), _bits(runs - {None}), strangers))
+            numbers = [known[user] for user in users if user in known]
+            strangers = users - known.keys() - {None}
+            self.see(workflow, Seen(marks(numbers), marks(runs - {None}), strangers))
         for row in again:
             self._repeat(row, names, ask)
         return size
@@ -245,7 +247,7 @@ class Tally:
         """Add users and runs of a workflow."""
         found = self.seen.get(workflow)
         if found is None:
-            found = self.seen[workflow] = Seen()
+            found = self.seen[workflow] = Seen({}, {})
         found.add(some)
 
     def _repeat(self, row: Row, names: Names, ask: Ask) -> None:
@@ -263,11 +265,3 @@ class Tally:
 
 def _pair(values: Sequence[str]) -> str:
     return f"{values[NUMBER['workflow']]}{PAIR}{values[NUMBER['model']]}"
-
-
-def _bits(numbers: Iterable[int]) -> int:
-    chosen = list(numbers)
-    found = bytearray(max(chosen, default=-1) // 8 + 1)
-    for number in chosen:
-        found[number >> 3] |= 1 << (number & 7)
-    return int.from_bytes(found, "little")

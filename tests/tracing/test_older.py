@@ -32,12 +32,14 @@ def older(path: Path, version: int) -> None:
     connection.execute(
         "INSERT INTO ending (status, usage_source, flags, cost_status) VALUES ('ok', 'provider', '', 'list_price')"
     )
+    ((kind,),) = connection.execute("SELECT type FROM sqlite_schema WHERE name = 'model_call'")
+    table = "model_call" if kind == "table" else "attempt"
     for number, workflow in enumerate(("triage", "search"), 1):
         connection.execute(
             "INSERT INTO dimension (id, workflow, request_model) VALUES (?, ?, 'gpt-4o')", (number, workflow)
         )
         connection.execute(
-            "INSERT INTO model_call (call_id, dimension, ending, ts_us, latency_us, input_tokens, output_tokens, cost_nusd) "
+            f"INSERT INTO {table} (call_id, dimension, ending, ts_us, latency_us, input_tokens, output_tokens, cost_nusd) "
             "VALUES (?, ?, 1, ?, 5, 100, 10, 7)",
             (f"{first_id(AT_US)[:10]}{number:016}/0", number, AT_US),
         )
@@ -68,6 +70,31 @@ def test_an_older_file_is_saved_and_brought_up_to_date(ledger: Path, version: in
     assert saved.execute("SELECT count(*), sum(cost_nusd) FROM model_call").fetchall() == [(2, 14)]
     assert Path(f"{ledger}.v{version}.bak").stat().st_mode & 0o077 == 0
     saved.close()
+
+
+WHOLE = {
+    "user_hash": "k1:ab", "session_id": "s", "run": 1, "step": 2, "ttft_us": 3, "queue_us": 4, "response_id": "msg_1",
+    "request_id": "req_1", "cache_write_12h_tokens": 12, "web_searches": 5, "web_fetches": 6, "image_generations": 0,
+    "audio_output_tokens": 7, "side_usage": '[{"kind":"advisor","nusd":null}]', "backoff_us": 8, "requests": 9,
+    "trimmed_tokens": 10, "cost_fees_nusd": 11, "prompt": 12,
+}  # fmt: skip
+
+
+def test_a_row_of_one_wide_table_keeps_every_value(ledger: Path) -> None:
+    """What moved to tables of its own reads as before, counts that were not kept yet stay unknown, runs find calls."""
+    older(ledger, 15)
+    connection = apsw.Connection(str(ledger))
+    sets = ", ".join(f"{name} = ?" for name in WHOLE)
+    connection.execute(f"UPDATE model_call SET {sets} WHERE call_id LIKE '%1/0'", list(WHOLE.values()))
+    connection.close()
+    database = open_ledger(ledger)
+    whole, other = database.execute(f"SELECT {', '.join(WHOLE)} FROM model_call ORDER BY call_id")
+    assert dict(zip(WHOLE, whole, strict=True)) == WHOLE
+    unknown = dict(zip(WHOLE, other, strict=True))
+    assert (unknown["web_fetches"], unknown["audio_output_tokens"], unknown["user_hash"]) == (None, None, None)
+    database.close()
+    with Reader(ledger) as reader:
+        assert [call.response_id for call in reader.calls([reader.run("R1")])] == ["msg_1"]
 
 
 def test_every_version_ends_with_the_same_tables(tmp_path: Path) -> None:

@@ -246,4 +246,4 @@ def test_a_report_by_time_reads_only_its_range(ledger: Path, writer: Ledger) -> 
         connection.execute("EXPLAIN QUERY PLAN SELECT * FROM model_call WHERE call_id >= 'A' AND call_id < 'B'")
     )
     connection.close()
-    assert "SEARCH model_call USING PRIMARY KEY" in plan[0][3]
+    assert "SEARCH a USING PRIMARY KEY" in plan[0][3]

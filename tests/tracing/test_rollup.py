@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -26,7 +27,7 @@ from bursar.tracing.rollup import LAG_US, Rollup
 from bursar.words.clock import first_id
 from bursar.words.events import AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
 from bursar.words.records import UNATTRIBUTED, ModelCall, Tags, Who
-from bursar.words.rows import SpendRow
+from bursar.words.rows import SpendRow, Unpriced
 
 START_US = 1_793_491_200_000_000
 """2026-11-01, midnight UTC."""
@@ -105,9 +106,9 @@ class History:
         elif self.ids:
             call_id = self.ids[one % len(self.ids)]
             sql = {
-                "correct": f"UPDATE model_call SET input_tokens = {other}, cost_nusd = {other} WHERE call_id = ?",
-                "forget": "UPDATE model_call SET user_hash = 'forgotten' WHERE call_id = ?",
-                "delete": "DELETE FROM model_call WHERE call_id = ?",
+                "correct": f"UPDATE attempt SET input_tokens = {other}, cost_nusd = {other} WHERE call_id = ?",
+                "forget": "UPDATE attempt SET caller = NULL WHERE call_id = ?",
+                "delete": "DELETE FROM attempt WHERE call_id = ?",
             }[what]
             self.writer.transact(lambda run: run(sql, (call_id,)))
 
@@ -202,3 +203,19 @@ def test_two_fold_while_a_third_writes(monkeypatch: pytest.MonkeyPatch) -> None:
             folder.join()
         assert not failed
         agree(past.path, 0, None, START_US + LATER_US, monkeypatch)
+
+
+def test_doubts_count_calls_and_not_rows(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that stands for seven calls without a workflow and a price is seven of each, by rows and by sums."""
+    writer = Ledger(ledger)
+    tagless = replace(call(START_US, 1, 8, 0), who=Who(), cost_nusd=None, response_model="no-price")
+    writer.write(tagless)
+    entry = "UPDATE attempt SET rare = json_set(coalesce(rare, '{}'), '$.requests', 7) WHERE call_id = ?"
+    writer.transact(lambda run: run(entry, (tagless.call_id,)))
+    writer.close()
+    for few in (10**9, -1):
+        monkeypatch.setattr(rolled, "FEW", few)
+        with OverviewReader(ledger, now_us=START_US + 2 * LAG_US) as reader:
+            found = reader.overview(START_US + 2 * LAG_US, ZoneInfo("UTC"))
+        assert (found.calls, found.unattributed.calls) == (7, 7)
+        assert found.unpriced == (Unpriced("no-price", 7),)
