@@ -3,8 +3,8 @@
     uv run --with fastapi --with uvicorn python -m scripts.soak_service
     uv run --with fastapi --with uvicorn python -m scripts.soak_service --minutes 1 --json
 
-The endpoints are those of `scripts/soak/service.py`, one for each feature. The workers share a daily limit for the
-environment and one for each user, which most users reach. They are killed now and then, while
+The endpoints are those of `scripts/soak/service.py` and `extras.py`, one for each feature. The workers share a daily
+limit for the environment and one for each user, which most users reach. They are killed now and then, while
 `scripts/soak/operators.py` types every command (`--no-operators` leaves it out). Exit code 0 means that all of
 `scripts/soak/judge.py` holds.
 """
@@ -106,7 +106,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def _server(port: int, workers: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "uvicorn", "scripts.soak.service:app", "--port", str(port), "--log-level", "error"]
+    command = [sys.executable, "-m", "uvicorn", "scripts.soak.extras:app", "--port", str(port), "--log-level", "error"]
     with log.open("wb") as out:
         server = subprocess.Popen([*command, "--workers", str(workers)], stdout=out, stderr=out, cwd=_ROOT)
     try:

@@ -35,7 +35,7 @@ _IDS: Final = (
 
 
 class Command(NamedTuple):
-    """One line of a shell. `reads`: how its output is read, a key of `outputs.READERS`; `ok`: exit codes that are fine."""
+    """One line of a shell. `reads`: how its output is read (`outputs.READERS`); `ok`: exit codes that are fine."""
 
     words: tuple[str, ...]
     reads: str = "text"

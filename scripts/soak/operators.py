@@ -172,8 +172,8 @@ class Findings:
         presumed = [each.call_id for each in store.scan() if each.state is State.PRESUMED]
         for call_id in presumed[:3]:
             last.type(Command(("limits", "release", call_id, "--evidence", "not on the invoice")))
-        left = {each.call_id for each in store.scan() if each.state is State.PRESUMED}
-        self.more += [f"{call_id} is still presumed" for call_id in presumed[:3] if call_id in left]
+        charged = {each.call_id: each.charged.nusd for each in store.scan()}
+        self.more += [f"{each} is still charged {charged[each]}" for each in presumed[:3] if charged[each]]
         self.more += [f"after a release by hand {each}" for each in store.audit()]
         store.close()
 
