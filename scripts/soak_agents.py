@@ -5,8 +5,8 @@
 
 Deep agents, agents under the middleware, graphs that send out sub-agents, interrupted and paused threads that go on in
 other runs and processes: `scripts/soak/loops.py` has them, one for each feature. Workers are killed now and then, and
-others take their place; so are those who answer what gates ask. Exit code 0 means that all of `scripts/soak/judge.py`
-holds.
+others take their place; so are those who answer what gates ask. Beside them `scripts/soak/operators.py` types every
+command (`--no-operators` leaves it out). Exit code 0 means that all of `scripts/soak/judge.py` holds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from scripts.soak.approvers import Desks
 from scripts.soak.house import USER_NUSD, House
+from scripts.soak.operators import beside
 from scripts.soak.provider import provider
 from scripts.soak.show import arguments, conclude, until
 from scripts.soak.worker import main as work
@@ -70,11 +71,11 @@ def main() -> None:
         house = House(Path(directory), served.anthropic_url, served.openai_url)
         house.furnish()
         force = Workforce(until(given.minutes))
-        with Desks(2, given.kill) as desks:
+        with Desks(2, given.kill) as desks, beside(house, force.ends_s, absent=given.no_operators) as findings:
             more: dict[str, Any] = {"workers killed": force.keep(given.workers, given.kill)}
         more["processes at the inbox killed"] = desks.kills
         wrong = [f"{force.failed} workers failed by themselves"] if force.failed else []
-        conclude(house, served, wrong, user_limit_nusd=USER_NUSD, more=more, as_json=given.json)
+        conclude(house, served, wrong, user_limit_nusd=USER_NUSD, more=more, as_json=given.json, findings=findings)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
     uv run --with fastapi --with uvicorn python -m scripts.soak_service
     uv run --with fastapi --with uvicorn python -m scripts.soak_service --minutes 1 --json
 
-The endpoints are those of `scripts/soak/service.py`, one for each feature. The workers share a daily limit for the
-environment and one for each user, which most users reach. They are killed now and then, users are forgotten, limits and
-reports are asked for meanwhile, and what gates ask is answered by processes that are killed too. Exit code 0 means
-that all of `scripts/soak/judge.py` holds.
+The endpoints are those of `scripts/soak/service.py` and `extras.py`, one for each feature. The workers share a daily
+limit for the environment and one for each user, which most users reach. They are killed now and then, and so are those
+who answer what gates ask, while `scripts/soak/operators.py` types every command (`--no-operators` leaves it out). Exit
+code 0 means that all of `scripts/soak/judge.py` holds.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import httpx
 
 from scripts.soak.approvers import Desks
 from scripts.soak.house import USER_NUSD, House
+from scripts.soak.operators import beside
 from scripts.soak.provider import provider
 from scripts.soak.show import arguments, conclude, until
 
@@ -42,12 +43,11 @@ _ROOT: Final = Path(__file__).parents[1]
 
 
 class Traffic:
-    """What comes from outside: requests, deaths, and people at the command line."""
+    """What comes from outside: requests and deaths."""
 
     def __init__(self, url: str, features: list[str], ends_s: float) -> None:
         self.url, self.features, self.ends_s, self.began_s = url, features, ends_s, time.monotonic()
         self.answers: Counter[str] = Counter()
-        self.commands: Counter[str] = Counter()
         self.kills = 0
 
     def user(self, dice: random.Random) -> str:
@@ -78,16 +78,6 @@ class Traffic:
                     os.kill(dice.choice(victims), signal.SIGKILL)
                     self.kills += 1
 
-    def manage(self) -> None:
-        """Forget a user of an earlier shift, and look at limits and reports."""
-        shift = 0
-        while time.monotonic() < self.ends_s:
-            time.sleep(_USER_S / 2)
-            for command in (["forget", "--user", f"u{shift}-0", "--yes"], ["limits", "--json"], ["report", "--json"]):
-                done = subprocess.run(["bursar", *command], capture_output=True, check=False)
-                self.commands[f"{command[0]} {done.returncode}"] += 1
-            shift += int((time.monotonic() - self.began_s) / _USER_S) > shift + 1
-
 
 def main() -> None:
     """Serve, ask, kill, judge."""
@@ -101,8 +91,7 @@ def main() -> None:
             traffic = Traffic(url, _features(url), until(given.minutes))
             work = [threading.Thread(target=traffic.ask, args=(n,)) for n in range(given.callers)]
             work.append(threading.Thread(target=traffic.kill, args=(server.pid, given.kill)))
-            work.append(threading.Thread(target=traffic.manage))
-            with Desks(2, given.kill) as desks:
+            with Desks(2, given.kill) as desks, beside(house, traffic.ends_s, absent=given.no_operators) as findings:
                 for each in work:
                     each.start()
                 for each in work:
@@ -111,16 +100,15 @@ def main() -> None:
             "processes at the inbox killed": desks.kills,
             "answers": dict(traffic.answers),
             "workers killed": traffic.kills,
-            "commands by exit code": dict(traffic.commands),
             "what workers wrote": _last_lines(Path(directory) / "server.log"),
         }
         wrong = [f"{count} answers were {status}" for status, count in traffic.answers.items() if status == "500"]
-        conclude(house, served, wrong, user_limit_nusd=USER_NUSD, more=more, as_json=given.json)
+        conclude(house, served, wrong, user_limit_nusd=USER_NUSD, more=more, as_json=given.json, findings=findings)
 
 
 @contextlib.contextmanager
 def _server(port: int, workers: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "uvicorn", "scripts.soak.service:app", "--port", str(port), "--log-level", "error"]
+    command = [sys.executable, "-m", "uvicorn", "scripts.soak.extras:app", "--port", str(port), "--log-level", "error"]
     with log.open("wb") as out:
         server = subprocess.Popen([*command, "--workers", str(workers)], stdout=out, stderr=out, cwd=_ROOT)
     try:

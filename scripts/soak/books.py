@@ -25,7 +25,9 @@ SELECT r.run_id, c.call_id, c.response_id, c.cost_nusd, c.held_nusd, c.held_toke
        c.sent_max_tokens, e.bound, e.flags, e.usage_source, e.status, d.path, e.cost_status
 FROM model_call c LEFT JOIN run r ON r.number = c.run JOIN ending e ON e.id = c.ending
 JOIN dimension d ON d.id = c.dimension
+WHERE json_extract(d.extra, '$.source') IS NULL
 """
+"""What operators import beside the program is no call of it."""
 
 
 class Row(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Ended(NamedTuple):
-    """A run that ended, whatever its end was. limit_nusd: None where it had none that refuses."""
+    """A run that ended, whatever its end was. limit_nusd: None where it had none that refuses.
+
+    at_s: when, of the epoch.
+    """
 
     mark: str
     user: str
@@ -23,6 +27,7 @@ class Ended(NamedTuple):
     limit_nusd: int | None
     held_nusd: int
     stopped: str | None
+    at_s: float
 
 
 class Made(NamedTuple):
@@ -42,8 +47,8 @@ class Diary:
         self, mark: Mark, feature: str, run_id: str, limit_nusd: int | None, held_nusd: int, stopped: str | None
     ) -> None:
         """Write down a run that ended."""
-        ended = Ended(mark.name, mark.user, bool(mark.kind), feature, run_id, limit_nusd, held_nusd, stopped)
-        _append(self._path, ended)
+        run = (mark.name, mark.user, bool(mark.kind), feature, run_id, limit_nusd, held_nusd, stopped)
+        _append(self._path, Ended(*run, time.time()))
 
     def made(self, name: str, **arguments: object) -> None:
         """Write down that a gated tool runs."""

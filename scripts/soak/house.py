@@ -67,7 +67,8 @@ class House:
 
     def __init__(self, place: Path, anthropic_url: str, openai_url: str) -> None:
         self.place, self.anthropic_url, self.openai_url = place, anthropic_url, openai_url
-        self.ledger, self.diary = ledger_of(place), Diary(place / "diary.jsonl")
+        self.ledger, self.diary_path = ledger_of(place), place / "diary.jsonl"
+        self.diary = Diary(self.diary_path)
 
     def furnish(self) -> None:
         """Write the configuration, and tell the processes that are started from here where it is."""

@@ -92,6 +92,7 @@ class Judgement:
         seen = {run.run_id for runs in marks.values() for run in runs}
         rows = [row for run_id, rows in self.kept.rows.items() if run_id not in seen for row in rows]
         self.lost_billed = sum(nusd for mark, nusd in self.bill.by_mark.items() if mark not in marks)
+        self.lost = frozenset(mark for mark in self.bill.by_mark if mark not in marks)
         self.lost_kept = sum(row.nusd for row in rows) + self.kept.presumed_nusd
         if self.lost_kept < self.lost_billed:
             self.faults.append(f"what was killed is in the books at {self.lost_kept}, billed at {self.lost_billed}")

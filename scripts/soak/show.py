@@ -15,6 +15,7 @@ from scripts.soak.judge import Judgement
 if TYPE_CHECKING:
     from bursar.testing import Provider
     from scripts.soak.house import House
+    from scripts.soak.operators import Findings
 
 _MOST = 40
 
@@ -26,11 +27,19 @@ def arguments(description: str | None, **defaults: float) -> argparse.Namespace:
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--no-operators", action="store_true", help="leave out the people at the command line")
     return parser.parse_args()
 
 
 def conclude(
-    house: House, served: Provider, wrong: list[str], *, user_limit_nusd: int, more: dict[str, Any], as_json: bool
+    house: House,
+    served: Provider,
+    wrong: list[str],
+    *,
+    user_limit_nusd: int,
+    more: dict[str, Any],
+    as_json: bool,
+    findings: Findings,
 ) -> NoReturn:
     """Judge and show the books; leave with 1 where they do not balance or something else was `wrong`."""
     served.wait_idle(60)
@@ -42,8 +51,9 @@ def conclude(
     books = (house.diary.read(), read_bill(served), kept)
     asks, made = Asks(house.ledger), house.diary.read_made()
     judgement = Judgement(*books, user_limit_nusd=user_limit_nusd, asks=asks, made=made)
-    faults = [*wrong, *judgement.faults, *drift]
-    found = {**more, **judgement.figures(), "holds recovered at the end": recovered, "faults": faults}
+    said = findings.conclude(house, served, judgement)
+    faults = [*wrong, *judgement.faults, *drift, *findings.faults()]
+    found = {**more, **judgement.figures(), "holds recovered at the end": recovered, **said, "faults": faults}
     if as_json:
         print(json.dumps(found, indent=2))
     else:
