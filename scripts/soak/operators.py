@@ -169,12 +169,13 @@ class Findings:
     def _release(self, house: House, last: Operators) -> None:
         # After the judgement, which counts what dead processes are charged for.
         store = SqliteStore.at(house.ledger)
-        presumed = [each.call_id for each in store.scan() if each.state is State.PRESUMED]
-        for call_id in presumed[:3]:
-            last.type(Command(("limits", "release", call_id, "--evidence", "not on the invoice")))
-        charged = {each.call_id: each.charged.nusd for each in store.scan()}
-        self.more += [f"{each} is still charged {charged[each]}" for each in presumed[:3] if charged[each]]
-        self.more += [f"after a release by hand {each}" for each in store.audit()]
+        for each in [hold for hold in store.scan() if hold.state is State.PRESUMED][:3]:
+            before = [store.balance(scope).settled.nusd for scope in each.path]
+            last.type(Command(("limits", "release", each.call_id, "--evidence", "not on the invoice")))
+            after = [store.balance(scope).settled.nusd for scope in each.path]
+            if after != [nusd - each.charged.nusd for nusd in before]:
+                self.more.append(f"release of {each.call_id} at {each.charged.nusd}: {before} have become {after}")
+        self.more += [f"after a release by hand {drift}" for drift in store.audit()]
         store.close()
 
     def faults(self) -> list[str]:
