@@ -315,13 +315,13 @@ def test_replay_sums_and_stops(tmp_path: Path) -> None:
     assert list(first) == [
         "id", "model", "success", "steps", "input_tokens", "output_tokens", "usd", "cost_status", "stopped_at_step",
         "stop_reason", "usd_not_spent", "loop_touched_at", "loop_stopped_at", "loop_kind", "tokens_after_loop",
-        "usd_after_loop",
+        "usd_after_loop", "gate_asks", "gate_denials", "gate_stopped_at",
     ]  # fmt: skip
     assert first == {
         "id": "r1", "model": "gpt-4o", "success": True, "steps": 3, "input_tokens": 3_000_000, "output_tokens": 300_000,
         "usd": "10.500000000", "cost_status": "list_price", "stopped_at_step": 3, "stop_reason": "usd", "usd_not_spent": "3.500000000",
         "loop_touched_at": None, "loop_stopped_at": None, "loop_kind": None, "tokens_after_loop": 0,
-        "usd_after_loop": "0.000000000",
+        "usd_after_loop": "0.000000000", "gate_asks": 0, "gate_denials": 0, "gate_stopped_at": None,
     }  # fmt: skip
 
 
