@@ -23,7 +23,7 @@ from bursar.callbacks.shapes import model_of
 from bursar.callbacks.stream_words import arguments_of, words_of
 from bursar.callbacks.tags import tagged, tags_of
 from bursar.callbacks.tool_starts import gate_end, gate_start
-from bursar.runs.frames import check_guards, make_who
+from bursar.runs.frames import check_guards, check_tags
 from bursar.runs.scoped import scoped_frame
 from bursar.words.errors import ConfigError
 
@@ -73,7 +73,8 @@ class BursarCallbackHandler(BaseCallbackHandler):
         if mode not in (None, "enforce", "observe"):
             raise ConfigError(f"mode={mode!r} is neither 'enforce' nor 'observe'")
         told: dict[str, str | None] = {"user": user, "session": session, **tags}
-        make_who(workflow, **told)
+        # Not more: who is told for is found where a run opens, by the settings of that time.
+        check_tags(workflow=workflow, **told)
         observe = None if mode is None else mode == "observe"
         self._invocations = Invocations(workflow, check_guards(guards), per, told, observe=observe)
 

@@ -39,10 +39,7 @@ _said: set[str] = set()
 
 def make_who(workflow: str | None, *, user: str | None = None, session: str | None = None, **tags: str | None) -> Who:
     """Check tags and put them in their places. Raises `ConfigError` that names the tag and its value."""
-    named = {"user": user, "session": session, "workflow": workflow, **tags}
-    for name, value in named.items():
-        if value is not None and (value.__class__ is not str or not value.strip()):
-            raise ConfigError(f"{name}={value!r}: a tag is a text that is not empty")
+    check_tags(user=user, session=session, workflow=workflow, **tags)
     given = {name: value for name, value in tags.items() if value is not None}
     known = {name: value for name, value in given.items() if name in _NAMED_TAGS}
     extra = tuple(sorted((name, value) for name, value in given.items() if name not in _NAMED_TAGS))
@@ -55,6 +52,13 @@ def make_who(workflow: str | None, *, user: str | None = None, session: str | No
     if settings.release is not None:
         known.setdefault("release", settings.release)
     return Who(Tags(workflow=workflow or UNATTRIBUTED, extra=extra, **known), user, session)
+
+
+def check_tags(**tags: str | None) -> None:
+    """Raise `ConfigError` that names the tag and its value, where one is no text."""
+    for name, value in tags.items():
+        if value is not None and (value.__class__ is not str or not value.strip()):
+            raise ConfigError(f"{name}={value!r}: a tag is a text that is not empty")
 
 
 def check_guards(guards: Sequence[Spec]) -> list[Spec]:

@@ -51,3 +51,9 @@ def test_langchain_that_passes_the_finder_by_is_said_loudly() -> None:
     """Where something else has taken our finder away the run warns at its end, and is recorded as unhooked."""
     found = said("sys.meta_path[:] = before", "model.invoke('hi')")
     assert found == ["unhooked 0 False", "True True", "False True"]
+
+
+def test_the_hook_is_there_before_the_settings() -> None:
+    """Importing it opens no ledger: `bursar.configure` may come later."""
+    code = "import bursar.callbacks.hook, bursar.runs.process as made; assert made._process is None"
+    subprocess.run([sys.executable, "-c", code], check=True)
