@@ -75,7 +75,8 @@ def holders(store: SqliteStore, scope: Scope) -> list[Holder]:
 
     kept = store.write(work)
     alive = {owner: owner == store.owner_id or _lives(store, owner) for owner in {owner for _, owner, _, _ in kept}}
-    return [Holder(call_id, owner, alive[owner], now - made_us, held) for call_id, owner, made_us, held in kept]
+    # One that was made while we looked is of no age, and clocks are set back.
+    return [Holder(call_id, owner, alive[owner], max(0, now - made_us), held) for call_id, owner, made_us, held in kept]
 
 
 def refund(store: SqliteStore, call_id: str, evidence: str) -> Amounts:

@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 LAG_US: Final = 60_000_000
 """How far the mark stays behind the clock."""
 _DAY: Final = 24
+_LEDGER_STATE: Final = (
+    "SELECT ledger, folds, mark, "
+    "coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'rollup_change'), 0) FROM rollup_mark"
+)
+"""The last is the number of the last note that was ever made."""
 _MOST_PEOPLE: Final = 262_144
 _SHAPE: Final = ",".join((*FACETS, *lanes.LANES, str(bins.WORST), "marks"))
 """What the sums consist of: a file of another version's is made again."""
@@ -175,16 +180,20 @@ class Rollup:
         return self._ledger.execute(ROWS + where, values)
 
     def _ledger_state(self) -> _State:
-        ((ledger, folds, mark),) = self._ask("SELECT ledger, folds, mark FROM rollup_mark")
-        return _State(ledger, folds, mark, 0)
+        return _State._make(self._ask(_LEDGER_STATE)[0])
 
     def _state(self, ledger: _State) -> _State:
-        """How far the sums are; nowhere where they are another ledger's, or of this one before it was set back."""
+        """How far the sums are; nowhere where they are another ledger's, or of this one before it was set back.
+
+        Nor where notes are gone that they have not followed: beside a copy that is made anew now and then, the sums of
+        the copy before would miss what the ledger's own have taken in meanwhile.
+        """
         rows = list(self._file.execute("SELECT ledger, folds, mark, seq FROM state WHERE shape = ?", (_SHAPE,)))
         found = _State._make(rows[0]) if rows else None
         if found is None or found.ledger != ledger.ledger or found.folds > ledger.folds:
             return _State(ledger.ledger, ledger.folds, "", 0)
-        return found
+        ((left,),) = self._ask("SELECT count(*) FROM rollup_change WHERE seq > ?", (found.seq,))
+        return found if left == ledger.seq - found.seq else _State(ledger.ledger, ledger.folds, "", 0)
 
     def _move_mark(self, to: str) -> None:
         mark = self._ledger_state().mark
@@ -240,7 +249,7 @@ class Rollup:
         seq = notes[-1][0] if notes else 0
         self._file.execute(
             "INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?)",
-            (_SHAPE, ledger.ledger, ledger.folds, mark, max(seq, state.seq)),
+            (_SHAPE, ledger.ledger, ledger.folds, mark, ledger.seq),
         )
         return added, seq, mark >= ledger.mark
 

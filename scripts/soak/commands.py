@@ -204,6 +204,7 @@ class Desk:
 
 def snapshot(ledger: Path, path: Path) -> Any:
     """Copy the ledger as it is at one moment; the sums of its rows."""
+    # The sums beside the copy before stay: bursar has to see that they are not of this one.
     path.unlink(missing_ok=True)
     source = apsw.Connection(str(ledger), flags=apsw.SQLITE_OPEN_READONLY)
     source.set_busy_timeout(30_000)

@@ -38,8 +38,8 @@ def helpers(user: str) -> None:
     claude, gpt = calls.clients["messages"], calls.clients["openai"]
     with agent("helpers", user, limit=small()) as (_, mark):
         for work in (_said_by_claude, _said_by_gpt, _run_tools):
-            # The SDK's own word for a stream that was cut before its end.
-            with contextlib.suppress(*FAILURES, RuntimeError):
+            # The SDKs' own words for a stream that was cut before its end, and for an answer without usage.
+            with contextlib.suppress(*FAILURES, RuntimeError, AttributeError):
                 work(claude, gpt, mark)
 
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-_SIGNED: Final = ("growth", "difference", "change")
-"""Numbers that may be below zero, by a part of their name; causes and parts of a change may be too."""
+_SIGNED: Final = ("growth", "difference", "change", "left_nusd")
+"""Numbers that may be below zero, by a part of their name: what is left after an overrun, causes, parts of a change."""
 
 
 def faults(reads: str, text: str, page: Path) -> list[str]:

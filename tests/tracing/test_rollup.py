@@ -19,6 +19,7 @@ from bursar.tracing import rolled
 from bursar.tracing.bins import WORST
 from bursar.tracing.changes import Changes, Slice
 from bursar.tracing.charted import ChartReader
+from bursar.tracing.lanes import MOST, PLACE
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.overview import OverviewReader
 from bursar.tracing.queries import BY
@@ -219,3 +220,24 @@ def test_doubts_count_calls_and_not_rows(ledger: Path, monkeypatch: pytest.Monke
             found = reader.overview(START_US + 2 * LAG_US, ZoneInfo("UTC"))
         assert (found.calls, found.unattributed.calls) == (7, 7)
         assert found.unpriced == (Unpriced("no-price", 7),)
+
+
+def test_a_copy_that_is_made_anew_is_not_read_by_the_sums_of_the_copy_before(ledger: Path, tmp_path: Path) -> None:
+    """What was written late meanwhile is in the ledger's own sums, and its note is gone: the copy's are made again."""
+    copy, later = tmp_path / "copy.db", START_US + 2 * LAG_US
+    writer = Ledger(ledger)
+
+    def late_call_then_copy(made: int) -> int:
+        writer.write(call(START_US, made, 1, 0))
+        with Rollup(ledger) as own:
+            own.fold(later)
+        copy.unlink(missing_ok=True)
+        writer.database().execute("VACUUM INTO ?", (str(copy),))
+        with Rollup(copy) as sums:
+            sums.fold(later)
+            with sums.reading() as mark:
+                assert mark
+            return sum(cell.sums >> PLACE["attempts"] & MOST for _, cell in sums.cells(0, 1, 0, 10**9))
+
+    assert [late_call_then_copy(made) for made in range(3)] == [1, 2, 3]
+    writer.close()
