@@ -87,15 +87,7 @@ class Database:
         """
         self._enter(wait=wait)
         try:
-            run, turn = self._run or self._connect(), self._turn
-            assert turn is not None
-            if not turn.take(BUSY_MS / 1_000 if wait else 0):
-                raise _busy(f"another process has {self.path}")
-            try:
-                self._set_busy(BUSY_MS if wait else 0)
-                return self._transact(run, work)
-            finally:
-                turn.give()
+            return self._in_turn(lambda run: self._transact(run, work), wait=wait)
         finally:
             self.lock.release()
 
@@ -109,25 +101,30 @@ class Database:
             found = ready(record)
             if found is None:
                 return False
-            run, turn = self._run or self._connect(), self._turn
-            assert turn is not None
-            if not turn.take(BUSY_MS / 1_000 if wait else 0):
-                raise _busy(f"another process has {self.path}")
-            try:
-                self._set_busy(BUSY_MS if wait else 0)
-                run(*found)
-                self._count()
-            finally:
-                turn.give()
+            self._in_turn(lambda run: run(*found), wait=wait)
+            return True
         finally:
             self.lock.release()
-        return True
 
     def _enter(self, *, wait: bool) -> None:
         if not (
             self.lock.acquire(blocking=False) or self.lock.acquire(timeout=BUSY_MS / 1_000 if wait else _PATIENCE_S)
         ):
             raise _busy(f"another thread has {self.path}")
+
+    def _in_turn(self, work: Callable[[Run], T], *, wait: bool) -> T:
+        """Commit something while no other process writes; the lock is ours."""
+        run, turn = self._run or self._connect(), self._turn
+        assert turn is not None
+        if not turn.take(BUSY_MS / 1_000 if wait else 0):
+            raise _busy(f"another process has {self.path}")
+        try:
+            self._set_busy(BUSY_MS if wait else 0)
+            done = work(run)
+            self._count()
+            return done
+        finally:
+            turn.give()
 
     def _count(self) -> None:
         self._commits += 1
@@ -147,7 +144,6 @@ class Database:
             if self.undone is not None:
                 self.undone()
             raise
-        self._count()
         return result
 
     def displaced(self) -> bool:
