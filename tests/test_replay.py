@@ -19,7 +19,7 @@ from genai_prices import Usage, calc_price
 
 from bursar import Budget, RecordingError
 from bursar.pricing.tokens import load_encoding
-from bursar.replay import RunCost, recording, replay
+from bursar.replay import RunCost, files, replay
 from bursar.testing import Provider, Reply, ToolUse
 from bursar.words.money import usd
 
@@ -251,7 +251,7 @@ def test_a_usage_that_cannot_be_is_counted_instead(tmp_path: Path, usage: Any) -
 
 def test_a_bad_line_is_passed_over_and_the_rest_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines that are broken or too long are reported with their number; the others count."""
-    monkeypatch.setattr(recording, "LONGEST_LINE", 1_000)
+    monkeypatch.setattr(files, "LONGEST_LINE", 1_000)
     good = json.dumps({"messages": SAID, "model": "gpt-4o"})
     problems: list[RecordingError] = []
     content = "\n".join([good, "{broken", '"' + "x" * 5_000 + '"', "", good]).encode()

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bursar.replay.cost import Pricer, RunCost
+from bursar.replay.files import read_file, runs_in
 from bursar.replay.gates import GateFinding, GateVerdict
 from bursar.replay.loops import LoopFinding
-from bursar.replay.recording import read_file, runs_in
 from bursar.replay.windows import WindowCost
 
 if TYPE_CHECKING:

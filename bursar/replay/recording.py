@@ -1,4 +1,4 @@
-"""Read recorded runs: trajectories and skeletons (JSONL), plain OpenAI or Anthropic message lists, gzipped or not.
+"""A recorded run: what its record says of its steps, from a trajectory, a skeleton or a plain list of messages.
 
 A step is an assistant message that somebody asked for. What goes into it is everything before it, by OpenAI's
 published rule: 3 tokens a message and 3 for the reply, plus the text, the names and arguments of tool calls and
@@ -8,11 +8,6 @@ wins over all counting. Beside the steps stands what happened in them, for the l
 
 from __future__ import annotations
 
-import gzip
-import io
-import sys
-import zlib
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -22,21 +17,18 @@ import orjson
 from bursar.clients.steps import Round, Spoke, StepReader
 from bursar.guards.calls import ToolFact, fact, traits_of
 from bursar.guards.results import EMPTY, digest
-from bursar.pricing.tokens import COUNTER
+from bursar.replay.sizes import call_tokens, content_tokens
 from bursar.words.errors import RecordingError
 from bursar.words.money import MAX_AMOUNT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from bursar.clients.steps import Happening
     from bursar.guards.calls import ToolTraits
 
 MESSAGE_TOKENS: Final = 3
 """Tokens of a message's frame, and of the reply's beginning: OpenAI's cookbook."""
-LONGEST_LINE: Final = 64 * 1024 * 1024
-"""Bytes of the longest line that is read; a longer one is named and passed over."""
-_GZIP: Final = b"\x1f\x8b"
 _MOST_COUNT: Final = 10**12
 
 
@@ -74,90 +66,8 @@ class Recording:
     raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
-def read_file(
-    path: str, problem: Callable[[RecordingError], None], tools: Mapping[str, ToolTraits] | None = None
-) -> Iterator[Recording]:
-    """Yield the runs of one file ("-" is standard input); `tools` says which of their arguments tell calls apart.
-
-    A line that is no run is given to `problem` and passed over; raises `RecordingError` where the file as a whole
-    cannot be read.
-    """
-    with _open(path) as file:
-        try:
-            if file.peek(1).lstrip()[:1] == b"[":
-                yield _run(path, None, _parse(path, None, file.read(LONGEST_LINE)), tools or {})
-                return
-            yield from _lines(path, file, problem, tools or {})
-        except (OSError, EOFError, zlib.error) as error:
-            raise RecordingError(path, None, f"cannot be read to its end ({error})") from None
-
-
-def runs_in(paths: list[str]) -> Iterator[str]:
-    """Name the files to read: each path given, and of a directory the recordings in it."""
-    for path in paths:
-        if path != "-" and Path(path).is_dir():
-            found = sorted(str(p) for p in Path(path).iterdir() if _is_recording(p))
-            if not found:
-                raise RecordingError(path, None, "holds no recorded runs (.jsonl, .json, .gz)")
-            yield from found
-        else:
-            yield path
-
-
-@contextmanager
-def _open(path: str) -> Iterator[io.BufferedReader]:
-    with ExitStack() as stack:
-        try:
-            raw: Any = sys.stdin.buffer if path == "-" else stack.enter_context(Path(path).open("rb"))
-            if raw.peek(2)[:2] == _GZIP:
-                raw = io.BufferedReader(stack.enter_context(gzip.GzipFile(fileobj=raw)))
-        except OSError as error:
-            raise RecordingError(path, None, f"cannot be opened ({error.strerror})") from None
-        yield raw
-
-
-def _lines(
-    path: str,
-    file: io.BufferedReader,
-    problem: Callable[[RecordingError], None],
-    tools: Mapping[str, ToolTraits],
-) -> Iterator[Recording]:
-    number, seen = 0, False
-    while line := file.readline(LONGEST_LINE + 1):
-        number += 1
-        if len(line) > LONGEST_LINE:
-            while line and not line.endswith(b"\n"):
-                line = file.readline(LONGEST_LINE)
-            problem(RecordingError(path, number, f"is longer than {LONGEST_LINE} bytes"))
-            continue
-        if not line.strip():
-            continue
-        try:
-            value = orjson.loads(line)
-        except ValueError:
-            if not seen and line.lstrip()[:1] == b"{":
-                # One object over many lines: a conversation that somebody saved by hand.
-                yield _run(path, None, _parse(path, None, line + file.read(LONGEST_LINE)), tools)
-                return
-            problem(RecordingError(path, number, "is no JSON"))
-            continue
-        seen = True
-        try:
-            yield _run(path, number, value, tools)
-        except RecordingError as error:
-            problem(error)
-    if not seen:
-        raise RecordingError(path, None, "holds no recorded run")
-
-
-def _parse(path: str, line: int | None, text: bytes) -> Any:
-    try:
-        return orjson.loads(text)
-    except ValueError as error:
-        raise RecordingError(path, line, f"is no JSON ({error})") from None
-
-
-def _run(path: str, line: int | None, value: Any, tools: Mapping[str, ToolTraits]) -> Recording:
+def recording_of(path: str, line: int | None, value: Any, tools: Mapping[str, ToolTraits]) -> Recording:
+    """The run that a record (of this line of a file) describes. Raises `RecordingError` where it is none."""
     if isinstance(value, list):
         value = {"messages": value}
     if not isinstance(value, dict):
@@ -189,12 +99,12 @@ def _message_steps(
     steps: list[Step] = []
     reader = StepReader()
     happened: list[tuple[int, Happening]] = []
-    before = MESSAGE_TOKENS + (_content(system) + MESSAGE_TOKENS if system else 0)
+    before = MESSAGE_TOKENS + (content_tokens(system) + MESSAGE_TOKENS if system else 0)
     asked = False
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise RecordingError(path, line, "has a message without a role")
-        said = _content(message.get("content")) + _calls(message.get("tool_calls"))
+        said = content_tokens(message.get("content")) + call_tokens(message.get("tool_calls"))
         if message["role"] == "assistant":
             # A greeting that opens the conversation was asked of nobody.
             if asked:
@@ -272,61 +182,3 @@ def _skeleton_fact(call: list[Any]) -> ToolFact:
 
 def _is_count(value: Any) -> bool:
     return value.__class__ is int and 0 <= value <= min(_MOST_COUNT, MAX_AMOUNT)
-
-
-def _content(content: Any) -> int:
-    if content is None:
-        return 0
-    if isinstance(content, str):
-        return _count(content)
-    if isinstance(content, list):
-        return sum(_block(block) for block in content)
-    return _count(_text(content))
-
-
-def _block(block: Any) -> int:
-    if not isinstance(block, dict):
-        return _content(block)
-    kind = block.get("type")
-    if isinstance(block.get("text"), str):
-        return _count(block["text"])
-    if kind == "tool_use":
-        return _count(str(block.get("name"))) + _count(_text(block.get("input")))
-    if kind == "tool_result":
-        return _content(block.get("content"))
-    return _count(_text(block))
-
-
-def _calls(calls: Any) -> int:
-    total = 0
-    for call in calls if isinstance(calls, list) else []:
-        function = call.get("function") if isinstance(call, dict) else None
-        if isinstance(function, dict):
-            arguments = function.get("arguments")
-            total += _count(str(function.get("name")))
-            total += _count(arguments if isinstance(arguments, str) else _text(arguments))
-    return total
-
-
-def _text(value: Any) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except (TypeError, ValueError):
-        return str(value)
-
-
-def _count(text: str) -> int:
-    size = COUNTER.measure(text)
-    return size.tokens if size.exact else COUNTER.count(text)
-
-
-def _is_recording(path: Path) -> bool:
-    if not path.is_file() or not path.name.endswith((".jsonl", ".json", ".jsonl.gz", ".json.gz")):
-        return False
-    try:
-        with _open(str(path)) as file:
-            head = file.read(1) == b"["
-            line = file.readline(LONGEST_LINE)
-        return head or b'"messages"' in line or b'"steps"' in line
-    except (RecordingError, OSError, EOFError, zlib.error):
-        return True
