@@ -65,16 +65,20 @@ def examine(ledger: Path | None) -> Iterator[Finding]:
     """Look at everything, in the order in which it is needed."""
     yield from _software()
     yield from _settings()
-    yield from _prices()
+    from bursar.cli.doctor_prices import look_at_prices, look_at_ranks
+    from bursar.pricing.shelf import price_list
     from bursar.settings.config import read_settings
     from bursar.words.errors import ConfigError
 
+    yield from look_at_ranks()
     try:
-        read_settings({})
+        settings = read_settings({})
         path = ledger_path(ledger)
+        prices = price_list(path, settings)
     except ConfigError as error:
         yield Finding("wrong", str(error), "correct it there")
         return
+    yield from look_at_prices(path, prices)
     yield from _place(path)
     if path.exists():
         yield from _contents(path)
@@ -123,27 +127,6 @@ def _settings() -> Iterator[Finding]:
         yield Finding("ok", f"settings of {path}")
     else:
         yield Finding("wrong", f"{VARIABLE} names {path}, and there is no such file", "correct or unset it")
-
-
-def _prices() -> Iterator[Finding]:
-    from bursar.flow.charge import context_of
-    from bursar.pricing.rates import PriceList
-    from bursar.pricing.tokens import COUNTER
-    from bursar.words.clock import CLOCK
-
-    card = PriceList().card("openai", "gpt-4o", context=context_of(None, None), day=CLOCK.today())
-    if card is None:
-        yield Finding("wrong", "the price list knows no price of gpt-4o", "reinstall genai-prices")
-    else:
-        yield Finding("ok", f"prices of {card.version}")
-    import warnings
-
-    with warnings.catch_warnings(action="ignore"):
-        counted = COUNTER.count("hello world")
-    if COUNTER.ready and counted == 2:
-        yield Finding("ok", "token ranks are whole")
-    else:
-        yield Finding("wrong", "the packaged token ranks are damaged: tokens are only estimated", "reinstall bursar")
 
 
 def _place(path: Path) -> Iterator[Finding]:
