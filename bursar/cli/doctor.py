@@ -228,7 +228,7 @@ def _owners(path: Path, database: Database) -> Iterator[Finding]:
 
 def _beside(path: Path) -> Iterator[Finding]:
     from bursar.tracing.spool import spools
-    from bursar.tracing.users import read_user_key
+    from bursar.tracing.users import read_user_keys
     from bursar.words.errors import BursarError
 
     for spool in spools(path):
@@ -242,8 +242,12 @@ def _beside(path: Path) -> Iterator[Finding]:
         yield Finding("warn", f"{rejected} keeps lines that could not be read as records",
                       "look at them: calls may be missing from the ledger; then remove the file")  # fmt: skip
     try:
-        if read_user_key(path) is None:
+        keys = read_user_keys(path)
+        if keys is None:
             yield Finding("ok", "no user key yet: the first call makes it")
+        elif len(keys.kept) > 1:
+            names = ", ".join(f"k{generation}" for generation, _ in keys.kept)
+            yield Finding("ok", f"users are kept under key k{keys.kept[0][0]}, and found under {names}")
     except (BursarError, OSError) as error:
         yield Finding("wrong", str(error), "restore it: without it users cannot be told apart as before")
 
