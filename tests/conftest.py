@@ -21,7 +21,17 @@ def price_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch.setenv("BURSAR_CACHE_DIR", str(tmp_path_factory.mktemp("prices")))
     # Empty names no file: none that lies above the checkout is found.
     patch.setenv("BURSAR_CONFIG", "")
-    for name in ("MODE", "ENV", "RELEASE", "DEFAULT_USD", "DEFAULT_MODEL_CALLS", "TRACE", "CONTENT", "KEEP_CONTENT"):
+    for name in (
+        "MODE",
+        "ENV",
+        "RELEASE",
+        "DEFAULT_USD",
+        "DEFAULT_MODEL_CALLS",
+        "TRACE",
+        "CONTENT",
+        "KEEP_CONTENT",
+        "MAX_PRICE_AGE",
+    ):
         patch.delenv(f"BURSAR_{name}", raising=False)
     yield
     patch.undo()

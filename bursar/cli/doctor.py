@@ -65,16 +65,20 @@ def examine(ledger: Path | None) -> Iterator[Finding]:
     """Look at everything, in the order in which it is needed."""
     yield from _software()
     yield from _settings()
-    yield from _prices()
+    from bursar.cli.doctor_prices import look_at_prices, look_at_ranks
+    from bursar.pricing.shelf import price_list
     from bursar.settings.config import read_settings
     from bursar.words.errors import ConfigError
 
+    yield from look_at_ranks()
     try:
-        read_settings({})
+        settings = read_settings({})
         path = ledger_path(ledger)
+        prices = price_list(path, settings)
     except ConfigError as error:
         yield Finding("wrong", str(error), "correct it there")
         return
+    yield from look_at_prices(path, prices)
     yield from _place(path)
     if path.exists():
         yield from _contents(path)
@@ -123,27 +127,6 @@ def _settings() -> Iterator[Finding]:
         yield Finding("ok", f"settings of {path}")
     else:
         yield Finding("wrong", f"{VARIABLE} names {path}, and there is no such file", "correct or unset it")
-
-
-def _prices() -> Iterator[Finding]:
-    from bursar.flow.charge import context_of
-    from bursar.pricing.rates import PriceList
-    from bursar.pricing.tokens import COUNTER
-    from bursar.words.clock import CLOCK
-
-    card = PriceList().card("openai", "gpt-4o", context=context_of(None, None), day=CLOCK.today())
-    if card is None:
-        yield Finding("wrong", "the price list knows no price of gpt-4o", "reinstall genai-prices")
-    else:
-        yield Finding("ok", f"prices of {card.version}")
-    import warnings
-
-    with warnings.catch_warnings(action="ignore"):
-        counted = COUNTER.count("hello world")
-    if COUNTER.ready and counted == 2:
-        yield Finding("ok", "token ranks are whole")
-    else:
-        yield Finding("wrong", "the packaged token ranks are damaged: tokens are only estimated", "reinstall bursar")
 
 
 def _place(path: Path) -> Iterator[Finding]:
@@ -245,7 +228,7 @@ def _owners(path: Path, database: Database) -> Iterator[Finding]:
 
 def _beside(path: Path) -> Iterator[Finding]:
     from bursar.tracing.spool import spools
-    from bursar.tracing.users import read_user_key
+    from bursar.tracing.users import read_user_keys
     from bursar.words.errors import BursarError
 
     for spool in spools(path):
@@ -259,8 +242,12 @@ def _beside(path: Path) -> Iterator[Finding]:
         yield Finding("warn", f"{rejected} keeps lines that could not be read as records",
                       "look at them: calls may be missing from the ledger; then remove the file")  # fmt: skip
     try:
-        if read_user_key(path) is None:
+        keys = read_user_keys(path)
+        if keys is None:
             yield Finding("ok", "no user key yet: the first call makes it")
+        elif len(keys.kept) > 1:
+            names = ", ".join(f"k{generation}" for generation, _ in keys.kept)
+            yield Finding("ok", f"users are kept under key k{keys.kept[0][0]}, and found under {names}")
     except (BursarError, OSError) as error:
         yield Finding("wrong", str(error), "restore it: without it users cannot be told apart as before")
 

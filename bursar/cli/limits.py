@@ -76,9 +76,9 @@ def set_command(
     from bursar.stores.manage import set_limit
 
     store = _store(ledger)
-    found = _find(store, scope, window)
-    set_limit(store, found, unit, _amount(unit, amount))
-    output(f"{safe(str(found), 90)}: {unit} is limited to {amount}")
+    for found in _find(store, scope, window):
+        set_limit(store, found, unit, _amount(unit, amount))
+        output(f"{safe(str(found), 90)}: {unit} is limited to {amount}")
 
 
 @limits.command("raise", epilog="Example: bursar limits raise user/ana usd 5. " + _CODES)
@@ -93,9 +93,9 @@ def raise_command(
     from bursar.stores.manage import raise_limit
 
     store = _store(ledger)
-    found = _find(store, scope, window)
-    limit = raise_limit(store, found, unit, _amount(unit, by))
-    output(f"{safe(str(found), 90)}: {unit} is limited to {_shown(unit, limit)}")
+    for found in _find(store, scope, window):
+        limit = raise_limit(store, found, unit, _amount(unit, by))
+        output(f"{safe(str(found), 90)}: {unit} is limited to {_shown(unit, limit)}")
 
 
 @limits.command("freeze", epilog="Example: bursar limits freeze env/production. " + _CODES)
@@ -170,9 +170,9 @@ def _freeze(ledger: Path | None, scope: str, window: str | None, *, frozen: bool
     from bursar.stores.manage import freeze
 
     store = _store(ledger)
-    found = _find(store, scope, window)
-    freeze(store, found, frozen=frozen)
-    output(f"{safe(str(found), 90)}: {'every call is refused' if frozen else 'calls go again'}")
+    for found in _find(store, scope, window):
+        freeze(store, found, frozen=frozen)
+        output(f"{safe(str(found), 90)}: {'every call is refused' if frozen else 'calls go again'}")
 
 
 def _store(ledger: Path | None) -> SqliteStore:
@@ -185,15 +185,16 @@ def _store(ledger: Path | None) -> SqliteStore:
     return SqliteStore.at(path)
 
 
-def _find(store: SqliteStore, named: str, window: str | None) -> Scope:
+def _find(store: SqliteStore, named: str, window: str | None) -> list[Scope]:
+    """The scopes that are meant, of one window; a user whose key was replaced has one for each key."""
     from bursar.settings.limits import scope_name
-    from bursar.tracing.users import hash_user, load_user_key
+    from bursar.tracing.users import load_user_keys
 
     zone = _zone()
     kind, _, name = named.partition("/")
     names = {name, scope_name(name)}
     if kind == "user" and name:
-        names.add(hash_user(name, load_user_key(store.path)))
+        names.update(load_user_keys(store.path).hashes(name))
     found = [
         row.scope
         for row in store.every_account()
@@ -202,10 +203,10 @@ def _find(store: SqliteStore, named: str, window: str | None) -> Scope:
     ]  # fmt: skip
     if not found:
         fail(f"no limit in force on {safe(named)}; `bursar limits` lists them")
-    if len(found) > 1:
-        windows = ", ".join(scope.window.split(":")[0] for scope in found)
-        fail(f"{safe(named)} has limits in several windows ({windows}); name one with --window")
-    return found[0]
+    windows = list(dict.fromkeys(scope.window.split(":")[0] for scope in found))
+    if len(windows) > 1:
+        fail(f"{safe(named)} has limits in several windows ({', '.join(windows)}); name one with --window")
+    return found
 
 
 def _zone() -> ZoneInfo:

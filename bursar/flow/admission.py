@@ -141,8 +141,10 @@ def estimate_of(call: Call, card: RateCard | None, world: World) -> Estimate:
     return estimate
 
 
-def refuse_unpriced(call: Call, world: World) -> Generator[Effect, Any, None]:
-    """A limit in dollars cannot be kept without a price: refuse, or note that it would have been refused."""
+def refuse_unpriced(call: Call, card: RateCard | None, world: World) -> Generator[Effect, Any, None]:
+    """A limit in dollars cannot be kept without a price that is trusted: refuse, or note what would have been."""
+    if card is not None and not world.prices.is_outdated(card):
+        return
     request, frame = call.request, call.frame
     yield Write(_verdict(call, "deny", PriceUnknown.reason, None, world))
     if frame.observe:
@@ -150,9 +152,14 @@ def refuse_unpriced(call: Call, world: World) -> Generator[Effect, Any, None]:
     if frame.run is not None:
         frame.run.stop_reason = PriceUnknown.reason
     shown = request.model[:80].encode("unicode_escape").decode()
+    if card is None:
+        what = f"no price is known for {shown!r} of {request.provider}"
+        mend = "Name a model that `bursar prices` knows, or limit tokens or model_calls instead of usd."
+    else:
+        what = f"the list price of {shown!r} is of {card.version}, older than max_price_age allows"
+        mend = "Fetch newer ones with `bursar prices update`, set one, or allow older ones."
     raise PriceUnknown(
-        f"no price is known for {shown!r} of {request.provider}, and a limit in dollars applies; nothing was sent. "
-        "Name a model that `bursar prices` knows, or limit tokens or model_calls instead of usd.",
+        f"{what}, and a limit in dollars applies; nothing was sent. {mend}",
         provider=request.provider,
         model=request.model,
         run=frame.run,

@@ -95,8 +95,8 @@ def _wish(call: Call, world: World) -> Generator[Effect, Any, Admission]:
     while True:
         began_us = world.clock.monotonic_us()
         context, card = price_of(call, world)
-        if card is None and needs_price(call):
-            yield from refuse_unpriced(call, world)
+        if (card is None or world.prices.outdated) and needs_price(call):
+            yield from refuse_unpriced(call, card, world)
         call_id, estimate = f"{call.op_id}/{call.attempts}", estimate_of(call, card, world)
         wish = Admission(call, call_id, context, card, world, began_us, estimate)
         if frame.retries is None and frame.gates is None and frame.deadline is None and not frame.reserves:

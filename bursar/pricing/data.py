@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOLDER: Final = "price-data"
+PACKAGED_ON: Final = date(2026, 11, 10)
+"""When the version of genai-prices that is pinned was published: its data says of no price when it was looked at."""
+OLD_DAYS: Final = 60
+"""A list of before has models without a price by now, and perhaps prices that have moved."""
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _TIMEOUT_S: Final = 30.0
 _MOST_TIMES: Final = 10
@@ -55,6 +59,14 @@ class Kept(NamedTuple):
         """What prices made of it say."""
         return f"genai-prices data {self.path.stem}"
 
+    @property
+    def fetched_on(self) -> date | None:
+        """The day that its name says; None where somebody has given it another one."""
+        try:
+            return date.fromisoformat(self.path.stem[:10])
+        except ValueError:
+            return None
+
 
 def packaged() -> str:
     """The name of the data that came with the package."""
@@ -68,6 +80,12 @@ def kept(home: Path | None) -> Kept | None:
     """The newest copy beside a ledger, None where there is none."""
     paths = _copies(home) if home is not None else []
     return Kept(paths[-1]) if paths else None
+
+
+def age_days(found: Kept | None, day: date) -> int | None:
+    """How many days ago prices were as a copy says, or as what came with the package says; None where unknown."""
+    made_on = PACKAGED_ON if found is None else found.fetched_on
+    return None if made_on is None else (day - made_on).days
 
 
 def load(found: Kept | None) -> PriceData:

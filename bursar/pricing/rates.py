@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from bursar.pricing.data import PriceData, kept, load, packaged
+from bursar.pricing.data import PriceData, age_days, kept, load, packaged
 from bursar.words.errors import BursarWarning, PriceDataError
 from bursar.words.events import CostStatus
 
@@ -98,11 +98,17 @@ class RateCard:
 class PriceList:
     """Finds rate cards: in memory, else on disk, else by compiling. Safe for threads; never raises for a name.
 
-    `home` is the folder of the ledger, where newer price data may lie. `set_prices` go before the list.
+    `home` is the folder of the ledger, where newer price data may lie. `set_prices` go before the list. `outdated`:
+    the list has come to be more than `max_age_days` old.
     """
 
     def __init__(
-        self, directory: Path | None = None, *, home: Path | None = None, set_prices: Sequence[PriceSpec] = ()
+        self,
+        directory: Path | None = None,
+        *,
+        home: Path | None = None,
+        set_prices: Sequence[PriceSpec] = (),
+        max_age_days: int | None = None,
     ) -> None:
         self._directory, self._set_prices = directory, tuple(set_prices)
         self._lock = threading.Lock()
@@ -110,6 +116,7 @@ class PriceList:
         self._kept: dict[str, Any] | None = None
         self._copy = kept(home)
         self._data: PriceData | None = None
+        self._max_age_days, self.outdated = max_age_days, False
 
     def card(self, provider: str, model: str, *, context: PriceContext = STANDARD, day: date) -> RateCard | None:
         """The rates of a model on a day, None where no price is known."""
@@ -148,6 +155,8 @@ class PriceList:
         if not _NAME.fullmatch(model):
             return None
         with self._lock:
+            # Each day has cards of its own, so that the first call of a day comes by here.
+            self._grow_old(day)
             if len(self._cards) >= _MOST_CARDS:
                 self._cards.clear()
             card = self._listed(provider, model, context, day)
@@ -160,6 +169,17 @@ class PriceList:
                 card = overridden(self._set_prices, card, standard, key, placed=placed)
             self._cards[key] = card
             return card
+
+    def is_outdated(self, card: RateCard) -> bool:
+        """Whether a price is of the list, or a share of it, and the list is outdated: rates that were set never are."""
+        return self.outdated and not any(
+            spec.factor is None and card.version.startswith(f"{spec.origin} ") for spec in self._set_prices
+        )
+
+    def _grow_old(self, day: date) -> None:
+        if self._max_age_days is not None:
+            age = age_days(self._copy, day)
+            self.outdated = self.outdated or age is None or age > self._max_age_days
 
     def _listed(self, provider: str, model: str, context: PriceContext, day: date) -> RateCard | None:
         if self._kept is None:

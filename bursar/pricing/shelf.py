@@ -25,7 +25,11 @@ _HEAD: Final = (
 
 def price_list(ledger: Path, settings: Settings) -> PriceList:
     """The prices of a process: what was set by hand, else in `bursar.toml`, else the list. Raises `ConfigError`."""
-    return PriceList(home=ledger.parent, set_prices=[*settings.prices, *read_shelf(ledger)])
+    return PriceList(
+        home=ledger.parent,
+        set_prices=[*settings.prices, *read_shelf(ledger)],
+        max_age_days=settings.max_price_age_days(),
+    )
 
 
 def read_shelf(ledger: Path) -> tuple[PriceSpec, ...]:

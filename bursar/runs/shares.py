@@ -39,12 +39,16 @@ class Shares:
 
     def _renew(self, now_us: int) -> None:
         owner, who = self._owner, self._who
-        user = None if who.user is None else owner.ledger.user_hash(who.user)
+        users = () if who.user is None else owner.ledger.user_hashes(who.user)
         settings = owner.settings
-        limits = shared_limits(settings.limits, who, user, now_us, settings.timezone)
+        limits = shared_limits(settings.limits, who, users, now_us, settings.timezone)
         for limit in limits:
             seed = partial(
-                spent, tag=limit.tag, value=limit.value, since_us=limit.window.since_us, until_us=limit.window.until_us
+                spent,
+                tag=limit.tag,
+                values=limit.values,
+                since_us=limit.window.since_us,
+                until_us=limit.window.until_us,
             )
             owner.shared.define(limit.scope, limit.limits, soft=limit.over.soft, seed=seed)
         self._applied = Applied(

@@ -74,7 +74,7 @@ def open_usual(call: Call, world: World, store: Store) -> Attempt | None:
     if frame.terms or frame.reserves or frame.final:
         return None
     context, card = price_of(call, world)
-    if card is None and needs_price(call):
+    if (card is None or world.prices.outdated) and needs_price(call):
         return None
     call_id, path = call.op_id + "/0", frame.path
     estimate = world.estimator.estimate(call.request, frame.who.tags.workflow, call.conversation(), card)

@@ -30,7 +30,9 @@ _CHOICES: Final = {
 STRUCTLOG: Final = "structlog"
 """The value of `trace` that means the application's own structlog."""
 _AGE: Final = re.compile(r"([0-9]{1,5})([mhdw])", re.ASCII)
-_AGE_S: Final = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_DAY_S: Final = 86_400
+_AGE_S: Final = {"m": 60, "h": 3_600, "d": _DAY_S, "w": 604_800}
+_LEAST_S: Final = {"keep_content": 0, "max_price_age": _DAY_S}
 _COUNT = re.compile(r"[0-9]{1,16}", re.ASCII)
 
 
@@ -47,7 +49,8 @@ class Settings:
     in `bursar.toml`. config: that file.
     trace: the file that every record is appended to, or "structlog" for the application's own, None for neither.
     content: what of prompts and answers is kept ("off", "masked" without keys and people, "full" without keys),
-    keep_content: for how long.
+    keep_content: for how long. max_price_age: under a limit in dollars, calls at list prices that are older than this
+    are refused; None for never.
     """
 
     ledger: Path | None = None
@@ -63,12 +66,17 @@ class Settings:
     trace: Path | str | None = None
     content: str = "off"
     keep_content: str = "14d"
+    max_price_age: str | None = None
     limits: tuple[LimitSpec, ...] = ()
     workflows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     prices: tuple[PriceSpec, ...] = ()
     tools: tuple[ToolRule, ...] = ()
     gates: tuple[GateSpec, ...] = ()
     config: Path | None = None
+
+    def max_price_age_days(self) -> int | None:
+        """`max_price_age` in whole days."""
+        return None if self.max_price_age is None else parse_age(self.max_price_age, "max_price_age") // _DAY_S
 
 
 _OF_THE_FILE: Final = {"limits", "workflows", "prices", "tools", "gates"}
@@ -169,8 +177,8 @@ def _checked(name: str, value: object, shown: str) -> object:
         return _tags(value, shown)
     if name == "trace":
         return _trace(value, shown)
-    if name == "keep_content":
-        parse_age(value, shown)
+    if name in _LEAST_S and parse_age(value, shown) < _LEAST_S[name]:
+        raise ConfigError(f"{shown}={value!r} is less than a day; write one as in '90d'")
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"{shown}={value!r} is empty or no text")
     if name == "timezone":

@@ -36,37 +36,45 @@ class LimitSpec(NamedTuple):
 
 
 class SharedLimit(NamedTuple):
-    """A limit as it applies to a call: `tag` and `value` say which rows of the ledger it counts."""
+    """A limit as it applies to a call: `tag` and `values` say which rows of the ledger it counts."""
 
     scope: Scope
     limits: Mapping[str, int]
     over: Over
     window: Window
     tag: str
-    value: str
+    values: tuple[str, ...]
 
 
 def shared_limits(
-    specs: Sequence[LimitSpec], who: Who, user_hash: str | None, at_us: int, timezone: str
+    specs: Sequence[LimitSpec], who: Who, users: tuple[str, ...], at_us: int, timezone: str
 ) -> tuple[SharedLimit, ...]:
-    """The limits that apply to a call for `who` at a moment, outermost first; several on one scope are made one."""
+    """The limits that apply to a call for `who` at a moment, outermost first; several on one scope are made one.
+
+    `users` are the hashes that its user is known as. He is limited under each: processes that know only the older key
+    charge him there.
+    """
     zone = ZoneInfo(timezone)
     found: dict[Scope, SharedLimit] = {}
     for spec in specs:
-        value = tag_value(who, user_hash, spec.per)
-        if value is None or spec.of not in (None, who.user if spec.per == "user" else value):
+        values = users if spec.per == "user" else _values(who, spec.per)
+        if not values or spec.of not in (None, who.user if spec.per == "user" else values[0]):
             continue
         window = window_at(spec.window, at_us, zone)
-        scope = Scope(spec.per, scope_name(value), window.key)
-        limit = SharedLimit(scope, dict(spec.limits), spec.over, window, spec.per, value)
-        found[scope] = limit if scope not in found else _strictest(found[scope], limit)
+        for value in values:
+            scope = Scope(spec.per, scope_name(value), window.key)
+            limit = SharedLimit(scope, dict(spec.limits), spec.over, window, spec.per, values)
+            found[scope] = limit if scope not in found else _strictest(found[scope], limit)
     return tuple(sorted(found.values(), key=_rank))
 
 
-def tag_value(who: Who, user_hash: str | None, tag: str) -> str | None:
-    """What a call carries under a tag; a user only as a hash, and no workflow where nobody named one."""
-    if tag == "user":
-        return user_hash
+def _values(who: Who, tag: str) -> tuple[str, ...]:
+    value = tag_value(who, tag)
+    return () if value is None else (value,)
+
+
+def tag_value(who: Who, tag: str) -> str | None:
+    """What a call carries under a tag other than its user; no workflow where nobody named one."""
     if tag == "session":
         return who.session
     if tag in Tags._fields:

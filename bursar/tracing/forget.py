@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -10,7 +9,7 @@ import orjson
 
 from bursar.settings.limits import scope_name
 from bursar.tracing.rollup import discard
-from bursar.tracing.users import VARIABLE, hash_user, load_user_key
+from bursar.tracing.users import VARIABLE, read_user_keys
 from bursar.words.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -54,19 +53,20 @@ def _asked(ledger: Ledger, ask: Callable[[Database, str], Found], user: str) -> 
     import apsw
 
     try:
-        marked = hash_user(user, _key(ledger.path))
-        return ask(ledger.database(), marked)
+        found = [ask(ledger.database(), marked) for marked in _hashes(ledger.path, user)]
+        return Found(*map(sum, zip(*found, strict=True)))
     except apsw.Error as error:
         raise LedgerError(f"the ledger {ledger.path} cannot be changed ({error})") from None
 
 
-def _key(ledger: Path) -> bytes:
-    if os.environ.get(VARIABLE) is None and not ledger.with_name("user.key").exists():
+def _hashes(ledger: Path, user: str) -> tuple[str, ...]:
+    keys = read_user_keys(ledger)
+    if keys is None:
         # A new one would find nobody.
         raise LedgerError(
             f"the key of this ledger's users is missing: {ledger.with_name('user.key')}, or set {VARIABLE}"
         )
-    return load_user_key(ledger)
+    return keys.hashes(user)
 
 
 def _found(database: Database, marked: str) -> Found:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bursar.tracing.events import side_usage
 from bursar.tracing.spool import HASHED
-from bursar.tracing.users import hash_user
 from bursar.tracing.values import LONGEST, Json, clean, fit, plain, safe, short, to_json
 from bursar.words.records import ModelCall, ToolCall, Verdict
 
 if TYPE_CHECKING:
     from bursar.db import Run
+    from bursar.tracing.users import UserKeys
     from bursar.words.records import Record, RunRecord, Tags
 
 _MOST_KNOWN: Final = 4_096
@@ -90,19 +90,19 @@ Statement = tuple[str, tuple[Any, ...]]
 
 
 class Inserts:
-    """Puts records into the tables of one file. `key` is that of its users' hashes.
+    """Puts records into the tables of one file. `keys` are those of its users' hashes.
 
     Its numbers are those of rows that are committed, or that are being written in the transaction that asks.
     """
 
     def __init__(self) -> None:
-        self.key: bytes | None = None
+        self.keys: UserKeys | None = None
         self._dimensions: dict[tuple[Any, ...], int] = {}
         self._endings: dict[tuple[Any, ...], int] = {}
         self._prompts: dict[tuple[Any, ...], int | None] = {_NO_PROMPT: None}
         self._callers: dict[tuple[str | None, str | None], int | None] = {_NOBODY: None}
         self._runs: dict[str | None, int | None] = {None: None}
-        self._users: OrderedDict[str, str] = OrderedDict()
+        self._users: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
     def ready(self, record: Record) -> Statement | None:
         """The one statement that writes a record down; None for one that takes several, or no call of a model."""
@@ -131,14 +131,20 @@ class Inserts:
             run(_INSERT_RUN, self._run_row(run, record))
 
     def hash_of(self, user: str | None) -> str | None:
-        """The keyed hash that stands for a user; None where there is no key."""
-        if user is None or self.key is None:
+        """The keyed hash that a user is kept as; None where there is no key."""
+        if user is None or self.keys is None:
             return None
+        known = self._users.get(user)
+        return known[0] if known is not None else self.hashes_of(user)[0]
+
+    def hashes_of(self, user: str) -> tuple[str, ...]:
+        """All that a user is known as, the newest first; there must be a key."""
         if user.startswith(HASHED):
-            return user.removeprefix(HASHED)
+            return (user.removeprefix(HASHED),)
         known = self._users.get(user)
         if known is None:
-            known = self._users[user] = hash_user(user, self.key)
+            assert self.keys is not None
+            known = self._users[user] = self.keys.hashes(user)
             if len(self._users) > _MOST_KNOWN:
                 self._users.popitem(last=False)
         return known

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from bursar.db import Database, open_ledger
 from bursar.tracing.inserts import Inserts
 from bursar.tracing.spool import Spool, from_spool, spooled
-from bursar.tracing.users import load_user_key
+from bursar.tracing.users import load_user_keys
 from bursar.tracing.values import clean
 from bursar.words.errors import BursarWarning, ConfigError, LedgerError, StoreError
 from bursar.words.records import Verdict
@@ -55,18 +55,16 @@ class Ledger:
         """As `write`, unless another process has the file just now: False then, and nothing was written."""
         return self._write(record, posting, wait=False)
 
-    def user_hash(self, user: str) -> str:
-        """The keyed hash that a user is kept as. Raises `LedgerError`, `ConfigError`."""
+    def user_hashes(self, user: str) -> tuple[str, ...]:
+        """The keyed hashes that a user is known as, first the one that he is kept as. `LedgerError`, `ConfigError`."""
         self._open()
-        hashed = self._inserts.hash_of(user)
-        assert hashed is not None
-        return hashed
+        return self._inserts.hashes_of(user)
 
     def key(self) -> bytes | None:
-        """The key of this ledger's hashes; None where it cannot be had."""
+        """The newest key of this ledger's hashes; None where it cannot be had."""
         with contextlib.suppress(*failures()):
             self._open()
-        return self._inserts.key
+        return None if self._inserts.keys is None else self._inserts.keys.newest
 
     def save_calibration(self, items: Mapping[str, bytes]) -> None:
         """Keep what was learned, by key."""
@@ -177,7 +175,7 @@ class Ledger:
             if self._database is None:
                 opened = open_ledger(self.path)
                 try:
-                    self._inserts.key = load_user_key(self.path)
+                    self._inserts.keys = load_user_keys(self.path)
                 except BaseException:
                     opened.close()
                     raise

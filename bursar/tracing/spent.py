@@ -17,6 +17,7 @@ _COLUMNS: Final = {
     **{name: f"d.{name}" for name in ("workflow", "env", "feature", "owner", "tenant", "release", "prompt_version")},
     "promise": "d.promise",
 }
+_EXTRA: Final = "json_extract(d.extra, '$.' || json_quote(?))"
 _SUMS: Final = """
     coalesce(sum(c.cost_nusd), 0),
     coalesce(sum(c.input_tokens + c.output_tokens), 0),
@@ -29,15 +30,13 @@ _TOOL_SUMS: Final = "coalesce(sum(c.fee_nusd), 0), coalesce(sum(c.requested_by I
 """What an answer asked for is in the answer's row: counted, whether it was made or not."""
 
 
-def spent(run: Run, tag: str, value: str, since_us: int, until_us: int) -> Amounts:
-    """Sum all attempts with this tag from `since_us` (included) to `until_us` (not). Raises `LedgerError`."""
+def spent(run: Run, tag: str, values: tuple[str, ...], since_us: int, until_us: int) -> Amounts:
+    """Sum all attempts where this tag is one of these, from `since_us` (included) to `until_us`. `LedgerError`."""
     column = _COLUMNS.get(tag)
-    where, values = ("json_extract(d.extra, '$.' || json_quote(?)) = ?", [tag, value])
-    if column is not None:
-        where, values = f"{column} = ?", [value]
-    elif not tag.isidentifier():
+    if column is None and not tag.isidentifier():
         raise LedgerError(f"{tag!r} is not the name of a tag")
-    bounds = [*values, first_id(since_us), first_id(until_us)]
+    where = f"{column or _EXTRA} IN ({', '.join('?' * len(values))})"
+    bounds = [*(() if column else (tag,)), *values, first_id(since_us), first_id(until_us)]
     source = "c JOIN dimension d ON d.id = c.dimension"
     where += " AND c.call_id >= ? AND c.call_id < ?"
     (row,) = run(f"SELECT {_SUMS} FROM model_call {source} WHERE {where}", bounds)

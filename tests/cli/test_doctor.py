@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,21 @@ import pytest
 from typer.testing import CliRunner
 
 from bursar.cli.app import app
+from bursar.pricing.data import FOLDER, OLD_DAYS, PACKAGED_ON, keep
 from bursar.schema import MIGRATIONS
 from bursar.stores.sqlite import SqliteStore
 from bursar.tracing.ledger import Ledger
+from bursar.words.clock import SystemClock
 from bursar.words.events import Amounts
 from bursar.words.ports import Scope
 
+LIST = [
+    {"id": name, "name": name, "api_pattern": name, "models": [
+        {"id": model, "match": {"equals": model}, "prices": {"input_mtok": 2.5, "output_mtok": 10}},
+    ]}
+    for name, model in (("anthropic", "claude-sonnet-5-5"), ("openai", "gpt-4o"))
+]  # fmt: skip
+"""Prices as they are published, of two models."""
 DAY = Scope("env", "production", "day:2026-11-24")
 
 
@@ -33,8 +43,9 @@ def of(level: str, found: list[dict[str, str]]) -> str:
     return "\n".join(f"{each['what']} -> {each['mend']}" for each in found if each["level"] == level)
 
 
-def test_a_sound_installation_is_said_to_be_sound(ledger: Path) -> None:
+def test_a_sound_installation_is_said_to_be_sound(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No ledger yet is fine; with one, its schema and size are shown."""
+    monkeypatch.setattr(SystemClock, "today", lambda _: PACKAGED_ON)
     found = doctor()
     assert of("warn", found) == of("wrong", found) == ""
     assert "the first call makes it" in of("ok", found)
@@ -153,6 +164,41 @@ def test_a_key_that_is_cut_short(ledger: Path, monkeypatch: Any) -> None:
     writer.close()
     (ledger.parent / "user.key").write_bytes(b"short")
     assert "cut short" in of("wrong", doctor(1))
+
+
+def test_the_age_of_prices(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said; a list that has grown old is warned of, with what to do next, and so is one that was renamed."""
+    day = PACKAGED_ON
+    monkeypatch.setattr(SystemClock, "today", lambda _: day)
+    day += timedelta(days=OLD_DAYS)
+    assert f", {OLD_DAYS} days old" in of("ok", doctor())
+    day += timedelta(days=1)
+    assert f", {OLD_DAYS + 1} days old: models may be missing, and prices may have moved -> fetch newer ones with bursar" in of("warn", doctor())  # fmt: skip
+    copy = keep(ledger.parent, LIST, "here", datetime.combine(day, time(8), UTC))
+    assert f"data {copy.path.stem}" in of("ok", doctor())
+    assert ", 0 days old" in of("ok", doctor())
+    copy.path.rename(copy.path.with_name(f"mine-{copy.path.name[-13:]}"))
+    assert "of a day that nobody knows" in of("warn", doctor())
+
+
+def test_prices_that_an_upgrade_has_overtaken(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that was fetched before those of this version were published still holds: it is named, and the way back."""
+    monkeypatch.setattr(SystemClock, "today", lambda _: PACKAGED_ON)
+    keep(ledger.parent, LIST, "here", datetime.combine(PACKAGED_ON - timedelta(days=2), time(8), UTC))
+    assert f"those that came with bursar are of {PACKAGED_ON} -> bursar prices update --undo" in of("warn", doctor())
+    assert of("wrong", doctor()) == ""
+
+
+def test_prices_that_are_too_old_or_damaged(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where calls are refused for it, it is wrong; so is a copy that cannot be read."""
+    monkeypatch.setattr(SystemClock, "today", lambda _: PACKAGED_ON + timedelta(days=8))
+    monkeypatch.setenv("BURSAR_MAX_PRICE_AGE", "1w")
+    assert "8 days old: more than max_price_age allows" in of("wrong", doctor(1))
+    monkeypatch.setenv("BURSAR_MAX_PRICE_AGE", "2w")
+    assert of("wrong", doctor()) == ""
+    (ledger.parent / FOLDER).mkdir()
+    (ledger.parent / FOLDER / "2026-11-11T080000Z-00000000.json").write_text("[]")
+    assert "is damaged" in of("wrong", doctor(1))
 
 
 def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -13,7 +15,9 @@ from pydantic import BaseModel
 import bursar
 from bursar import Budget
 from bursar.clients.requests import of_messages, read
+from bursar.pricing.data import PACKAGED_ON
 from bursar.testing import Provider
+from bursar.words.clock import SystemClock
 from tests.clients.books import rows_of, verdicts_of
 
 
@@ -151,6 +155,35 @@ def test_an_unknown_price_is_never_zero(gpt: openai.OpenAI, provider: Provider, 
     with bursar.run("inputs", Budget(tokens=1_000_000)) as run, pytest.raises(openai.NotFoundError):
         gpt.chat.completions.create(**asked)
     assert len(rows_of(run)) == 1
+
+
+def test_prices_that_are_too_old_refuse_where_that_is_set(
+    gpt: openai.OpenAI, provider: Provider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From that day on a limit in dollars refuses list prices, and shares of them; rates that were set still hold."""
+    (tmp_path / "bursar.toml").write_text(
+        '[bursar]\nmax_price_age = "30d"\n[[price]]\nmodel = "gpt-4o"\ninput = "3"\noutput = "12"\n'
+        '[[price]]\nmodel = "o3"\ndiscount = "10 %"\n'
+    )
+    bursar.configure(config=tmp_path / "bursar.toml")
+    said: Any = [{"role": "user", "content": "hi"}]
+    day = PACKAGED_ON + timedelta(days=30)
+    monkeypatch.setattr(SystemClock, "today", lambda _: day)
+
+    def ask(model: str, **limits: Any) -> None:
+        with bursar.run("inputs", Budget(**limits)):
+            gpt.chat.completions.create(model=model, messages=said)
+
+    for model in ("gpt-4o", "gpt-4o-mini", "o3"):
+        ask(model, usd="1")
+    day += timedelta(days=1)
+    for model in ("gpt-4o-mini", "o3"):
+        with pytest.raises(bursar.PriceUnknown, match=r"older than max_price_age allows.*bursar prices update"):
+            ask(model, usd="1")
+    assert len(provider.requests) == 3
+    ask("gpt-4o", usd="1")
+    ask("gpt-4o-mini", tokens=100_000)
+    assert len(provider.requests) == 5
 
 
 def test_an_unpriced_answer_is_recorded_as_such() -> None:

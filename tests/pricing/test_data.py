@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 import warnings
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -11,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from bursar.pricing.data import FOLDER, check, fetch, keep, kept, load, packaged, undo
+from bursar.pricing.data import FOLDER, PACKAGED_ON, check, fetch, keep, kept, load, packaged, undo
 from bursar.pricing.rates import PriceList
 from bursar.words.errors import BursarWarning, PriceDataError
 
@@ -46,6 +47,15 @@ def test_a_copy_is_in_force_until_it_is_undone(tmp_path: Path) -> None:
     assert PriceList(home=tmp_path).card("anthropic", "claude-sonnet-5-5", day=DAY) == before
     with pytest.raises(PriceDataError, match="nothing to undo"):
         undo(tmp_path)
+
+
+def test_the_day_of_the_packaged_prices_is_that_of_their_release() -> None:
+    """It stands in the lock file: whoever pins another version sees this fail."""
+    lock = tomllib.loads((Path(__file__).parents[2] / "uv.lock").read_text())
+    (pinned,) = [each for each in lock["package"] if each["name"] == "genai-prices"]
+    uploaded = {date.fromisoformat(str(each["upload-time"])[:10]) for each in pinned["wheels"]}
+    assert packaged() == f"genai-prices {pinned['version']}"
+    assert uploaded == {PACKAGED_ON}
 
 
 def test_what_would_change_is_said(tmp_path: Path) -> None:
