@@ -172,6 +172,7 @@ def of_reading(
         billed_model=reading.model,
         region=region,
         said=said,
+        stated_nusd=reading.stated_nusd,
         asked=asked,
     )
 
@@ -300,7 +301,10 @@ def _ordered(body: Any, usage: Any, request_id: str | None, said: object) -> Ans
 
 
 def _embedding_usage(raw: Any) -> Reading:
-    return chat_usage(None if raw is None else {"prompt_tokens": get(raw, "prompt_tokens"), "completion_tokens": 0})
+    if raw is None:
+        return chat_usage(None)
+    told = {**raw, "total_tokens": None} if isinstance(raw, dict) else {"prompt_tokens": get(raw, "prompt_tokens")}
+    return chat_usage({**told, "completion_tokens": 0})
 
 
 # A legacy completion says its usage, its finish and its id where a chat completion does.

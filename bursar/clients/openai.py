@@ -113,12 +113,16 @@ def guarded(client: Any, guard: Guard) -> Any:
     return copy
 
 
-def guarded_module(module: Any, guard: Guard) -> Any:
-    """The module itself, whose own client (`openai.chat...`) carries the guard from now on."""
-    client = module._load_client()  # noqa: SLF001 - the only place where the module keeps the client that it calls
-    setattr(client, _GUARD, guard.over(getattr(client, _GUARD, None)))
+def give(client: Any, guard: Guard) -> None:
+    """Make a client itself carry the guard, in place of any that it carried."""
+    setattr(client, _GUARD, guard)
     client.__class__ = _sync_class(_bare_class(type(client)))
-    return module
+
+
+def guard_of(client: Any) -> Guard | None:
+    """The guard that a client carries, if any."""
+    guard: Guard | None = getattr(client, _GUARD, None)
+    return guard
 
 
 def _bare_class(cls: Any) -> Any:
@@ -293,7 +297,7 @@ def _async_class(base: Any) -> type[Any]:  # noqa: C901 - as above
 def _dressed(made: type[Any], base: type[Any]) -> type[Any]:
     made.__name__, made.__qualname__, made.__module__ = base.__name__, base.__qualname__, base.__module__
     setattr(made, _GUARD, None)
-    for name, watched in sockets(base, _guard_of).items():
+    for name, watched in sockets(base, guard_of).items():
         setattr(made, name, watched)
     return made
 
@@ -301,11 +305,6 @@ def _dressed(made: type[Any], base: type[Any]) -> type[Any]:
 def _carry(client: Any, copy: Any) -> Any:
     setattr(copy, _GUARD, getattr(client, _GUARD))
     return copy
-
-
-def _guard_of(client: Any) -> Guard | None:
-    guard: Guard | None = getattr(client, _GUARD)
-    return guard
 
 
 def _pass(guard: Guard, options: Any, api: str | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.clients.iterations import split
+from bursar.clients.stated import stated
 from bursar.words.events import CREDIT, SideUsage, Usage
 
 if TYPE_CHECKING:
@@ -21,13 +22,15 @@ MOST_TOKENS: Final = 10**9
 class Reading(NamedTuple):
     """A usage, or None and the reason why there is none: "usage_missing" or "invalid_usage".
 
-    `side` is what is billed on top of it, `model` what it is billed as where that is another model than was asked.
+    `side` is what is billed on top of it, `model` what it is billed as where that is another model than was asked,
+    `stated_nusd` what it says itself that it costs.
     """
 
     usage: Usage | None
     flags: tuple[str, ...] = ()
     side: tuple[SideUsage, ...] = ()
     model: str | None = None
+    stated_nusd: int | None = None
 
 
 class _InvalidError(Exception):
@@ -60,7 +63,7 @@ def word(value: Any) -> str | None:
 
 def anthropic_usage(raw: Any) -> Reading:
     """Read a Messages usage (the `usage` of `message_start` merged with that of `message_delta` for a stream)."""
-    reading = _read(raw, _anthropic)
+    reading = _with_cost(raw, _read(raw, _anthropic))
     if reading.usage is None or (get(raw, "iterations") is None and get(raw, "fallback_credit") is None):
         return reading
     try:
@@ -69,17 +72,17 @@ def anthropic_usage(raw: Any) -> Reading:
         return Reading(None, ("invalid_usage",))
     credit = get(get(get(raw, "fallback_credit"), "status"), "type") == "redeemed"
     flags = (*reading.flags, *parts.flags, *((CREDIT,) if credit and CREDIT not in parts.flags else ()))
-    return Reading(parts.usage, flags, parts.side, parts.model)
+    return Reading(parts.usage, flags, parts.side, parts.model, reading.stated_nusd)
 
 
 def chat_usage(raw: Any) -> Reading:
     """Read a Chat Completions usage."""
-    return _in_all(raw, _read(raw, _chat))
+    return _with_cost(raw, _in_all(raw, _read(raw, _chat)))
 
 
 def responses_usage(raw: Any) -> Reading:
     """Read a Responses usage."""
-    return _in_all(raw, _read(raw, _responses))
+    return _with_cost(raw, _in_all(raw, _read(raw, _responses)))
 
 
 def believable(value: Any) -> int | None:
@@ -106,6 +109,14 @@ def _read(raw: Any, reader: Any) -> Reading:
     if parts > usage.input_tokens:
         return Reading(usage._replace(input_tokens=parts), ("inconsistent_usage",))
     return Reading(usage)
+
+
+def _with_cost(raw: Any, reading: Reading) -> Reading:
+    """Take in what it says that it costs."""
+    if raw.__class__ is not dict or reading.usage is None:
+        return reading
+    nusd, flags = stated(raw)
+    return reading if nusd is None and not flags else reading._replace(flags=(*reading.flags, *flags), stated_nusd=nusd)
 
 
 def _in_all(raw: Any, reading: Reading) -> Reading:

@@ -312,7 +312,8 @@ class Watch:
         told = fields(choice)
         delta, reason = fields(told.get("delta")), told.get("finish_reason")
         # What some servers call the thinking that they bill is in no field of the SDK's own.
-        self._say(delta.get("content") or delta.get("refusal") or told.get("text") or delta.get("reasoning_content"))
+        thought = delta.get("reasoning_content") or delta.get("reasoning")
+        self._say(delta.get("content") or delta.get("refusal") or told.get("text") or thought)
         for call in delta.get("tool_calls") or ():
             self._see_call((told.get("index"), get(call, "index")), call)
         if reason is not None:

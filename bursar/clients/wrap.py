@@ -43,9 +43,9 @@ def wrap(
 
 def _adapter(client: Any) -> Any:
     if isinstance(client, ModuleType) and client.__name__ == "openai":
-        from bursar.clients import openai
+        from bursar.clients import openai_module
 
-        return openai.guarded_module
+        return openai_module.guarded
     names = {(cls.__module__.partition(".")[0], cls.__name__) for cls in type(client).__mro__}
     if names & {("anthropic", "SyncAPIClient"), ("anthropic", "AsyncAPIClient")}:
         from bursar.clients import anthropic

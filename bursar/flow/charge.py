@@ -16,9 +16,20 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar.pricing.price import Cost, add, price, weaker
+from bursar.pricing.price import Cost, add, as_stated, price, weaker
 from bursar.pricing.rates import PriceContext
-from bursar.words.events import CREDIT, DECLINED, UNCLEAR, Amounts, CostStatus, Usage, UsageSource, filled, sum_usage
+from bursar.words.events import (
+    CREDIT,
+    DECLINED,
+    IN_PART,
+    UNCLEAR,
+    Amounts,
+    CostStatus,
+    Usage,
+    UsageSource,
+    filled,
+    sum_usage,
+)
 from bursar.words.money import MAX_AMOUNT
 from bursar.words.records import Beside, ModelCall
 
@@ -44,6 +55,9 @@ _NOWHERE: Final = frozenset({None, "", "not_available"})
 """Places that say nothing: Anthropic's word for models that cannot be told where to run."""
 _BOUNDED: Final = frozenset({UNCLEAR, DECLINED, CREDIT})
 """What may make the bill smaller than what was counted."""
+
+_SAY_COSTS: Final = frozenset({"openrouter", "perplexity", "x_ai"})
+"""Sellers whose usage has what they charge in it."""
 
 
 class Charged(NamedTuple):
@@ -83,6 +97,9 @@ def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charge
             cost, answer, call.request.model, card, lambda model: _card(call.request, model, context, world)
         )
         usage = sum_usage((usage, *(beside.usage for beside in side)))
+    if answer.stated_nusd is not None and source is _PROVIDER and call.request.provider in _SAY_COSTS:
+        cost, said = as_stated(cost, answer.stated_nusd, free=call.request.model.endswith(":free"))
+        flags += said
     input_tokens, output_tokens, cached = usage[:3]
     total = min(MAX_AMOUNT, input_tokens + output_tokens)
     nusd = min(MAX_AMOUNT, cost.nusd or 0)
@@ -114,6 +131,8 @@ def with_side(
             beside = beside if beside.nusd is None else beside._replace(status=CostStatus.LOWER_BOUND)
         side.append(Beside(each.kind, each.model, each.usage, beside.nusd))
         cost = add(cost, beside)
+    if cost.nusd is not None and IN_PART in answer.flags:
+        cost = cost._replace(status=weaker(cost.status, CostStatus.LOWER_BOUND))
     if cost.nusd is not None and not _BOUNDED.isdisjoint(answer.flags):
         cost = cost._replace(status=weaker(cost.status, CostStatus.UPPER_BOUND))
     return cost, tuple(side)

@@ -86,6 +86,20 @@ def add(first: Cost, second: Cost) -> Cost:
     return Cost(first.nusd + second.nusd, status, *map(sum, zip(first[2:], second[2:], strict=True)))
 
 
+def as_stated(cost: Cost, nusd: int, *, free: bool) -> tuple[Cost, tuple[str, ...]]:
+    """The amount that a seller names, divided among the kinds of token as his list divides it; and flags.
+
+    Nothing is believed only of what its list or its name (`free`) says costs nothing.
+    """
+    if nusd == 0 and cost.nusd != 0 and not (free and cost.nusd is None):
+        bounded = cost._replace(status=weaker(cost.status, CostStatus.UPPER_BOUND))
+        return cost if cost.nusd is None else bounded, ("stated_nothing",)
+    if not cost.nusd:
+        return Cost(nusd, CostStatus.PROVIDER, nusd), ()
+    parts = tuple(nusd * part // cost.nusd for part in cost[2:])
+    return Cost(nusd, CostStatus.PROVIDER, *_with_residue(parts, nusd - sum(parts))), ()
+
+
 def weaker(first: CostStatus, second: CostStatus) -> CostStatus:
     """Of two statuses the one that promises less."""
     return max(first, second, key=_WEAKNESS.index)

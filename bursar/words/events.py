@@ -94,6 +94,8 @@ UNCLEAR = "iterations_unclear"
 """Flag: totals and entries of a usage differ, or an entry is of a kind that nobody knows; the larger was taken."""
 DECLINED = "declined_hop"
 """Flag: a model that declined was counted; vendors bill some of these and not others."""
+IN_PART = "cost_in_part"
+"""Flag: the seller says what he takes, and not what another one bills for the same call."""
 CREDIT = "fallback_credit"
 """Flag: cache writes of the model that answered after another one declined may be billed as reads."""
 
@@ -230,8 +232,9 @@ class Answer(NamedTuple):
     another model answered than was asked; `region` where it says it was processed.
     `said` is the answer itself as the adapter has it, for whoever was told to keep content; nobody else looks at it.
     `retryable`: an SDK sends such a request again, where it has retries left. `retry_after_us` is how long the provider
-    asks it to wait before that, None where it does not say. `tool_calls` counts those that run at the provider as well,
-    `asked` has the others, where the answer is whole.
+    asks it to wait before that, None where it does not say. `stated_nusd` is what the usage says that it costs,
+    whether or not its seller is one to say so. `tool_calls` counts those that run at the provider as well, `asked` has
+    the others, where the answer is whole.
     """
 
     status: Status
@@ -259,4 +262,5 @@ class Answer(NamedTuple):
     said: object = None
     retryable: bool = False
     retry_after_us: int | None = None
+    stated_nusd: int | None = None
     asked: tuple[ToolAsk, ...] = ()

@@ -168,9 +168,10 @@ def test_thinking_that_only_the_total_has_is_charged(told: dict[str, Any], outpu
     assert (row.output_tokens, row.nusd, row.flags) == (output, 25_000 + output * 10_000, ("inconsistent_usage",))
 
 
-def test_thinking_that_passes_by_is_seen() -> None:
-    """A stream that is left while the model thinks aloud: what it thought is charged."""
-    thought = chunk("") | {"choices": [{"index": 0, "delta": {"reasoning_content": WORDS}, "finish_reason": None}]}
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_thinking_that_passes_by_is_seen(name: str) -> None:
+    """A stream that is left while the model thinks aloud, in the words of one seller or another: it is charged."""
+    thought = chunk("") | {"choices": [{"index": 0, "delta": {name: WORDS}, "finish_reason": None}]}
     said = [chunk(""), *[thought] * 3, chunk("yes", finish="stop"), chunk(None, NONE_WRITTEN)]
     row = ask("chat", said, 4, max_completion_tokens=3_000)
     assert row.usage_source == "stream_partial"
