@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
-__all__ = ["complain", "console", "fail", "folding", "output", "progress", "safe", "text_table", "warn"]
+__all__ = ["complain", "console", "fail", "fits", "folding", "output", "progress", "safe", "text_table", "warn"]
 _NARROWEST_NAME: Final = 14
 WIDTH: Final = 100
 """Columns where the output is no terminal."""
@@ -80,6 +80,16 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, total: 
     if tight:
         table.padding = 0
     shown.print(table)
+
+
+def fits(columns: Sequence[str], rows: Sequence[Sequence[str]], room: int, *, whole: bool = False) -> bool:
+    """Whether a table has room without a word being broken; `whole`: without any cell taking a second line."""
+    from rich.cells import cell_len
+
+    sides = [list(column) for column in zip(columns, *rows, strict=True)]
+    if whole:
+        return sum(max(map(cell_len, side)) for side in sides) + len(sides) - 1 <= room
+    return sum(_widths(sides, room)[0]) + len(sides) - 1 <= room
 
 
 def _widths(columns: list[list[str]], room: int) -> tuple[list[int], bool]:

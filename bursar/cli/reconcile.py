@@ -22,11 +22,12 @@ K = TypeVar("K")
 
 _EPILOG = (
     "Examples: bursar reconcile usage.csv; bursar reconcile usage.csv costs.csv --tolerance 2. "
-    "Exit codes: 0 within the tolerance, 1 beyond it or nothing to compare, 2 usage."
+    "Calls that are charged at bounds make the ledger a range. "
+    "Exit codes: 0 within it or the tolerance, 1 beyond, or nothing to compare, 2 usage."
 )
 _SHOWN: Final = 15
 _WORDS: Final = {
-    "bounds": "charged at bounds: calls that failed, were cut or died (bursar report)",
+    "bounds": "less than the bounds of calls that failed, were cut or died: within the range, no finding",
     "unpriced": "calls without a price in the ledger: bursar prices unpriced",
     "outside": "calls that the ledger has not seen: other programs or keys, unwrapped clients",
     "price": "the same tokens at another price: discount, tier, surcharge (bursar prices set)",
@@ -165,9 +166,11 @@ def _show(found: Reconciled, bill: Bill) -> None:
     from bursar.words.money import show_change, show_usd
 
     days = found.days()
+    at_bounds = found.ledger_least_nusd < found.ledger_nusd
+    least = f"{show_usd(found.ledger_least_nusd)} to " if at_bounds else ""
     whose = "billed" if bill.own else "has usage worth"
     output(
-        f"{days[0][0]} to {days[-1][0]}: {bill.provider} {whose} {show_usd(found.bill_nusd)}, the ledger has "
+        f"{days[0][0]} to {days[-1][0]}: {bill.provider} {whose} {show_usd(found.bill_nusd)}, the ledger has {least}"
         f"{show_usd(found.ledger_nusd)}: {show_change(found.bill_nusd - found.ledger_nusd)}"
     )
     if found.covered is not None:
@@ -238,6 +241,7 @@ def _show_json(found: Reconciled, keys: Reconciled, bill: Bill) -> None:
         "billed": bill.own,
         "bill_nusd": found.bill_nusd,
         "ledger_nusd": found.ledger_nusd,
+        "ledger_least_nusd": found.ledger_least_nusd,
         "covered": found.covered,
         "parts": dict(found.parts),
         "moved": found.moved,

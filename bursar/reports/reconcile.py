@@ -8,6 +8,8 @@ what is left, so that the parts add up to the difference exactly:
     outside    the bill has tokens that the ledger has not: calls that were not made through it
     price      the tokens agree, the dollars do not: negotiated rates, tiers, surcharges, taxes, credits
     unexplained   the rest
+
+What is charged at bounds costs at most that, so the ledger is a range, and a bill that lies in it agrees with it.
 """
 
 from __future__ import annotations
@@ -76,12 +78,22 @@ class Reconciled(NamedTuple):
             found[cell.day][1] += cell.ledger.nusd
         return [(day, bill, ledger) for day, (bill, ledger) in sorted(found.items())]
 
+    @property
+    def ledger_least_nusd(self) -> int:
+        """What the ledger has if calls that are charged at bounds have cost nothing."""
+        return self.ledger_nusd - sum(min(cell.ledger.nusd, cell.ledger.unmeasured_nusd) for cell in self.cells)
+
     def exceeds(self, tolerance: float) -> bool:
-        """Whether both sides differ by more than that share of the bill, in all or on any one day."""
-        return any(
-            abs(bill - ledger) > tolerance * max(bill, ledger)
-            for _, bill, ledger in [("all", self.bill_nusd, self.ledger_nusd), *self.days()]
-        )
+        """Whether the sides differ by more than that share of the dearer one, in all or on any one day.
+
+        What bounds explain is no difference, but none of another model's either.
+        """
+        gaps: dict[str, int] = defaultdict(int)
+        for cell in self.cells:
+            gaps[cell.day] += sum(nusd for reason, nusd in cell.parts if reason != BOUNDS)
+        sides = [(sum(gaps.values()), self.bill_nusd, self.ledger_nusd)]
+        sides += [(gaps[day], bill, ledger) for day, bill, ledger in self.days()]
+        return any(abs(gap) > tolerance * max(bill, ledger) for gap, bill, ledger in sides)
 
 
 def reconcile(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.tracing.lanes import numbers
 from bursar.tracing.marks import size
-from bursar.tracing.queries import AGGREGATE, BY, MORE, WRITES
+from bursar.tracing.queries import AGGREGATE, BY, CALLS, MORE, WRITES
 from bursar.tracing.rolled import Rolled
 from bursar.tracing.tally import HOUR_US, PAIR
 from bursar.words.clock import first_id
@@ -96,8 +96,8 @@ class Changes(Rolled):
         }
         rows = self._ask(
             f"""SELECT d.workflow, {_MODEL}, count(DISTINCT substr(c.call_id, 1, 26)) + {MORE}, count(*) + {MORE},
-                sum(c.cost_nusd IS NULL), total(c.input_tokens), total(c.cache_read_tokens), total({WRITES}),
-                total(c.output_tokens), total(c.cost_input_nusd), total(c.cost_cache_read_nusd),
+                total({CALLS} * (c.cost_nusd IS NULL)), total(c.input_tokens), total(c.cache_read_tokens),
+                total({WRITES}), total(c.output_tokens), total(c.cost_input_nusd), total(c.cost_cache_read_nusd),
                 total(c.cost_cache_write_nusd), total(c.cost_output_nusd), total(c.cost_fees_nusd),
                 total(c.requests IS NULL AND instr(e.flags, '{AGGREGATE}') > 0)
             FROM model_call c JOIN dimension d ON d.id = c.dimension JOIN ending e ON e.id = c.ending

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 COUNTED: Final = (
     "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "tool_calls",
     "trimmed_tokens", "nusd", "unpriced", "input_nusd", "output_nusd", "cache_read_nusd", "cache_write_nusd",
-    "fees_nusd", "more", "unpriced_more", "counted",
+    "fees_nusd", "more", "counted",
 )  # fmt: skip
 """What an attempt itself has of each sum. A row that stands for several calls is `counted`, and has `more`
-of them; without a price these are `unpriced_more`."""
+of them; `unpriced` are calls."""
 REASONS: Final = tuple(RetryReason)
 STATUSES: Final = tuple(CostStatus)
 LANES: Final = (

@@ -73,7 +73,7 @@ class OverviewReader(Rolled):
         }
         models = self._cells(rollup, "model", since_us, until_us)
         sums_of = {key: numbers(cell.sums) for key, cell in models.items()}
-        unpriced = [Unpriced(key, sums["unpriced"] + sums["unpriced_more"]) for key, sums in sums_of.items()]
+        unpriced = [Unpriced(key, sums["unpriced"]) for key, sums in sums_of.items()]
         unpriced = sorted((row for row in unpriced if row.calls), key=lambda row: (-row.calls, row.model))
         nameless = workflows.get(UNATTRIBUTED)
         return (

@@ -60,6 +60,8 @@ WRITES: Final = (
 )
 MORE: Final = "CAST(total(c.requests - 1) AS INTEGER)"
 """Calls beyond the number of rows: a row that was imported may be the sum of many."""
+CALLS: Final = "coalesce(c.requests, 1)"
+"""How many calls a row stands for; of nobody knows how many, one."""
 AGGREGATE: Final = "aggregate"
 """Flag: the row is the sum of several calls, or of nobody knows how many."""
 NOBODY_WAITED: Final = ("batch", "background", "imported")
@@ -207,7 +209,7 @@ class Reader:
     def unpriced(self, since_us: int) -> list[UnpricedRow]:
         """The models without a price that were called since then, the most called first."""
         rows = self._ask(
-            f"""SELECT d.provider, d.request_model, d.response_model, count(*), {_sum("c.input_tokens")},
+            f"""SELECT d.provider, d.request_model, d.response_model, count(*) + {MORE}, {_sum("c.input_tokens")},
                 {_sum("c.output_tokens")}, max(c.ts_us) FROM {_JOINED}
             WHERE c.call_id >= ? AND c.cost_nusd IS NULL GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3""",
             (first_id(since_us),),
@@ -255,10 +257,11 @@ class Reader:
             {_sum("c.reasoning_tokens")}, {_sum("c.tool_calls")},
             count(*) - count(DISTINCT substr(c.call_id, 1, 26)) + coalesce(sum(d.attempt_source = 'harness'), 0),
             total(c.cost_nusd),
-            sum(c.cost_nusd IS NULL), sum(e.usage_source IN ('estimated', 'stream_partial')),
-            sum(instr(e.flags, 'clamped') > 0), {_sum(_RESENT)}, {_sum("c.trimmed_tokens")}, sum(d.path IS 'batch'),
-            sum(e.cost_status = 'list_price'), sum(e.cost_status IN ('upper_bound', 'lower_bound')),
-            sum(e.cost_status = 'estimated'), sum(e.cost_status = 'provider')
+            {_calls("c.cost_nusd IS NULL")}, {_calls("e.usage_source IN ('estimated', 'stream_partial')")},
+            sum(instr(e.flags, 'clamped') > 0), {_sum(_RESENT)}, {_sum("c.trimmed_tokens")},
+            {_calls("d.path IS 'batch'")}, {_calls("e.cost_status = 'list_price'")},
+            {_calls("e.cost_status IN ('upper_bound', 'lower_bound')")}, {_calls("e.cost_status = 'estimated'")},
+            {_calls("e.cost_status = 'provider'")}
             FROM {_JOINED} WHERE c.call_id >= ? AND c.call_id < ? GROUP BY k ORDER BY total(c.cost_nusd) DESC, k""",
             (NONE, *span),
         )
@@ -330,6 +333,10 @@ def _side(text: str | None) -> tuple[dict[str, Any], ...]:
         return tuple(orjson.loads(text or "[]"))
     except ValueError:
         return ()
+
+
+def _calls(condition: str) -> str:
+    return f"coalesce(sum({CALLS}) FILTER (WHERE {condition}), 0)"
 
 
 def _sum(column: str) -> str:

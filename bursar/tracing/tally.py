@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bursar.tracing.bins import bin_of, spread
 from bursar.tracing.lanes import COUNTED, REASONS, STATUSES, lane, wide
 from bursar.tracing.marks import Marks, marks, unite
-from bursar.tracing.queries import AGGREGATE, BY, NOBODY_WAITED, NONE, TIMES, WRITES
+from bursar.tracing.queries import AGGREGATE, BY, CALLS, NOBODY_WAITED, NONE, TIMES, WRITES
 from bursar.words.events import RetryReason, Status, UsageSource
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ _FIRST: Final = ("", "/0")
 _COLUMNS: Final = {
     "cache_write_tokens": WRITES,
     "nusd": "c.cost_nusd",
-    "unpriced": "c.cost_nusd IS NULL",
+    "unpriced": f"iif(c.cost_nusd IS NULL, {CALLS}, 0)",
     "fees_nusd": "c.cost_fees_nusd",
     "more": "c.requests - 1",
-    "unpriced_more": "(c.requests - 1) * (c.cost_nusd IS NULL)",
     "counted": "c.requests IS NOT NULL",
     **{f"{part}_nusd": f"c.cost_{part}_nusd" for part in ("input", "output", "cache_read", "cache_write")},
 }
 _HEAD: Final = 8
+_MORE: Final = _HEAD + COUNTED.index("more")
 ROWS: Final = (
     "SELECT c.call_id, c.dimension, c.ending, c.ts_us, c.latency_us, c.user_hash, c.run, "
     "coalesce(c.est_input_tokens, 0), "
@@ -84,17 +84,23 @@ class Seen:
 
 
 class _Dimension(NamedTuple):
+    """Tags. `sums` count attempts with them; `each` of these, every call of a row that stands for several."""
+
     values: tuple[str, ...]
     pair: str
     waited: bool
     sums: int
+    each: int
     resent: bool
 
 
 class _Ending(NamedTuple):
+    """How attempts ended; `sums` and `each` as of `_Dimension`."""
+
     ok: bool
     aggregate: bool
     sums: int
+    each: int
 
 
 class Names:
@@ -114,11 +120,10 @@ class Names:
             ((*values, path, source),) = self._ask(
                 f"SELECT {columns}, d.path, d.attempt_source FROM dimension d WHERE d.id = ?", (number,)
             )
-            sums = lane("batch") if path == "batch" else 0
-            sums += lane("harness") if source == "harness" else 0
+            sums, each = lane("harness") if source == "harness" else 0, lane("batch") if path == "batch" else 0
             keys = tuple(NONE if value is None else str(value) for value in values)
             found = self._dimensions[number] = _Dimension(
-                keys, _pair(keys), path not in NOBODY_WAITED, sums, source not in (None, "fallback")
+                keys, _pair(keys), path not in NOBODY_WAITED, sums + each, each, source not in (None, "fallback")
             )
         return found
 
@@ -144,18 +149,17 @@ class Names:
             sums = lane("attempts")
             if status == Status.ERROR:
                 sums += lane("errors")
+            each = lane(f"cost {cost}") if cost in STATUSES else 0
             if source in (UsageSource.ESTIMATED, UsageSource.STREAM_PARTIAL):
-                sums += lane("unmeasured")
+                each += lane("unmeasured")
             if "clamped" in flags:
                 sums += lane("clamped")
             if reason is not None:
                 sums += lane(f"reason {reason if reason in REASONS else RetryReason.OTHER}")
-            if cost in STATUSES:
-                sums += lane(f"cost {cost}")
             aggregate = AGGREGATE in flags
             if aggregate:
                 sums += lane("aggregates")
-            found = self._endings[number] = _Ending(status == Status.OK, aggregate, sums)
+            found = self._endings[number] = _Ending(status == Status.OK, aggregate, sums + each, each)
         return found
 
 
@@ -194,6 +198,8 @@ class Tally:
             dimension, ending = names.dimension(number), names.ending(ending_number)
             group = groups[number, ts_us // HOUR_US]
             group.sums += wide(row[_HEAD:]) + ending.sums + dimension.sums
+            if row[_MORE]:
+                group.sums += row[_MORE] * (ending.each + dimension.each)
             if ending.ok:
                 if not ending.aggregate:
                     group.inputs.append(bin_of(row[_HEAD]))

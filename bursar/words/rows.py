@@ -18,7 +18,8 @@ class SpendRow(NamedTuple):
     the provider counted none. `trimmed_tokens` were left out of requests by a context window. Percentiles are of
     attempts that ended well: of their latency, but for batches and background responses, and of their input tokens.
     `batch` counts attempts that were items of batches. The last four count attempts by how sure their cost is: at list
-    price, at a bound, of estimated tokens, as the provider said; those of no price are `unpriced`.
+    price, at a bound, of estimated tokens, as the provider said; those of no price are `unpriced`. A row that was
+    imported and stands for many calls counts as so many, in these as in `attempts`.
     """
 
     key: str

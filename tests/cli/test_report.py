@@ -92,10 +92,50 @@ def test_a_full_table_fits_a_hundred_columns(ledger: Path) -> None:
     first = next(number for number, line in enumerate(lines) if line.startswith("─")) + 1
     assert lines[first].startswith(UNATTRIBUTED)
     (last,) = (line for line in lines if line.startswith("total"))
-    assert "987.7M" in last
+    assert "988M" in last
     told = " ".join(lines[first : first + 3])
-    for part in ("rate_limit", "(123.5M", "123.5M/", "612/", "unmeasured"):
+    for part in ("rate_limit", "(123.5M", "123M/", "612/", "unmeasured"):
         assert part in told, part
+
+
+def test_no_word_is_broken_for_want_of_room(ledger: Path) -> None:
+    """Numbers are rounded and columns left out and named before one is torn; the other formats keep all of them."""
+    usage = Usage(123_456_789, 9_876_543, 45_678_901, 2_345_678)
+    long = {"usage": usage, "usage_source": UsageSource.ESTIMATED, "trimmed_tokens": 45_678_901, "tool_calls": 123_456}
+    for name in ("triage-of-incoming-mail", "drafting"):
+        who = Who(Tags(name, owner="support-platform"))
+        ids = {"op_id": (op_id := new_id()), "call_id": f"{op_id}/0"}
+        write(ledger, name, who=who, status=Status.ERROR, retry_reason=RetryReason.RATE_LIMIT, **ids, **long)
+        write(
+            ledger,
+            name,
+            who=who,
+            path="batch",
+            cost_nusd=123_456_789_000_000,
+            **ids | {"call_id": f"{op_id}/1"},
+            **long,
+        )
+    shown = cli().output
+    assert max(map(len, shown.splitlines())) <= 100
+    for word in ("rate_limit", "unmeasured", "support-platform", "$123,456"):
+        assert word in shown, word
+    assert re.search(r"no room for: trimmed.*--markdown", shown)
+    for word in ("trimmed", "written", "tools"):
+        assert word in cli("--markdown").output.splitlines()[0]
+
+
+def test_a_row_takes_one_line_where_rounding_is_enough(ledger: Path) -> None:
+    """Millions of calls by day: thousands of them are rounded before anything is put into a second line."""
+    usage = Usage(299_499, 12_345_678, 45_678_901, 0)
+    fields: dict[str, Any] = {"usage": usage, "tool_calls": 96_772, "cost_nusd": 1_345_880_000_000}
+    for n in range(3):
+        op_id = new_id()
+        write(ledger, f"import-{n}", op_id=op_id, call_id=f"{op_id}/0", status=Status.ERROR,
+              retry_reason=RetryReason.RATE_LIMIT, **fields)  # fmt: skip
+        write(ledger, f"import-{n}", op_id=op_id, call_id=f"{op_id}/1", cost_status=CostStatus.UPPER_BOUND, **fields)
+    lines = cli().output.splitlines()
+    assert len(lines) == 2 + 3 + 2
+    assert max(map(len, lines)) <= 100
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,19 @@ def test_costs_alone_cannot_tell_prices_from_calls() -> None:
     assert dict(reconcile(bill, {CELL: Sums(900, 500, 5)}, counted=False).parts) == {UNEXPLAINED: 100, OUTSIDE: 50}
 
 
+def test_what_is_charged_at_bounds_is_a_range() -> None:
+    """A bill within it is in agreement, one beyond either end is not, and what is outside is not paid for by a bound."""
+    ledger = {CELL: Sums(1_000, 500, 5, unmeasured_nusd=400)}
+    for billed, exceeds in ((1_000, False), (600, False), (580, True), (1_020, True)):
+        found = reconcile({CELL: Sums(billed, 500, 5)}, ledger, counted=True)
+        assert found.exceeds(0.01) is exceeds, billed
+        assert found.ledger_least_nusd == 600
+    other = (CELL[0], "o9")
+    found = reconcile({CELL: Sums(600, 500, 5), other: Sums(400, 50, 5)}, ledger, counted=True)
+    assert found.bill_nusd == found.ledger_nusd
+    assert found.exceeds(0.01)
+
+
 def test_days_of_another_time_zone_are_suspected() -> None:
     """What one day lacks another has: in all the sides agree."""
     bill = {("d1", "m"): Sums(1_000, 100), ("d2", "m"): Sums(2_000, 200), ("d1", "x"): Sums(50, 5)}

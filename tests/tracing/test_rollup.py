@@ -209,7 +209,10 @@ def test_two_fold_while_a_third_writes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_doubts_count_calls_and_not_rows(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that stands for seven calls without a workflow and a price is seven of each, by rows and by sums."""
     writer = Ledger(ledger)
-    tagless = replace(call(START_US, 1, 8, 0), who=Who(), cost_nusd=None, response_model="no-price")
+    tagless = replace(
+        call(START_US, 1, 8, 0), who=Who(), path="batch", cost_nusd=None, response_model="no-price",
+        cost_status=CostStatus.UPPER_BOUND, usage_source=UsageSource.ESTIMATED,
+    )  # fmt: skip
     writer.write(tagless)
     entry = "UPDATE attempt SET rare = json_set(coalesce(rare, '{}'), '$.requests', 7) WHERE call_id = ?"
     writer.transact(lambda run: run(entry, (tagless.call_id,)))
@@ -220,6 +223,10 @@ def test_doubts_count_calls_and_not_rows(ledger: Path, monkeypatch: pytest.Monke
             found = reader.overview(START_US + 2 * LAG_US, ZoneInfo("UTC"))
         assert (found.calls, found.unattributed.calls) == (7, 7)
         assert found.unpriced == (Unpriced("no-price", 7),)
+        with Changes(ledger, now_us=START_US + 2 * LAG_US) as changes:
+            (spent,), (mix,), (model,) = changes.spend_by("workflow"), changes.mix(Slice()), changes.unpriced(0)
+        assert (spent.attempts, spent.unpriced, spent.batch, spent.bounded, spent.unmeasured) == (7, 7, 7, 7, 7)
+        assert (mix.operations, mix.unpriced, model.calls) == (7, 7, 7)
 
 
 def test_a_copy_that_is_made_anew_is_not_read_by_the_sums_of_the_copy_before(ledger: Path, tmp_path: Path) -> None:
