@@ -27,10 +27,11 @@ from bursar.db import open_ledger
 from bursar.tracing import bins, rolled
 from bursar.tracing.changes import Changes, Slice
 from bursar.tracing.charted import ChartReader
+from bursar.tracing.hours import HOUR_US
 from bursar.tracing.overview import OverviewReader
 from bursar.tracing.rolled import Rolled
-from bursar.tracing.rollup import LAG_US, Rollup, beside
-from bursar.tracing.tally import HOUR_US
+from bursar.tracing.rollup import LAG_US, Rollup
+from bursar.tracing.sums_file import beside
 from bursar.words.clock import first_id
 from bursar.words.rows import SpendRow
 

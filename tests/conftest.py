@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING
 
 import anthropic
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bursar.testing import Provider
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+# How long inputs take to be made says how busy the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,9 +12,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 LANE: Final = 32
+_BYTES: Final = LANE // 8
 _SPLIT: Final = 4
 """Each power of two has 2 ** this many bins."""
 _EXACT: Final = 2 << _SPLIT
@@ -36,12 +37,13 @@ def middle(place: int) -> int:
     return ((place - (over << _SPLIT)) << over) + ((1 << over) - 1) // 2
 
 
-def spread(places: Sequence[int]) -> int:
+def spread(places: Iterable[int]) -> int:
     """How values are spread that fall into these bins."""
-    if not places:
+    found = Counter(places)
+    if not found:
         return 0
-    lanes = array("I", bytes((max(places) + 1) * (LANE // 8)))
-    for place, count in Counter(places).items():
+    lanes = array("I", bytes((max(found) + 1) * _BYTES))
+    for place, count in found.items():
         lanes[place] = count
     return int.from_bytes(lanes.tobytes(), "little")
 
@@ -49,7 +51,7 @@ def spread(places: Sequence[int]) -> int:
 def counts(spread: int) -> memoryview:
     """How many values each bin of a spread has, from the first."""
     lanes = -(-spread.bit_length() // LANE)
-    return memoryview(spread.to_bytes(lanes * (LANE // 8), "little")).cast("I")
+    return memoryview(spread.to_bytes(lanes * _BYTES, "little")).cast("I")
 
 
 def quantile(spread: int, of: int, to: int) -> int | None:
@@ -64,16 +66,30 @@ def quantile(spread: int, of: int, to: int) -> int | None:
 
 
 def packed(spread: int) -> bytes | None:
-    """A spread as it is kept: the number of its first bin that is not empty, and the lanes from there on."""
+    """A spread as it is kept: the number of its first bin that is not empty, and the counts from there on.
+
+    The lowest byte of every count comes first, then the next one of every, as far as any has them: of an hour few have
+    a second.
+    """
     if not spread:
         return None
     first = ((spread & -spread).bit_length() - 1) // LANE
     lanes = spread >> (first * LANE)
-    return first.to_bytes(2, "little") + lanes.to_bytes(-(-lanes.bit_length() // 8), "little")
+    size = -(-lanes.bit_length() // LANE)
+    whole, nothing = lanes.to_bytes(size * _BYTES, "little"), bytes(size)
+    planes = [whole[byte::_BYTES] for byte in range(_BYTES)]
+    while planes[-1] == nothing:
+        planes.pop()
+    return b"".join((first.to_bytes(2, "little"), len(planes).to_bytes(1, "little"), *planes))
 
 
 def unpacked(kept: bytes | None) -> int:
     """A spread from what was kept of it."""
     if kept is None:
         return 0
-    return int.from_bytes(kept[2:], "little") << (int.from_bytes(kept[:2], "little") * LANE)
+    planes = kept[2]
+    size = (len(kept) - 3) // planes
+    whole = bytearray(size * _BYTES)
+    for byte in range(planes):
+        whole[byte::_BYTES] = kept[3 + byte * size : 3 + (byte + 1) * size]
+    return int.from_bytes(whole, "little") << (int.from_bytes(kept[:2], "little") * LANE)

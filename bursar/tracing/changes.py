@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from bursar.tracing.hours import HOUR_US
 from bursar.tracing.lanes import numbers
 from bursar.tracing.marks import size
 from bursar.tracing.queries import AGGREGATE, BY, CALLS, MORE, WRITES
 from bursar.tracing.rolled import Rolled
-from bursar.tracing.tally import HOUR_US, PAIR
+from bursar.tracing.tally import PAIR
 from bursar.words.clock import first_id
 from bursar.words.errors import LedgerError
 from bursar.words.rows import MixRow

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import orjson
 
 from bursar.settings.limits import scope_name
-from bursar.tracing.rollup import discard
+from bursar.tracing.sums_file import discard
 from bursar.tracing.users import VARIABLE, read_user_keys
 from bursar.words.errors import LedgerError
 

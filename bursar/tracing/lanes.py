@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct
+from struct import error as StructError  # noqa: N812 - a class
 from typing import TYPE_CHECKING, Final
 
 from bursar.words.events import CostStatus, RetryReason
@@ -34,16 +35,24 @@ MOST: Final = (1 << 48) - 1
 
 _ROW: Final = Struct(f"<{len(COUNTED)}Q")
 _ALL: Final = Struct(f"<{len(LANES)}Q")
+_BEYOND: Final = sum(((1 << WIDTH) - 1 - MOST) << (lane * WIDTH) for lane in range(len(COUNTED)))
+"""The bits of each lane in which sums of few attempts have nothing."""
 _HALF: Final = 1 << (WIDTH - 1)
 _RAISED: Final = sum(_HALF << place for place in PLACE.values())
 """Lanes are read with this added, so that one below zero borrows nothing from the next."""
 
 
-def wide(numbers: Sequence[int]) -> int:
-    """What one attempt has, in the order of `COUNTED`."""
-    if min(numbers) >= 0 and max(numbers) <= MOST:
-        return int.from_bytes(_ROW.pack(*numbers), "little")
-    return sum(max(-MOST, min(MOST, number)) << (lane * WIDTH) for lane, number in enumerate(numbers))
+def wide(attempts: Sequence[Sequence[int]]) -> int:
+    """What attempts have together, each as numbers in the order of `COUNTED`."""
+    try:
+        numbers = attempts[0] if len(attempts) == 1 else map(sum, zip(*attempts, strict=True))
+        found = int.from_bytes(_ROW.pack(*numbers), "little")
+    except StructError:
+        # Something is below zero, or above what any lane holds.
+        found = _BEYOND
+    if found & _BEYOND:
+        return sum(_held(numbers) for numbers in attempts)
+    return found
 
 
 def lane(name: str, number: int = 1) -> int:
@@ -65,3 +74,7 @@ def packed(sums: int) -> bytes:
 def unpacked(kept: bytes) -> int:
     """Sums from what was kept of them."""
     return int.from_bytes(kept, "little", signed=True)
+
+
+def _held(numbers: Sequence[int]) -> int:
+    return sum(max(-MOST, min(MOST, number)) << (lane * WIDTH) for lane, number in enumerate(numbers))

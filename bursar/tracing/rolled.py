@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from bursar.tracing.bins import quantile
+from bursar.tracing.hours import LAST, plan
 from bursar.tracing.lanes import REASONS, numbers
 from bursar.tracing.queries import BETWEEN, Reader
 from bursar.tracing.sums import NUSD_BETWEEN
-from bursar.tracing.tally import HOUR_US, NUMBER, PAIR, Cell, Seen, Tally
+from bursar.tracing.tally import NUMBER, PAIR, Cell, Seen, Tally
 from bursar.words.clock import first_id
 from bursar.words.errors import LedgerError
 from bursar.words.rows import SpendRow
@@ -26,16 +27,6 @@ if TYPE_CHECKING:
 
 FEW: Final = 5_000
 """Attempts up to which rows are read: quick enough, and percentiles are exact."""
-_DAY: Final = 24
-_EVER: Final = 1 << 40
-_LAST: Final = "~"
-
-
-class _Plan(NamedTuple):
-    """A period in parts: ranges of ids that are read from the rows, and of hours and days that are summed."""
-
-    rows: tuple[tuple[str, str], ...]
-    sums: tuple[tuple[int, int, int], ...]
 
 
 class Rolled(Reader):
@@ -71,7 +62,7 @@ class Rolled(Reader):
         """The sums, folded; None where the rows are to be read."""
         few = self._ask(
             "SELECT count(*) FROM (SELECT 1 FROM attempt WHERE call_id >= ? AND call_id < ? LIMIT ?)",
-            (first_id(since_us), _LAST if until_us is None else first_id(until_us), FEW + 1),
+            (first_id(since_us), LAST if until_us is None else first_id(until_us), FEW + 1),
         )
         if few[0][0] <= FEW:
             return None
@@ -125,9 +116,9 @@ class Rolled(Reader):
     def _cost(self, rollup: Rollup, since_us: int, until_us: int) -> int:
         """What all attempts in a period cost, in nano-dollars."""
         with rollup.reading() as mark:
-            plan = _plan(mark, since_us, until_us)
-            sums = sum(cell.sums for span in plan.sums for _, cell in rollup.cells(NUMBER["path"], *span))
-            return numbers(sums)["nusd"] + sum(self._row_cost(*rows) for rows in plan.rows)
+            parts = plan(mark, since_us, until_us)
+            sums = sum(cell.sums for span in parts.sums for _, cell in rollup.cells(NUMBER["path"], *span))
+            return numbers(sums)["nusd"] + sum(self._row_cost(*rows) for rows in parts.rows)
 
     def _row_cost(self, first: str, end: str) -> int:
         return int(self._ask(NUSD_BETWEEN, (first, end))[0][0])
@@ -138,8 +129,8 @@ class Rolled(Reader):
     ) -> Iterator[tuple[tuple[tuple[int, int, int], ...], list[Tally]]]:
         """A period as it is at one moment: the hours and days that are summed, and the rows at its ends, added up."""
         with rollup.reading() as mark:
-            plan = _plan(mark, since_us, until_us)
-            yield plan.sums, [self._tally(rollup, *rows) for rows in plan.rows]
+            parts = plan(mark, since_us, until_us)
+            yield parts.sums, [self._tally(rollup, *rows) for rows in parts.rows]
 
     def _tally(self, rollup: Rollup, first: str, end: str) -> Tally:
         # The ends of a period are the same for everything that is asked about it.
@@ -147,29 +138,6 @@ class Rolled(Reader):
         if found is None:
             found = self._tallies[first, end] = rollup.tally(first, end)
         return found
-
-
-def _plan(mark: str, since_us: int, until_us: int | None) -> _Plan:
-    first, last = first_id(since_us), _LAST if until_us is None else first_id(until_us)
-    begin = -(-max(0, since_us) // 1_000 * 1_000 // HOUR_US)
-    # Beyond the mark nothing is summed: up to there every hour may be taken whole.
-    end = _EVER if until_us is None or last >= mark else until_us // HOUR_US
-    if begin >= end:
-        return _Plan(((first, last),), ())
-    rows = [(first, min(last, first_id(begin * HOUR_US))), (max(mark, first_id(begin * HOUR_US)), last)]
-    if end < _EVER:
-        rows[1] = (first_id(end * HOUR_US), last)
-    return _Plan(tuple(span for span in rows if span[0] < span[1]), tuple(_hours(begin, end)))
-
-
-def _hours(begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-    first, last = -(-begin // _DAY), end // _DAY
-    if first >= last:
-        yield 1, begin, end
-        return
-    yield 1, begin, first * _DAY
-    yield _DAY, first, last
-    yield 1, last * _DAY, end
 
 
 def _spend(key: str, cell: Cell) -> SpendRow:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import UTC, datetime
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.tracing.bins import bin_of, spread
+from bursar.tracing.hours import DAY, HOUR_US
 from bursar.tracing.lanes import COUNTED, REASONS, STATUSES, lane, wide
 from bursar.tracing.marks import Marks, marks, unite
 from bursar.tracing.queries import AGGREGATE, BY, CALLS, NOBODY_WAITED, NONE, TIMES, WRITES
 from bursar.words.events import RetryReason, Status, UsageSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     Ask = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
     Row = tuple[Any, ...]
+    # Attempts with the same tags and ending in the same hour: their sums, and the bins of their latencies and inputs.
+    Part = tuple[int, Sequence[int], Sequence[int]]
 
-HOUR_US: Final = 3_600_000_000
 PAIR: Final = "\x1f"
 """Between the two values of a pair of tags."""
 _SPARED: Final = {
@@ -31,15 +34,32 @@ FACETS: Final = (*_TAGS, "hour", "day", "week", "month", "feature,day", "workflo
 """What sums are kept by. Weeks are no sums of days: an operation whose attempts lie in two is counted once."""
 NUMBER: Final = {name: number for number, name in enumerate(FACETS)}
 _FEATURE: Final = NUMBER["feature"]
+_RELATED: Final = (
+    ("workflow", "model", "workflow,model"),
+    ("feature", "owner", "day", "feature,day"),
+    ("env", "release", "prompt_version"),
+    ("provider", "tier", "path"),
+    ("hour", "week", "month"),
+)
+_TOGETHER: Final = tuple(
+    tuple(NUMBER[name] for name in names)
+    for names in (*_RELATED, *((name,) for name in FACETS if not any(name in names for names in _RELATED)))
+)
+"""Facets in groups: what is related has few combinations, and is summed by these first."""
+_REPEAT: Final = lane("repeats")
 _FIRST: Final = ("", "/0")
 """What follows an operation's id in the id of its first attempt."""
+_BATCH: Final = 8_192
+"""Rows that are held at once."""
+_USUAL_WRITES: Final = "c.cache_write_5m_tokens + c.cache_write_30m_tokens + c.cache_write_1h_tokens"
 _COLUMNS: Final = {
-    "cache_write_tokens": WRITES,
+    # Most rows have nothing rare, and it takes a while to look for it in each.
+    "cache_write_tokens": f"iif(c.rare IS NULL, {_USUAL_WRITES}, {WRITES})",
     "nusd": "c.cost_nusd",
     "unpriced": f"iif(c.cost_nusd IS NULL, {CALLS}, 0)",
     "fees_nusd": "c.cost_fees_nusd",
-    "more": "c.requests - 1",
-    "counted": "c.requests IS NOT NULL",
+    "more": "iif(c.rare IS NULL, 0, c.requests - 1)",
+    "counted": "iif(c.rare IS NULL, 0, c.requests IS NOT NULL)",
     **{f"{part}_nusd": f"c.cost_{part}_nusd" for part in ("input", "output", "cache_read", "cache_write")},
 }
 _HEAD: Final = 8
@@ -61,11 +81,11 @@ class Cell:
     def __init__(self, sums: int = 0, latency: int = 0, input_: int = 0) -> None:
         self.sums, self.latency, self.input = sums, latency, input_
 
-    def add(self, other: Cell, times: int = 1) -> None:
-        """Add another cell as often as said; minus once takes it away."""
-        self.sums += times * other.sums
-        self.latency += times * other.latency
-        self.input += times * other.input
+    def add(self, other: Cell) -> None:
+        """Add another cell."""
+        self.sums += other.sums
+        self.latency += other.latency
+        self.input += other.input
 
 
 class Seen:
@@ -87,6 +107,7 @@ class _Dimension(NamedTuple):
     """Tags. `sums` count attempts with them; `each` of these, every call of a row that stands for several."""
 
     values: tuple[str, ...]
+    feature: str
     pair: str
     waited: bool
     sums: int
@@ -110,7 +131,7 @@ class Names:
         self._ask, self.users = ask, number
         self._dimensions: dict[int, _Dimension] = {}
         self._endings: dict[int, _Ending] = {}
-        self._days: dict[int, tuple[str, str]] = {}
+        self._times: dict[int, tuple[str, str, str, str]] = {}
 
     def dimension(self, number: int) -> _Dimension:
         """A tuple of tags."""
@@ -123,21 +144,24 @@ class Names:
             sums, each = lane("harness") if source == "harness" else 0, lane("batch") if path == "batch" else 0
             keys = tuple(NONE if value is None else str(value) for value in values)
             found = self._dimensions[number] = _Dimension(
-                keys, _pair(keys), path not in NOBODY_WAITED, sums + each, each, source not in (None, "fallback")
+                keys,
+                keys[_FEATURE] + PAIR,
+                _pair(keys),
+                path not in NOBODY_WAITED,
+                sums + each,
+                each,
+                source not in (None, "fallback"),
             )
         return found
 
     def values(self, number: int, hour: int) -> tuple[str, ...]:
         """The value of every facet of attempts with these tags in an hour."""
-        dimension = self.dimension(number)
-        day = self._days.get(hour)
-        if day is None:
+        dimension, times = self.dimension(number), self._times.get(hour)
+        if times is None:
             at = datetime.fromtimestamp(hour * 3_600, UTC)
-            day = self._days[hour] = f"{at:%Y-%m-%d}", f"{at:%G-W%V}"
-        values = dimension.values
-        date, week = day
-        times = f"{date}T{hour % 24:02}Z", date, week, date[:7]
-        return *values, *times, f"{values[_FEATURE]}{PAIR}{date}", dimension.pair
+            date = f"{at:%Y-%m-%d}"
+            times = self._times[hour] = f"{date}T{hour % DAY:02}Z", date, f"{at:%G-W%V}", date[:7]
+        return *dimension.values, *times, dimension.feature + times[1], dimension.pair
 
     def ending(self, number: int) -> _Ending:
         """How attempts ended."""
@@ -163,22 +187,6 @@ class Names:
         return found
 
 
-class _Group:
-    """Attempts with the same tags in the same hour: their sums, and the bins that they fall into."""
-
-    __slots__ = ("inputs", "latencies", "sums")
-
-    def __init__(self) -> None:
-        self.sums = 0
-        self.latencies: list[int] = []
-        self.inputs: list[int] = []
-
-    def add(self, other: _Group) -> None:
-        self.sums += other.sums
-        self.latencies += other.latencies
-        self.inputs += other.inputs
-
-
 class Tally:
     """Sums of some attempts."""
 
@@ -188,66 +196,56 @@ class Tally:
 
     def add(self, rows: Iterable[Row], names: Names, ask: Ask) -> int:
         """Add rows, and say how many they were; `ask` tells of earlier attempts at the same operations."""
-        groups: dict[tuple[int, int], _Group] = defaultdict(_Group)
-        again: list[Row] = []
-        present: dict[str, tuple[set[str], set[int]]] = defaultdict(lambda: (set(), set()))
-        size = 0
-        for row in rows:
-            size += 1
-            call_id, number, ending_number, ts_us, latency, user, run, estimate = row[:_HEAD]
-            dimension, ending = names.dimension(number), names.ending(ending_number)
-            group = groups[number, ts_us // HOUR_US]
-            group.sums += wide(row[_HEAD:]) + ending.sums + dimension.sums
-            if row[_MORE]:
-                group.sums += row[_MORE] * (ending.each + dimension.each)
-            if ending.ok:
-                if not ending.aggregate:
-                    group.inputs.append(bin_of(row[_HEAD]))
-                if dimension.waited and latency is not None:
-                    group.latencies.append(bin_of(latency))
-            if dimension.resent:
-                group.sums += lane("resent_tokens", row[_HEAD] if row[_HEAD] > 0 else estimate)
-            if call_id[26:] not in _FIRST:
-                again.append(row)
-            users, runs = present[dimension.values[0]]
-            users.add(user)
-            runs.add(run)
-        self._spread(groups, names)
-        known = names.users(set().union(*(users for users, _ in present.values())) - {None})
-        for workflow, (users, runs) in present.items():
-            numbers = [known[user] for user in users if user in known]
-            strangers = users - known.keys() - {None}
-            self.see(workflow, Seen(marks(numbers), marks(runs - {None}), strangers))
-        for row in again:
-            self._repeat(row, names, ask)
+        size, rest = 0, iter(rows)
+        while batch := list(islice(rest, _BATCH)):
+            size += len(batch)
+            self._add(batch, names)
+            for row in batch:
+                if row[0][26:] not in _FIRST:
+                    self._repeat(row, names, ask)
         return size
 
-    def _spread(self, groups: dict[tuple[int, int], _Group], names: Names) -> None:
-        """Add each group to the cell of its value, facet by facet."""
-        whole = _Group()
-        for group in groups.values():
-            whole.add(group)
-        values = [names.values(number, hour) for number, hour in groups]
-        for facet, column in enumerate(zip(*values, strict=True)):
-            cells: dict[str, _Group] = {}
-            if len(set(column)) == 1:
-                # Most tags that nobody gives are so: all of it has one value.
-                cells[column[0]] = whole
-            else:
-                for value, group in zip(column, groups.values(), strict=True):
-                    cell = cells.get(value)
-                    if cell is None:
-                        cell = cells[value] = _Group()
-                    cell.add(group)
-            for value, cell in cells.items():
-                self.merge((facet, value), Cell(cell.sums, spread(cell.latencies), spread(cell.inputs)))
+    def _add(self, rows: Sequence[Row], names: Names) -> None:
+        groups: dict[tuple[int, int, int], list[Row]] = defaultdict(list)
+        for row in rows:
+            groups[row[1], row[2], row[3] // HOUR_US].append(row)
+        parts: list[Part] = []
+        present: dict[str, list[Row]] = defaultdict(list)
+        for (number, ending, _), some in groups.items():
+            dimension = names.dimension(number)
+            parts.append(_part(some, dimension, names.ending(ending)))
+            present[dimension.values[0]] += some
+        self._spread(parts, [names.values(number, hour) for number, _, hour in groups])
+        self._see_all(present, names)
 
-    def merge(self, key: tuple[int, str], other: Cell, times: int = 1) -> None:
-        """Add a cell of other sums, or take it away."""
+    def _see_all(self, present: Mapping[str, Sequence[Row]], names: Names) -> None:
+        """Add the users and runs of the rows of each workflow."""
+        known = names.users({row[5] for rows in present.values() for row in rows} - {None})
+        for workflow, rows in present.items():
+            users = {row[5] for row in rows} - {None}
+            numbers = [known[user] for user in users if user in known]
+            runs = {row[6] for row in rows} - {None}
+            self.see(workflow, Seen(marks(numbers), marks(runs), users - known.keys()))
+
+    def _spread(self, parts: Sequence[Part], values: Sequence[tuple[str, ...]]) -> None:
+        """Add each part to the cells of its values."""
+        columns = list(zip(*values, strict=True))
+        whole = _cell(parts)
+        for facets in _TOGETHER:
+            keys = list(zip(*(columns[facet] for facet in facets), strict=True))
+            # Most tags that nobody gives have one value: all of it.
+            cells = {keys[0]: whole} if len(set(keys)) == 1 else _cells(keys, parts)
+            for key, cell in cells.items():
+                for facet, value in zip(facets, key, strict=True):
+                    self.merge((facet, value), cell)
+
+    def merge(self, key: tuple[int, str], other: Cell) -> None:
+        """Add a cell of other sums."""
         found = self.cells.get(key)
         if found is None:
-            found = self.cells[key] = Cell()
-        found.add(other, times)
+            self.cells[key] = Cell(other.sums, other.latency, other.input)
+        else:
+            found.add(other)
 
     def see(self, workflow: str, some: Seen) -> None:
         """Add users and runs of a workflow."""
@@ -257,16 +255,38 @@ class Tally:
         found.add(some)
 
     def _repeat(self, row: Row, names: Names, ask: Ask) -> None:
-        earlier = ask(
-            "SELECT dimension, ts_us FROM model_call WHERE call_id >= ? AND call_id < ?", (row[0][:26], row[0])
-        )
+        earlier = ask("SELECT dimension, ts_us FROM attempt WHERE call_id >= ? AND call_id < ?", (row[0][:26], row[0]))
         had = [
             set(values) for values in zip(*(names.values(of, ts_us // HOUR_US) for of, ts_us in earlier), strict=True)
         ]
         if had:
             for key in enumerate(names.values(row[1], row[3] // HOUR_US)):
                 if key[1] in had[key[0]]:
-                    self.cells[key].sums += lane("repeats")
+                    self.cells[key].sums += _REPEAT
+
+
+def _part(rows: Sequence[Row], dimension: _Dimension, ending: _Ending) -> Part:
+    sums = wide([row[_HEAD:] for row in rows]) + len(rows) * (ending.sums + dimension.sums)
+    each = ending.each + dimension.each
+    if each:
+        sums += each * sum([row[_MORE] for row in rows])
+    if dimension.resent:
+        sums += lane("resent_tokens", sum(row[_HEAD] if row[_HEAD] > 0 else row[_HEAD - 1] for row in rows))
+    inputs = [bin_of(row[_HEAD]) for row in rows] if ending.ok and not ending.aggregate else ()
+    waited = ending.ok and dimension.waited
+    return sums, [bin_of(row[4]) for row in rows if row[4] is not None] if waited else (), inputs
+
+
+def _cells(keys: Sequence[tuple[str, ...]], parts: Sequence[Part]) -> dict[tuple[str, ...], Cell]:
+    members: dict[tuple[str, ...], list[Part]] = defaultdict(list)
+    for key, part in zip(keys, parts, strict=True):
+        members[key].append(part)
+    return {key: _cell(some) for key, some in members.items()}
+
+
+def _cell(parts: Sequence[Part]) -> Cell:
+    sums, latencies, inputs = zip(*parts, strict=True)
+    return Cell(sum(sums), spread(chain.from_iterable(latencies)), spread(chain.from_iterable(inputs)))
 
 
 def _pair(values: Sequence[str]) -> str:

@@ -16,15 +16,16 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bursar.tracing import rolled
-from bursar.tracing.bins import WORST
+from bursar.tracing.bins import LANE, WORST, packed, unpacked
 from bursar.tracing.changes import Changes, Slice
 from bursar.tracing.charted import ChartReader
-from bursar.tracing.lanes import MOST, PLACE
+from bursar.tracing.lanes import COUNTED, MOST, PLACE, numbers, wide
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.overview import OverviewReader
 from bursar.tracing.queries import BY
 from bursar.tracing.rolled import Rolled
 from bursar.tracing.rollup import LAG_US, Rollup
+from bursar.tracing.tally import NUMBER
 from bursar.words.clock import first_id
 from bursar.words.events import AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
 from bursar.words.records import UNATTRIBUTED, ModelCall, Tags, Who
@@ -175,6 +176,56 @@ def test_after_any_history_the_sums_answer_what_the_rows_answer(
         span = START_US + begin * MINUTE_US + 1_000, START_US + end * MINUTE_US if ends else None
         agree(past.path, *span, past.now_us + LAG_US, monkeypatch)
         agree(past.path, 0, None, START_US + LATER_US, monkeypatch)
+
+
+def test_a_day_is_summed_once_it_is_over(ledger: Path) -> None:
+    """Until then a fold writes its hours alone; what comes late, or is corrected, is in the day's sums again."""
+    day_us, day = 24 * 60 * MINUTE_US, START_US // (24 * 60 * MINUTE_US)
+    writer = Ledger(ledger)
+
+    def folded(until_us: int) -> tuple[list[int], list[int]]:
+        with Rollup(ledger) as sums:
+            sums.fold(until_us + LAG_US)
+            spans = (24, day, day + 1), (1, day * 24, day * 24 + 24)
+            by_day, by_hour = ([cell.sums for _, cell in sums.cells(NUMBER["workflow"], *span)] for span in spans)
+            return [sums >> PLACE["attempts"] & MOST for sums in by_day], by_hour
+
+    for made in range(3):
+        writer.write(call(START_US + made * 5 * 60 * MINUTE_US, made, 1, 0))
+    assert folded(START_US + day_us - MINUTE_US)[0] == []
+    writer.write(call(START_US + day_us, 4, 1, 0))
+    by_day, by_hour = folded(START_US + day_us + MINUTE_US)
+    assert (by_day, len(by_hour)) == ([3], 3)
+    writer.write(call(START_US + 60 * MINUTE_US, 5, 1, 0))
+    assert folded(START_US + day_us + MINUTE_US)[0] == [4]
+    writer.transact(lambda run: run("DELETE FROM attempt WHERE call_id < ?", (first_id(START_US + MINUTE_US),)))
+    assert folded(START_US + day_us + MINUTE_US)[0] == [3]
+    writer.close()
+
+
+quiet = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@quiet
+@given(st.dictionaries(st.integers(0, 500), st.integers(1, 2**32 - 1), max_size=8))
+def test_a_spread_is_kept_as_it_is(counted: dict[int, int]) -> None:
+    """Whatever bins it has, and however many values fall into each."""
+    spread = sum(count << (LANE * place) for place, count in counted.items())
+    assert unpacked(packed(spread)) == spread
+
+
+def attempts_of(most: int, up_to: int) -> Any:
+    attempt = st.lists(st.integers(-most, most), min_size=len(COUNTED), max_size=len(COUNTED))
+    return st.lists(attempt, min_size=1, max_size=up_to)
+
+
+@quiet
+@given(st.one_of(attempts_of(1000, 3), attempts_of(MOST, 3), attempts_of(2**70, 1)))
+def test_attempts_are_added_lane_by_lane(attempts: list[list[int]]) -> None:
+    """Also what is below zero; one attempt counts as no more than a provider can mean, so that no lane runs over."""
+    found = numbers(wide(attempts))
+    clamped = [[max(-MOST, min(MOST, number)) for number in attempt] for attempt in attempts]
+    assert [found[name] for name in COUNTED] == [sum(column) for column in zip(*clamped, strict=True)]
 
 
 def test_two_fold_while_a_third_writes(monkeypatch: pytest.MonkeyPatch) -> None:
