@@ -63,7 +63,17 @@ def run_tree(
             found.tools.append(row)
         else:
             found.verdicts.append(row)
+    for tree in trees.values():
+        tree.operations = _in_step(tree.operations)
     return trees[runs[0].run_id]
+
+
+def _in_step(operations: list[Operation]) -> list[Operation]:
+    """Calls in the order in which they were made, whatever the wall clock did in between; the rest where they are."""
+    for each in operations:
+        each.attempts.sort(key=lambda call: (len(call.call_id), call.call_id))
+    calls = iter(sorted((each for each in operations if each.attempts), key=lambda each: each.attempts[0].step or 0))
+    return [next(calls) if each.attempts else each for each in operations]
 
 
 def _operation_of(row: CallRow | VerdictRow | ToolRow, known: Container[str]) -> str:
