@@ -15,31 +15,12 @@ from bursar import Budget
 from bursar.clients.sellers import seller_of
 from bursar.testing import Provider, Reply
 from tests.clients.books import rows_of
+from tests.clients.clouds import azure, bedrock, foundry, vertex
 from tests.clients.entries import CHAT, CLAUDE
 from tests.clients.http import HTTP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-def azure(provider: Provider, *, is_async: bool = False) -> Any:
-    made: Any = openai.AsyncAzureOpenAI if is_async else openai.AzureOpenAI
-    return made(azure_endpoint=provider.anthropic_url, api_key="x", api_version="2026-01-01")
-
-
-def vertex(provider: Provider, *, is_async: bool = False) -> Any:
-    made: Any = anthropic.AsyncAnthropicVertex if is_async else anthropic.AnthropicVertex
-    return made(base_url=provider.anthropic_url, region="global", project_id="p", access_token="x")
-
-
-def bedrock(provider: Provider, *, is_async: bool = False) -> Any:
-    made: Any = anthropic.AsyncAnthropicBedrock if is_async else anthropic.AnthropicBedrock
-    return made(base_url=provider.anthropic_url, api_key="x", aws_region="us-east-1")
-
-
-def foundry(provider: Provider, *, is_async: bool = False) -> Any:
-    made: Any = anthropic.AsyncAnthropicFoundry if is_async else anthropic.AnthropicFoundry
-    return made(base_url=f"{provider.anthropic_url}/anthropic", api_key="x")
 
 
 VARIANTS: Any = [

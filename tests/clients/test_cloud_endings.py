@@ -1,0 +1,90 @@
+"""The clouds' clients and the module `openai` x every ending: charged once, nothing held, nothing free.
+
+Of each client one entry point of each kind; which there are is the vendor's (`test_entry_points.py`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+from openai import _module_client
+
+from tests.clients.clouds import azure, bedrock, foundry, vertex
+from tests.clients.endings import World, check_all, world_of
+from tests.clients.entries import CHAT, CLAUDE, EMBEDDINGS, RESPONSES, STREAM, Entry, Rivers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bursar.testing import Provider
+
+MADE = {"azure": azure, "vertex": vertex, "bedrock": bedrock, "foundry": foundry}
+MODELS = {
+    "vertex": "claude-sonnet-4-5@20250929", "bedrock": "global.anthropic.claude-haiku-4-5-20251001-v1:0",
+    "foundry": "claude-sonnet-5-5",
+}  # fmt: skip
+
+
+def gpts(client: str) -> Iterator[Entry]:
+    """What OpenAI's clients and the module have."""
+    yield Entry(client, "chat.completions.create", "object", CHAT)
+    yield Entry(client, "chat.completions.create", "events", CHAT | STREAM)
+    yield Entry(client, "chat.completions.stream", "helper", CHAT)
+    yield Entry(client, "chat.completions.parse", "object", CHAT | {"response_format": Rivers})
+    yield Entry(client, "responses.with_raw_response.create", "parse", RESPONSES)
+    yield Entry(client, "responses.with_streaming_response.create", "lines", RESPONSES | STREAM)
+    yield Entry(client, "embeddings.create", "object", EMBEDDINGS)
+
+
+def claudes(client: str) -> Iterator[Entry]:
+    """What Anthropic's clients have; Bedrock streams in a form of its own."""
+    asked = CLAUDE | {"model": MODELS[client]}
+    yield Entry(client, "messages.create", "object", asked)
+    yield Entry(client, "messages.with_raw_response.create", "parse", asked)
+    yield Entry(client, "messages.with_streaming_response.create", "body", asked)
+    yield Entry(client, "beta.messages.create", "object", asked)
+    if client != "bedrock":
+        yield Entry(client, "messages.create", "events", asked | STREAM)
+        yield Entry(client, "messages.stream", "helper", asked)
+        yield Entry(client, "messages.with_raw_response.create", "parsed events", asked | STREAM)
+
+
+ENTRIES = [
+    *((entry, way) for entry in gpts("azure") for way in ("sync", "async")),
+    *((entry, "sync") for entry in gpts("module")),
+    *((entry, way) for client in MODELS for entry in claudes(client) for way in ("sync", "async")),
+]
+
+
+def clouds(provider: Provider) -> dict[tuple[str, str], Any]:
+    """A client of each cloud, sync and async, and the module as a program would configure it."""
+    clients = {
+        (name, way): made(provider, is_async=way == "async", max_retries=0)
+        for name, made in MADE.items()
+        for way in ("sync", "async")
+    }
+    openai.base_url = f"{provider.openai_url}/"
+    return clients | {("module", "sync"): openai}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("api_key", "x"), ("base_url", None), ("max_retries", 0), ("http_client", None)):
+            patch.setattr(openai, name, value)
+        for holder in (openai, _module_client):
+            patch.setattr(holder, "_load_client", openai._load_client)
+        openai._reset_client()
+        with world_of(clouds) as made:
+            yield made
+        openai._reset_client()
+
+
+@pytest.mark.parametrize(("entry", "way"), [pytest.param(*each, id=f"{each[0]}-{each[1]}") for each in ENTRIES])
+def test_a_call_of_a_cloud_is_charged_once_however_it_ends(
+    world: World, entry: Entry, way: str, subtests: pytest.Subtests
+) -> None:
+    """As the vendor's own: one row, nothing held, never less than the bill, the exact bill where it is known."""
+    check_all(world, entry, way, subtests)
