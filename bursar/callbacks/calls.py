@@ -23,7 +23,7 @@ from bursar.words.errors import BursarWarning
 from bursar.words.ports import Release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from uuid import UUID
 
     from bursar.callbacks.requests import Asking
@@ -126,6 +126,17 @@ class ModelCalling:
         """Close it though nobody has said how it ended."""
         self.end(abandoned())
 
+    def withdraw(self) -> None:
+        """Free it, of which nothing was sent and nothing will be."""
+        loan, self.loan = self.loan, None
+        if loan is not None:
+            loan.close()
+        self._give_way()
+
+    def is_asked_with(self, params: Mapping[str, Any]) -> bool:
+        """Whether it was begun with these parameters, the very same object: by one call of LangChain's."""
+        return self._asking.params is params
+
     def end(self, answer: Answer) -> None:
         """Charge and record it, unless somebody nearer the wire has. Never raises: its answer may be paid for."""
         loan, self.loan = self.loan, None
@@ -218,6 +229,15 @@ def pop(key: int) -> ModelCalling | None:
         if run is not None:
             run.unfinished.pop(key, None)
     return calling
+
+
+def withdraw_batch(params: Mapping[str, Any]) -> None:
+    """One of several calls that were to be made together is refused: none is sent before all have begun."""
+    for key, each in list(calls.items()):
+        if each.is_asked_with(params) and pop(key) is not None:
+            each.withdraw()
+            if each.root is not None:
+                each.root.ended(key, None)
 
 
 def abandon(key: int) -> None:

@@ -7,25 +7,23 @@ both: then the handler only says what run, node and tags the call belongs to, an
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.callbacks import BaseCallbackHandler
 
 from bursar.callbacks.answers import of_decision, of_result
-from bursar.callbacks.calls import ModelCalling, begin, calls, pop
+from bursar.callbacks.calls import begin, calls, pop, withdraw_batch
 from bursar.callbacks.invocations import Invocations
-from bursar.callbacks.models import MARK, WRAPPED
-from bursar.callbacks.offers import take
 from bursar.callbacks.requests import Asking
 from bursar.callbacks.roots import Root, roots
 from bursar.callbacks.shapes import model_of
+from bursar.callbacks.starts import admitted, refused, tighten
 from bursar.callbacks.stream_words import arguments_of, words_of
-from bursar.callbacks.tags import tagged, tags_of
+from bursar.callbacks.told import tell
 from bursar.callbacks.tool_starts import gate_end, gate_start
 from bursar.runs.frames import check_guards, check_tags
 from bursar.runs.scoped import scoped_frame
-from bursar.words.errors import ConfigError
+from bursar.words.errors import ConfigError, Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,7 +98,7 @@ class BursarCallbackHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Note a part of an invocation, or open a run for a new one."""
-        self._part(run_id, parent_run_id, metadata, kwargs.get("name"))
+        self._part(run_id, parent_run_id, metadata, kwargs.get("name"), "on_chain_error")
         if kwargs.get("run_type") == "llm":
             self._decision_start(inputs, run_id, parent_run_id, metadata or {})
 
@@ -115,12 +113,18 @@ class BursarCallbackHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Note a tool: an agent inside of it belongs to the same invocation. Raises `ApprovalDenied`."""
-        root = self._part(run_id, parent_run_id, metadata, kwargs.get("name"))
+        root = self._part(run_id, parent_run_id, metadata, kwargs.get("name"), "on_tool_error")
         frame = scoped_frame() or (root.frame if root is not None else None)
-        if frame is not None and frame.gates is not None:
-            given = kwargs.get("inputs")
-            name = kwargs.get("name") or (serialized or {}).get("name") or "tool"
+        if frame is None or frame.gates is None:
+            return
+        given = kwargs.get("inputs")
+        name = kwargs.get("name") or (serialized or {}).get("name") or "tool"
+        try:
             gate_start(str(name), given if isinstance(given, dict) else {"input": input_str}, run_id.int, frame)
+        except BaseException as error:
+            self.on_tool_error(error, run_id=run_id)
+            tell(self, "on_tool_error", error, run_id, parent_run_id)
+            raise
 
     def on_retriever_start(
         self,
@@ -133,7 +137,7 @@ class BursarCallbackHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Note a retriever, which may call models."""
-        self._part(run_id, parent_run_id, metadata, kwargs.get("name"))
+        self._part(run_id, parent_run_id, metadata, kwargs.get("name"), "on_retriever_error")
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Forget a part; end the run of an invocation."""
@@ -186,7 +190,8 @@ class BursarCallbackHandler(BaseCallbackHandler):
         """Admit a call, or raise `Stopped`; leave it to whoever is nearer the wire, where somebody is."""
         params, known = kwargs.get("invocation_params") or {}, metadata or {}
         asking = Asking(params, known, messages[0] if messages else ())
-        self._model_start(asking, run_id, parent_run_id, model_of(params, known), known)
+        several = kwargs.get("batch_size", 1) > 1
+        self._model_start(asking, run_id, parent_run_id, model_of(params, known), known, several=several)
 
     def on_llm_start(
         self,
@@ -201,7 +206,8 @@ class BursarCallbackHandler(BaseCallbackHandler):
         """As `on_chat_model_start`, for a model that takes one text."""
         params, known = kwargs.get("invocation_params") or {}, metadata or {}
         asking = Asking(params, known, prompt=prompts[0] if prompts else "")
-        self._model_start(asking, run_id, parent_run_id, model_of(params, known), known)
+        several = kwargs.get("batch_size", 1) > 1
+        self._model_start(asking, run_id, parent_run_id, model_of(params, known), known, several=several)
 
     def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
         """Watch a stream. Raises `BudgetExceeded`, which ends it, where it outgrows its hold and there is no room.
@@ -232,9 +238,13 @@ class BursarCallbackHandler(BaseCallbackHandler):
         self._part_end(run_id, error)
 
     def _part(
-        self, run_id: UUID, parent_run_id: UUID | None, metadata: Mapping[str, Any] | None, name: str | None
+        self, run_id: UUID, parent_run_id: UUID | None, metadata: Mapping[str, Any] | None, name: str | None, end: str
     ) -> Root | None:
-        return self._invocations.part(run_id, parent_run_id, metadata, name)
+        try:
+            return self._invocations.part(run_id, parent_run_id, metadata, name)
+        except Stopped as error:
+            tell(self, end, error, run_id, parent_run_id)
+            raise
 
     def _part_end(self, run_id: UUID, error: BaseException | None) -> None:
         root = roots.get(run_id.int)
@@ -242,54 +252,35 @@ class BursarCallbackHandler(BaseCallbackHandler):
             root.ended(run_id.int, error)
 
     def _model_start(
-        self, asking: Asking, run_id: UUID, parent_run_id: UUID | None, model: str, metadata: Mapping[str, Any]
+        self,
+        asking: Asking,
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        model: str,
+        metadata: Mapping[str, Any],
+        *,
+        several: bool = False,
+        end: str = "on_llm_error",
     ) -> None:
-        begun = calls.get(run_id.int)
-        if begun is not None:
-            self._tighten(begun, run_id)
-            return
-        root = self._invocations.model_part(run_id, parent_run_id, metadata)
-        frame = scoped_frame() or (root.frame if root is not None else None)
-        if frame is None:
-            return
-        tags = tags_of(metadata)
-        if tags:
-            frame = tagged(frame, tags) if root is None else root.tagged(frame, tags)
-        parent = None if parent_run_id is None else parent_run_id.int
-        # Where it can neither cap the request nor wait for others, it holds what such calls are seen to use.
-        on_loop = asyncio._get_running_loop() is not None  # noqa: SLF001 - as in _drive
-        calling = ModelCalling(asking, frame, root, parent, open_ended=False if frame.hard else on_loop or None)
-        offer = take(model)
         try:
-            if offer is not None:
-                calling.take(offer.guard, offer.call, offer.attempt)
-                offer.taken = calling
-            elif metadata.get(MARK) != WRAPPED:
-                calling.open()
+            begun = calls.get(run_id.int)
+            if begun is not None:
+                tighten(begun, run_id, self._invocations)
+                return
+            calling = admitted(asking, run_id, parent_run_id, model, metadata, self._invocations)
         except BaseException as error:
-            self._refused(root, run_id, parent, error)
+            refused(run_id, parent_run_id, error)
+            if several:
+                withdraw_batch(asking.params)
+            tell(self, end, error, run_id, parent_run_id)
             raise
-        begin(run_id, calling)
-        calling.lend(model)
-
-    def _tighten(self, begun: ModelCalling, run_id: UUID) -> None:
-        root = begun.root or self._invocations.alone(run_id, begun)
-        if root is None or not self._invocations.is_new_to(root):
-            return
-        try:
-            begun.tighten(self._invocations.join(root))
-        except BaseException as error:
-            pop(run_id.int)
-            self._refused(root, run_id, begun.parent, error)
-            raise
-
-    def _refused(self, root: Root | None, run_id: UUID, parent: int | None, error: BaseException) -> None:
-        if root is not None:
-            root.stopped(parent, error)
-        self._part_end(run_id, error)
+        if calling is not None:
+            begin(run_id, calling)
+            calling.lend(model)
 
     def _decision_start(
         self, inputs: Any, run_id: UUID, parent_run_id: UUID | None, metadata: Mapping[str, Any]
     ) -> None:
         asking = Asking({}, metadata, prompt=inputs if isinstance(inputs, str) else repr(inputs))
-        self._model_start(asking, run_id, parent_run_id, model_of({}, metadata), metadata)
+        named = model_of({}, metadata)
+        self._model_start(asking, run_id, parent_run_id, named, metadata, end="on_chain_error")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Asking:
     """What one call asks: messages, or one text, and how LangChain describes the model that it asks."""
 
-    __slots__ = ("_metadata", "_params", "_prompt", "messages")
+    __slots__ = ("_metadata", "_prompt", "messages", "params")
 
     def __init__(
         self,
@@ -26,11 +26,11 @@ class Asking:
         messages: Sequence[Any] = (),
         prompt: str | None = None,
     ) -> None:
-        self._params, self._metadata, self.messages, self._prompt = params, metadata, messages, prompt
+        self.params, self._metadata, self.messages, self._prompt = params, metadata, messages, prompt
 
     def request(self, *, open_ended: bool | None) -> ModelRequest:
         """It as a neutral request; `open_ended` as in `request_of`."""
-        request = request_of(self.messages, self._params, self._metadata, open_ended=open_ended)
+        request = request_of(self.messages, self.params, self._metadata, open_ended=open_ended)
         if self._prompt is None:
             return request
         return request._replace(transcript=read("completions", {"prompt": self._prompt}, None).transcript)
@@ -38,7 +38,7 @@ class Asking:
     def body(self) -> dict[str, Any]:
         """It as the body of a chat completion, for whoever looks at its words."""
         said = [{"role": "user", "content": self._prompt}] if self._prompt is not None else _told(self.messages)
-        return {**body_of(self._params, self._metadata), "messages": said}
+        return {**body_of(self.params, self._metadata), "messages": said}
 
 
 def request_of(

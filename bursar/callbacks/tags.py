@@ -22,7 +22,7 @@ _GRAPH: Final = {
     "lc_agent_name": "agent",
     "langgraph_node": "node",
     "langgraph_step": "graph_step",
-    "lc_source": "source",
+    "lc_source": "purpose",
     "thread_id": "session",
 }
 """LangChain's names and ours."""

@@ -40,7 +40,7 @@ BY: Final = {
     "month": "strftime('%Y-%m', c.ts_us / 1000000, 'unixepoch')",
     **{
         name: f"json_extract(d.extra, '$.{name}')"
-        for name in ("agent", "node", "graph_step", "source", "prompt_name", "data_sources")
+        for name in ("agent", "node", "graph_step", "purpose", "source", "prompt_name", "data_sources")
     },
 }
 """What a report may group by, and where that is kept. Times are those of UTC, weeks are numbered as in ISO 8601."""

@@ -26,7 +26,7 @@ PAIR: Final = "\x1f"
 """Between the two values of a pair of tags."""
 _SPARED: Final = {
     "user", "session", "request_model", "fallback_from", "system_hash", "tools_hash", "prompt_name", "data_sources",
-    "source",
+    "source", "purpose",
 }  # fmt: skip
 """By these the rows are read: they have very many values, or are seldom asked for."""
 _TAGS: Final = tuple(name for name in BY if name not in {*_SPARED, *TIMES})

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.language_models import BaseChatModel
+from langchain_core.tools import StructuredTool
 
 import bursar
 from bursar import Budget
 from bursar.callbacks import BursarMiddleware
-from bursar.testing import Provider, Reply
+from bursar.testing import Provider, Reply, ToolUse
 from bursar.words.events import NOTHING
 from bursar.words.money import usd
 from tests.callbacks.models import claude, gpt
@@ -136,3 +137,47 @@ def test_the_handler_alone_serves_exactly_ten_in_threads(make: Any, way: Any) ->
 def test_the_handler_alone_refuses_at_once_on_a_loop(make: Any, way: Any) -> None:
     """On an event loop it cannot wait: five to ten of fifty are served, never more, and nothing hangs."""
     assert 5 <= served(make, lambda model: model, way, prompts(), OUT) <= AFFORDABLE
+
+
+@VENDORS
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("door", ["wrapped", "middleware"])
+def test_fifty_sub_agents_of_one_turn(make: Any, door: str, how: str) -> None:
+    """One answer asks for fifty sub-agents: ten of their calls are served beside the turn's own, and no more billed."""
+    turn = Reply(output_tokens=5, tool_calls=tuple(ToolUse("research", {"about": text}) for text in prompts()))
+
+    def reply(request: Any) -> Reply:
+        return turn if "LEAD" in str(request.body) else replies(request)
+
+    def limited(model: Any, *tools: Any) -> Any:
+        mine = [BursarMiddleware(on_stop="raise")] if door == "middleware" else []
+        return create_agent(bursar.wrap(model) if door == "wrapped" else model, list(tools), middleware=mine)
+
+    def team(provider: Provider) -> Any:
+        worker = limited(prepared(make, provider, 6 * OUT))
+
+        def research(about: str) -> str:
+            """Find out about something."""
+            return str(worker.invoke({"messages": [("user", about)]})["messages"][-1].text)
+
+        async def aresearch(about: str) -> str:
+            return str((await worker.ainvoke({"messages": [("user", about)]}))["messages"][-1].text)
+
+        tool = StructuredTool.from_function(research, aresearch)
+        return limited(prepared(make, provider, 60 * OUT), tool)
+
+    asked: Any = {"messages": [("user", "LEAD the research.")]}
+    with Provider(latency_s=0.0, replies=reply) as provider, bursar.run("turn", Budget(model_calls=1)) as run:
+        with pytest.raises(bursar.BudgetExceeded):
+            team(provider).invoke(asked)
+        of_the_turn = provider.billed_nusd
+    limit = of_the_turn + price_of_one(make) * 21 // 2
+    with Provider(latency_s=0.01, replies=reply) as provider:
+        with pytest.raises(bursar.BudgetExceeded), bursar.run("fifty", Budget(usd=usd(limit))) as run:
+            asyncio.run(team(provider).ainvoke(asked)) if how == "async" else team(provider).invoke(
+                asked, {"max_concurrency": CALLS}
+            )
+        assert len(provider.charges) == 1 + AFFORDABLE
+        assert provider.billed_nusd <= limit
+        assert run.spend.settled.nusd == provider.billed_nusd
+    assert run.spend.held == NOTHING

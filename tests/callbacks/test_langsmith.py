@@ -13,7 +13,7 @@ from langchain_core.tracers.context import tracing_v2_enabled
 from langchain_core.tracers.langchain import LangChainTracer
 
 import bursar
-from bursar import Budget
+from bursar import Budget, CostGate
 from bursar.callbacks import BursarCallbackHandler, BursarMiddleware
 from bursar.testing import Provider, Reply, ToolUse
 from bursar.words.events import NOTHING
@@ -65,16 +65,14 @@ def traced(place: str, provider: Provider, door: str, client: Client) -> bursar.
     return run
 
 
-def check_whole(kept: LangSmith, refused: list[str] | None = None) -> None:
-    """One tree: each run is begun and ended once, under a parent that is there; but for what was `refused`."""
-    assert sorted(kept.begun) == sorted(kept.runs)
-    assert sorted([*kept.ended, *(refused or ())]) == sorted(kept.runs)
+def check_whole(kept: LangSmith) -> None:
+    """One tree: each run is begun and ended once, under a parent that is there."""
+    assert sorted(kept.begun) == sorted(kept.ended) == sorted(kept.runs)
     roots = [run for run in kept.runs.values() if not run.get("parent_run_id")]
     assert len(roots) == 1
     for run in kept.runs.values():
         assert run["trace_id"] == roots[0]["id"]
-        if run["id"] in kept.ended:
-            assert run["end_time"] >= run["start_time"]
+        assert run["end_time"] >= run["start_time"]
         if run is not roots[0]:
             assert run["parent_run_id"] in kept.runs
 
@@ -100,11 +98,7 @@ def test_their_trace_is_whole_and_we_charge_once(place: str, door: str) -> None:
 @pytest.mark.parametrize("first", [True, False], ids=["tracer first", "tracer last"])
 @pytest.mark.parametrize("how", ["sync", "async"])
 def test_their_trace_is_whole_where_a_stop_leaves(door: str, first: bool, how: str) -> None:
-    """The second model call is refused: what was begun for them is ended, with the stop as its error.
-
-    But for the refused model itself, where they were told of it before the bare handler: LangChain tells nobody that a
-    handler has refused what it was told of.
-    """
+    """The second model call is refused: what was begun for them is ended, with the stop as its error."""
     with Provider(latency_s=0.0, replies=replies) as provider, langsmith() as (kept, client):
         tracer = LangChainTracer(client=client, project_name="x")
         handler = BursarCallbackHandler("h", Budget(model_calls=1))
@@ -113,10 +107,46 @@ def test_their_trace_is_whole_where_a_stop_leaves(door: str, first: bool, how: s
         with pytest.raises(bursar.BudgetExceeded):
             asyncio.run(target.ainvoke(ASK, config)) if how == "async" else target.invoke(ASK, config)
         client.flush(30)
-        last = [each["id"] for each in kept.models()][1:]
-        check_whole(kept, last if first and door == "bare" else None)
+        check_whole(kept)
         [root] = [each for each in kept.runs.values() if not each.get("parent_run_id")]
         assert "BudgetExceeded" in root["error"]
         assert handler.last_run is not None
         assert handler.last_run.spend.held == NOTHING
         assert len(provider.charges) == 1
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("alone", [True, False], ids=["model alone", "agent"])
+def test_their_scope_is_whole_where_nothing_is_passed(alone: bool, how: str) -> None:
+    """Their tracer comes before the handler that a run brings: what that refuses has the stop as its end for them."""
+    with Provider(latency_s=0.0, replies=replies) as provider, langsmith() as (kept, client):
+        target: Any = claude(provider) if alone else agent(provider, "bare")
+        asked = "hi" if alone else ASK
+        with tracing_v2_enabled("x", client=client), bursar.run("outer", Budget(tokens=1)) as run:
+            with pytest.raises(bursar.BudgetExceeded):
+                asyncio.run(target.ainvoke(asked)) if how == "async" else target.invoke(asked)
+        client.flush(30)
+        check_whole(kept)
+        [model] = kept.models()
+        assert "BudgetExceeded" in model["error"]
+        assert provider.charges == []
+        assert run.spend.held == NOTHING
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+def test_a_tool_that_is_refused_has_an_end_for_them(how: str) -> None:
+    """A gate that says no to a tool alone: their trace of it ends with that, and so does the run of the handler."""
+    gate = CostGate(tool="look", ask="always", approver=lambda _: False)
+    handler = BursarCallbackHandler("h", Budget(usd="1"), gate)
+    with langsmith() as (kept, client):
+        config: Any = {"callbacks": [LangChainTracer(client=client, project_name="x"), handler]}
+        with pytest.raises(bursar.ApprovalDenied):
+            asyncio.run(look.ainvoke({"about": "sky"}, config)) if how == "async" else look.invoke(
+                {"about": "sky"}, config
+            )
+        client.flush(30)
+        check_whole(kept)
+        [refused] = kept.runs.values()
+    assert "ApprovalDenied" in refused["error"]
+    assert handler.last_run is not None
+    assert handler.last_run.stop_reason == "approval_denied"

@@ -102,7 +102,8 @@ def test_a_group_without_a_good_end_has_no_percentiles(ledger: Path, writer: Led
 def test_every_tag_groups_and_what_has_none_is_shown(ledger: Path, writer: Ledger) -> None:
     """Each way to group has one row a value, and one for the calls without: none is dropped."""
     extra = (
-        ("agent", "a"), ("data_sources", "crm"), ("graph_step", "1"), ("node", "n"), ("prompt_name", "p"), ("source", "s"),
+        ("agent", "a"), ("data_sources", "crm"), ("graph_step", "1"), ("node", "n"), ("prompt_name", "p"), ("purpose", "q"),
+        ("source", "s"),
     )  # fmt: skip
     full = Who(Tags("w", "dev", "feat", "own", "ten", "prom", "rel", "pv", extra), "someone", "sess")
     named: dict[str, Any] = {"fallback_from": "gpt-5", "system_hash": "5a", "tools_hash": "7b"}
