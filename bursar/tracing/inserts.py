@@ -11,7 +11,7 @@ from bursar.tracing.events import side_usage
 from bursar.tracing.spool import HASHED
 from bursar.tracing.users import FORGOTTEN, hash_user
 from bursar.tracing.values import LONGEST, Json, clean, fit, plain, safe, short, to_json
-from bursar.words.records import ModelCall, RunRecord, ToolCall, Verdict
+from bursar.words.records import ModelCall, Outcome, RunRecord, ToolCall, Verdict
 
 if TYPE_CHECKING:
     from bursar.db import Run
@@ -51,6 +51,8 @@ _INSERT_VERDICT: Final = f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES ({'
 _verdict_row: Final = attrgetter(*(field.name for field in fields(Verdict)))
 _EXECUTE_TOOL: Final = "execute_tool"
 """OpenTelemetry's name of what a tool call does."""
+_OUTCOME: Final = "outcome_id, run, dimension, ts_us, name, count"
+_INSERT_OUTCOME: Final = f"INSERT OR IGNORE INTO outcome ({_OUTCOME}) VALUES ({', '.join('?' * 6)})"
 _DIMENSION: Final = (
     "workflow", "env", "feature", "owner", "tenant", "promise", "release", "prompt_version", "extra", "operation",
     "provider", "request_model", "response_model", "host", "tier_requested", "tier_served", "speed", "path",
@@ -130,6 +132,8 @@ class Inserts:
             run(_INSERT_TOOL, self._tool_row(run, record))
         elif isinstance(record, Verdict):
             run(_INSERT_VERDICT, safe(_verdict_row(record)))
+        elif isinstance(record, Outcome):
+            run(_INSERT_OUTCOME, self._outcome_row(run, record))
         else:
             run(_INSERT_RUN, self._run_row(run, record))
 
@@ -218,7 +222,7 @@ class Inserts:
         return safe(row)
 
     def _run_row(self, run: Run, record: RunRecord) -> tuple[Any, ...]:
-        dimension = self._dimension_number(run, (record.who.tags, *(None,) * (len(_DIMENSION) - 9)))
+        dimension = self._plain_dimension(run, record.who.tags)
         row = (
             record.run_id, record.parent_run_id, dimension, *self._whose(run, record),
             record.started_us, record.ended_us, record.stop_reason,
@@ -227,6 +231,14 @@ class Inserts:
             record.trace_id, record.span_id,
         )  # fmt: skip
         return safe(row)
+
+    def _outcome_row(self, run: Run, record: Outcome) -> tuple[Any, ...]:
+        number, dimension = self._run_number(run, record.run_id), self._plain_dimension(run, record.who.tags)
+        return safe((record.outcome_id, number, dimension, record.ts_us, short(record.name), fit(record.count)))
+
+    def _plain_dimension(self, run: Run, tags: Tags) -> int:
+        # Of what is no call: tags alone.
+        return self._dimension_number(run, (tags, *(None,) * (len(_DIMENSION) - 9)))
 
     def _run_number(self, run: Run, run_id: str | None) -> int | None:
         if run_id is None:
