@@ -320,7 +320,16 @@ CREATE TRIGGER rollup_deleted AFTER DELETE ON attempt WHEN OLD.call_id < (SELECT
     BEGIN INSERT INTO rollup_change (call_id, changed) VALUES (OLD.call_id, 1); END;
 """  # noqa: S608 - names of columns of ours
 
+_OUTCOMES: Final = """
+-- What runs brought about. The id begins with the time at which it was reported; `run` is the number of the run.
+CREATE TABLE outcome (
+    outcome_id TEXT PRIMARY KEY, run INTEGER, dimension INTEGER NOT NULL, ts_us INTEGER NOT NULL, name TEXT NOT NULL,
+    count INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX outcome_run ON outcome (run);
+"""
+
 MIGRATIONS: Final = (
     _LEDGER, _HOLDS, _CONTENT, _USAGE, _RETRIES, _ORDERS, _LOOPS, _TOOLS, _WINDOWS, _IMPORTS, _ENDED, _CUTS, _APPROVALS,
-    _ROLLUPS, _LINEAGE, _RAISES, _ATTEMPTS,
+    _ROLLUPS, _LINEAGE, _RAISES, _ATTEMPTS, _OUTCOMES,
 )  # fmt: skip

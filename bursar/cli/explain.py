@@ -28,6 +28,8 @@ _SHOWN: Final = 5
 """Causes that get their run and their remedy."""
 _SMALL: Final = 0.002
 """The share of the largest cause below which others are shown as one line."""
+_MOST_CAUSES: Final = 15
+"""Causes that stand in the table; who has many workflows reads the rest as JSON."""
 _MOST_REPLACED: Final = 8
 """Changes of prompts, tools and versions that are shown."""
 _DAY_US: Final = 86_400_000_000
@@ -190,7 +192,7 @@ def _show(
         output("nothing changed")
         _show_replaced(changes)
         return
-    kept = [cause for cause, _, _ in told if abs(cause.nusd) >= _SMALL * abs(found.causes[0].nusd)]
+    kept = [cause for cause in found.causes[:_MOST_CAUSES] if abs(cause.nusd) >= _SMALL * abs(found.causes[0].nusd)]
     rows = [
         [f"{safe(cause.workflow, 30)} · {cause.factor}", show_change(cause.nusd), _times(cause), _values(cause)]
         for cause in kept

@@ -60,21 +60,21 @@ def report_command(
     if not table.rows:
         fail(f"{path} has no model call in that time; run something under bursar.run(...), or `bursar demo`")
     rows = [*table.rows, table.total]
-    owners = _owners(path, by)
+    owners, outcomes = _owners(path, by), _outcomes(path, by, begin, end)
     cuts = _cuts(path, begin, end) if table.total.trimmed_tokens else None
     if json:
         import orjson
 
         window = {} if cuts is None else {"window": cuts._asdict()}
-        output(orjson.dumps(_with_owners(as_json(table, by), owners) | window).decode())
+        output(orjson.dumps(_with_outcomes(_with_owners(as_json(table, by), owners), outcomes) | window).decode())
     elif csv:
         output(as_csv(table, by).rstrip("\n"))
     elif markdown:
-        output(as_markdown(*cells(rows, by, owners)))
+        output(as_markdown(*cells(rows, by, owners, outcomes)))
     elif html is not None:
         _write_page(html, path, table, by, (begin, end), [] if cuts is None else [_said_of(cuts)], owners)
     else:
-        show_table(rows, by, owners)
+        show_table(rows, by, owners, outcomes)
         if cuts is not None:
             output(_said_of(cuts))
 
@@ -108,6 +108,20 @@ def _with_owners(plain: dict[str, Any], owners: dict[str, str]) -> dict[str, Any
     if plain["by"] == "workflow":
         for row in plain["rows"]:
             row[OWNER] = owners.get(row["key"])
+    return plain
+
+
+def _outcomes(ledger: Path, by: str, begin: int, end: int | None) -> dict[str, dict[str, int]]:
+    from bursar.tracing.outcomes import OutcomeReader
+
+    with OutcomeReader(ledger) as reader:
+        return reader.outcomes(by, begin, end)
+
+
+def _with_outcomes(plain: dict[str, Any], outcomes: dict[str, dict[str, int]]) -> dict[str, Any]:
+    if outcomes:
+        for row in plain["rows"]:
+            row["outcomes"] = outcomes.get(row["key"], {})
     return plain
 
 

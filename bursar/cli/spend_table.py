@@ -18,15 +18,18 @@ _SPARED: Final = ("trimmed", "written", "tools", "cached", OWNER)
 """What a narrow terminal is not shown, the first first; the other formats have all of it."""
 
 
-def show_table(rows: list[SpendRow], by: str, owners: dict[str, str]) -> None:
+def show_table(
+    rows: list[SpendRow], by: str, owners: dict[str, str], outcomes: dict[str, dict[str, int]] | None = None
+) -> None:
     """Print the table, leaving out columns in which nothing stands; `owners` are those of workflows.
 
-    Where there is no room, the two of a pair stand below one another, then numbers are rounded, then columns go.
+    `outcomes` say of a key how many of each name came of it.
+    Where there is no room, numbers are rounded, then the two of a pair stand below one another, then columns go.
     """
     room, left_out = console().width, list[str]()
-    columns, lines = cells(rows, by, owners)
+    columns, lines = cells(rows, by, owners, outcomes)
     if not fits(columns, lines, room, whole=True):
-        columns, lines = cells(rows, by, owners, rounded=True)
+        columns, lines = cells(rows, by, owners, outcomes, rounded=True)
     if not fits(columns, lines, room, whole=True):
         columns, lines = _parted(columns, lines)
     for name in _SPARED:
@@ -40,7 +43,12 @@ def show_table(rows: list[SpendRow], by: str, owners: dict[str, str]) -> None:
 
 
 def cells(
-    rows: list[SpendRow], by: str, owners: dict[str, str], *, rounded: bool = False
+    rows: list[SpendRow],
+    by: str,
+    owners: dict[str, str],
+    outcomes: dict[str, dict[str, int]] | None = None,
+    *,
+    rounded: bool = False,
 ) -> tuple[list[str], list[list[str]]]:
     """The heads of the columns in which anything stands, and the text of each row's cells."""
     count, size = (_short, _short) if rounded else (_full, tokens)
@@ -63,6 +71,7 @@ def cells(
         "p50/p95 in": [_pair(row.p50_input, row.p95_input, _short) for row in rows],
         "p50/p95 s": [_pair(row.p50_us, row.p95_us, _seconds) for row in rows],
         "cost": [show_usd(row.nusd) for row in rows],
+        "per outcome": [_each(row.nusd, (outcomes or {}).get(row.key, {})) for row in rows],
         "cost status": [_status(row) for row in rows],
     }
     kept = {name: column for name, column in columns.items() if any(column)}
@@ -117,6 +126,11 @@ def _retries(row: SpendRow, count: Callable[[int], str]) -> str:
         return ""
     resent = f" ({tokens(row.resent_tokens)} in)" if row.resent_tokens else ""
     return count(row.retries) + (f" {row.retry_reason}" if row.retry_reason else "") + resent
+
+
+def _each(nusd: int, outcomes: dict[str, int]) -> str:
+    # What failed is paid for by what came of the rest.
+    return ", ".join(f"{show_usd(nusd // count)} {safe(name, 24)}" for name, count in outcomes.items())
 
 
 def _status(row: SpendRow) -> str:

@@ -69,7 +69,7 @@ def trace_command(
         # The fast one stops at 254 levels, which are 126 nested runs.
         from json import dumps
 
-        found = as_json(traced.tree) | {"lineage": traced.lineage, "op_id": traced.op_id}
+        found = as_json(traced.tree) | {"lineage": traced.lineage, "op_id": traced.op_id, "outcomes": traced.outcomes}
         found["ancestors"] = [run.run_id for run in traced.ancestors]
         if kept is not None:
             found["content"] = {call_id: _content_json(item) for call_id, item in kept.items()}
@@ -87,12 +87,14 @@ class Traced(NamedTuple):
     lineage: dict[str, str]
     ancestors: list[RunRow]
     op_id: str | None
+    outcomes: dict[str, int] = {}  # noqa: RUF012 - never written to
 
 
 def read_trace(which: str, ledger: Path) -> Traced:
     """Read the run that an id is of. Raises `LedgerError` for none, or several."""
     from bursar.reports.steps import run_tree
     from bursar.tracing.find import Finder
+    from bursar.tracing.outcomes import OutcomeReader
 
     with Finder(ledger) as reader:
         run, op_id = reader.find(which)
@@ -101,7 +103,8 @@ def read_trace(which: str, ledger: Path) -> Traced:
             return Traced(run_tree([run], reader.operation(op_id), []), {}, [], op_id)
         family = reader.family(run.run_id)
         tree = run_tree(family, reader.calls(family), reader.verdicts(family), reader.tools(family))
-        return Traced(tree, reader.lineage(run), reader.ancestors(run), op_id)
+        with OutcomeReader(ledger) as outcomes:
+            return Traced(tree, reader.lineage(run), reader.ancestors(run), op_id, outcomes.of_run(run.run_id))
 
 
 def show_trace(traced: Traced, contents: Mapping[str, Content] | None = None) -> None:
@@ -110,6 +113,8 @@ def show_trace(traced: Traced, contents: Mapping[str, Content] | None = None) ->
 
     root = Tree(_run_line(traced.tree.run))
     lines = [f"in {safe(run.workflow)} {run.run_id}" for run in traced.ancestors]
+    brought = ", ".join(f"{count:,} {safe(name, 60)}" for name, count in traced.outcomes.items())
+    lines.append(f"outcome: {brought}" if brought else "")
     lines.append(" · ".join(f"{name.removesuffix('_hash')} {safe(value)}" for name, value in traced.lineage.items()))
     for line in filter(None, lines):
         root.add(line)

@@ -126,6 +126,9 @@ def _show(found: list[Line], total: Line, change: Change) -> None:
     from bursar.words.money import show_change, show_usd
 
     def row(line: Line) -> list[str]:
+        if line.unpriced == line.calls:
+            # Nothing of it could be added up: that is not nothing.
+            return [safe(line.workflow, 40), f"{line.calls:,}", "unknown", "unknown", "", ""]
         share = f"{line.nusd / line.was_nusd:+.0%}" if line.was_nusd else ""
         figures = [show_usd(line.was_nusd), show_usd(line.would_nusd), show_change(line.nusd), share]
         return [safe(line.workflow, 40), f"{line.calls:,}", *figures]

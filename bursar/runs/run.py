@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from bursar.runs import hook as _hook
 from bursar.runs.scoped import FinalOpener, open_runs
 from bursar.words.asks import Asks
-from bursar.words.errors import BursarWarning, Stopped
+from bursar.words.clock import new_id
+from bursar.words.errors import BursarWarning, ConfigError, Stopped
 from bursar.words.money import show_usd
-from bursar.words.records import RunRecord
+from bursar.words.records import Outcome, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,6 +105,21 @@ class Run:
         not count. Raises `ConfigError` where nothing was set aside, or outside of the run.
         """
         return FinalOpener(self._account)
+
+    def outcome(self, name: str, count: int = 1) -> None:
+        """Record what the run brought about: `run.outcome("ticket_resolved")`, also after it has ended.
+
+        `bursar report` divides all that a workflow spent, runs that failed included, by these. Raises `ConfigError` for
+        a name that is no text or empty, and for a count that is no whole number above zero.
+        """
+        named: object = name
+        counted: object = count
+        if not isinstance(named, str) or not named.strip():
+            raise ConfigError(f"an outcome needs a name, as in run.outcome('ticket_resolved'), not {name!r}")
+        if not isinstance(counted, int) or isinstance(counted, bool) or counted < 1:
+            raise ConfigError(f"an outcome is counted in whole numbers from 1 on, not {count!r}")
+        at_us = self._owner.world.clock.wall_us()
+        self._owner.desk.sink.write(Outcome(new_id(), self.id, self.who, at_us, name, count))
 
     def summary(self) -> str:
         """One line: how the run ended, what it used, what it cost, how sure that is."""

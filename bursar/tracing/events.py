@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar.tracing.values import LONGEST, clean
-from bursar.words.records import ModelCall, RunRecord, ToolCall
+from bursar.words.records import ModelCall, Outcome, RunRecord, ToolCall
 
 if TYPE_CHECKING:
     from bursar.words.records import Record, Tags, Verdict
@@ -17,6 +17,7 @@ MODEL_CALL: Final = "bursar.model_call"
 TOOL_CALL: Final = "bursar.tool_call"
 VERDICT: Final = "bursar.verdict"
 RUN: Final = "bursar.run"
+OUTCOME: Final = "bursar.outcome"
 
 
 def event_of(record: Record, user_hash: str | None) -> tuple[str, dict[str, Any]]:
@@ -27,6 +28,8 @@ def event_of(record: Record, user_hash: str | None) -> tuple[str, dict[str, Any]
         return TOOL_CALL, _tool(record, user_hash)
     if isinstance(record, RunRecord):
         return RUN, _run(record, user_hash)
+    if isinstance(record, Outcome):
+        return OUTCOME, _outcome(record, user_hash)
     return VERDICT, _verdict(record)
 
 
@@ -191,6 +194,19 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "tokens": verdict.tokens,
         "nusd": verdict.nusd,
         "pays_after": verdict.pays_after,
+    }
+
+
+def _outcome(outcome: Outcome, user_hash: str | None) -> dict[str, Any]:
+    return {
+        "outcome_id": outcome.outcome_id,
+        "run_id": outcome.run_id,
+        "ts_us": outcome.ts_us,
+        **_tags(outcome.who.tags),
+        "user_hash": user_hash,
+        "session_id": outcome.who.session,
+        "name": outcome.name,
+        "count": outcome.count,
     }
 
 

@@ -9,7 +9,7 @@ import orjson
 
 from bursar.settings.limits import scope_name
 from bursar.tracing.sums_file import discard
-from bursar.tracing.users import VARIABLE, read_user_keys
+from bursar.tracing.users import FORGOTTEN, VARIABLE, read_user_keys
 from bursar.words.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from bursar.db import Database, Run
     from bursar.tracing.ledger import Ledger
 
-FORGOTTEN: Final = "forgotten"
-"""What stands in a row in place of the hash of a forgotten user: costs stay, the person does not."""
 _BATCH: Final = 1_000
 _CALLS: Final = "FROM attempt WHERE caller IN (SELECT id FROM caller WHERE user_hash = ?)"
 _HIS: Final = f"SELECT call_id {_CALLS} UNION ALL SELECT call_id FROM tool_call WHERE user_hash = ?"

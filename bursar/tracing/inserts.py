@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bursar.tracing.events import side_usage
 from bursar.tracing.spool import HASHED
+from bursar.tracing.users import FORGOTTEN
 from bursar.tracing.values import LONGEST, Json, clean, fit, plain, safe, short, to_json
-from bursar.words.records import ModelCall, ToolCall, Verdict
+from bursar.words.records import ModelCall, Outcome, RunRecord, ToolCall, Verdict
 
 if TYPE_CHECKING:
     from bursar.db import Run
     from bursar.tracing.users import UserKeys
-    from bursar.words.records import Record, RunRecord, Tags
+    from bursar.words.records import Record, Tags
 
 _MOST_KNOWN: Final = 4_096
+_HOUR_US: Final = 3_600_000_000
 _CALL: Final = (
     "call_id, run, step, dimension, ending, caller, prompt, ts_us, latency_us, ttft_us, queue_us, response_id, "
     "request_id, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_30m_tokens, "
@@ -50,6 +52,8 @@ _INSERT_VERDICT: Final = f"INSERT OR IGNORE INTO verdict ({_VERDICT}) VALUES ({'
 _verdict_row: Final = attrgetter(*(field.name for field in fields(Verdict)))
 _EXECUTE_TOOL: Final = "execute_tool"
 """OpenTelemetry's name of what a tool call does."""
+_OUTCOME: Final = "outcome_id, run, dimension, ts_us, name, count"
+_INSERT_OUTCOME: Final = f"INSERT OR IGNORE INTO outcome ({_OUTCOME}) VALUES ({', '.join('?' * 6)})"
 _DIMENSION: Final = (
     "workflow", "env", "feature", "owner", "tenant", "promise", "release", "prompt_version", "extra", "operation",
     "provider", "request_model", "response_model", "host", "tier_requested", "tier_served", "speed", "path",
@@ -87,6 +91,8 @@ _ENDING_SQL: Final = _shared("ending", _ENDING)
 
 
 Statement = tuple[str, tuple[Any, ...]]
+_Caller = tuple[str | None, str | None, str | int]
+"""A user, a session, and how long the number of both is kept: for a run, or for an hour."""
 
 
 class Inserts:
@@ -100,7 +106,7 @@ class Inserts:
         self._dimensions: dict[tuple[Any, ...], int] = {}
         self._endings: dict[tuple[Any, ...], int] = {}
         self._prompts: dict[tuple[Any, ...], int | None] = {_NO_PROMPT: None}
-        self._callers: dict[tuple[str | None, str | None], int | None] = {_NOBODY: None}
+        self._callers: dict[_Caller, int | None] = {}
         self._runs: dict[str | None, int | None] = {None: None}
         self._users: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
@@ -127,6 +133,8 @@ class Inserts:
             run(_INSERT_TOOL, self._tool_row(run, record))
         elif isinstance(record, Verdict):
             run(_INSERT_VERDICT, safe(_verdict_row(record)))
+        elif isinstance(record, Outcome):
+            run(_INSERT_OUTCOME, self._outcome_row(run, record))
         else:
             run(_INSERT_RUN, self._run_row(run, record))
 
@@ -154,7 +162,7 @@ class Inserts:
         self._dimensions.clear()
         self._endings.clear()
         self._prompts = {_NO_PROMPT: None}
-        self._callers = {_NOBODY: None}
+        self._callers.clear()
         self._runs = {None: None}
 
     def _call_row(self, call: ModelCall) -> tuple[Any, ...]:
@@ -163,7 +171,8 @@ class Inserts:
         usage, who, response_id, request_id = call.usage, call.who, call.response_id, call.request_id
         return (
             call.call_id, self._runs[call.run_id], call.step, self._dimensions[_dimension(call)],
-            self._endings[_ending(call)], self._callers[who.user, who.session],
+            self._endings[_ending(call)],
+            None if who.user is None and who.session is None else self._callers[_caller(call)],
             self._prompts[call.system_hash, call.tools_hash], call.ts_us, call.latency_us, call.ttft_us, call.queue_us,
             response_id if response_id is None else short(response_id),
             request_id if request_id is None else short(request_id),
@@ -180,13 +189,25 @@ class Inserts:
         self._dimension_number(run, _dimension(call))
         _number(self._endings, run, _ending(call), _ENDING_SQL)
         _number(self._prompts, run, (call.system_hash, call.tools_hash), _PROMPT_SQL)
-        user, session = whose = call.who.user, call.who.session
-        hashed = self.hash_of(user)
-        if whose not in self._callers:
+        key = _caller(call)
+        if key not in self._callers:
+            whose = self._whose(run, call)
             # Where there is no key the user is nobody.
-            found: dict[tuple[Any, ...], int | None] = {_NOBODY: None}
-            _number(found, run, (hashed, session), _CALLER_SQL)
-            _keep(self._callers, whose, found[hashed, session])
+            _keep(self._callers, key, None if whose == _NOBODY else _found(run, whose, _CALLER_SQL))
+
+    def _whose(self, run: Run, record: ModelCall | ToolCall | RunRecord) -> tuple[str | None, str | None]:
+        """The user's hash and the session; of a run that was open when its user was forgotten, nobody's.
+
+        What it goes on to write would lead back to what was forgotten of it.
+        """
+        who = record.who
+        if who.user is None and who.session is None:
+            return _NOBODY
+        around = record.parent_run_id if isinstance(record, RunRecord) else None
+        forgotten = run(
+            "SELECT 1 FROM run WHERE run_id IN (?, ?) AND user_hash = ?", safe((record.run_id, around, FORGOTTEN))
+        )
+        return (FORGOTTEN, None) if forgotten else (self.hash_of(who.user), who.session)
 
     def _dimension_number(self, run: Run, key: tuple[Any, ...]) -> int:
         known = self._dimensions.get(key)
@@ -199,8 +220,8 @@ class Inserts:
     def _tool_row(self, run: Run, call: ToolCall) -> tuple[Any, ...]:
         dimension = self._dimension_number(run, (call.who.tags, _EXECUTE_TOOL, *(None,) * (len(_DIMENSION) - 10)))
         row = (
-            call.call_id, self._run_number(run, call.run_id), call.step, dimension, self.hash_of(call.who.user),
-            call.who.session, call.ts_us, call.latency_us, call.queue_us, call.tool_name, call.tool_type,
+            call.call_id, self._run_number(run, call.run_id), call.step, dimension, *self._whose(run, call),
+            call.ts_us, call.latency_us, call.queue_us, call.tool_name, call.tool_type,
             call.tool_call_id, call.requested_by, call.args_hash, call.result_bytes, call.result_hash,
             call.repeat_index, call.same_result, call.effect,
             call.status.value, call.error_type, call.fee_nusd, call.fee_status, " ".join(call.flags),
@@ -208,15 +229,23 @@ class Inserts:
         return safe(row)
 
     def _run_row(self, run: Run, record: RunRecord) -> tuple[Any, ...]:
-        dimension = self._dimension_number(run, (record.who.tags, *(None,) * (len(_DIMENSION) - 9)))
+        dimension = self._plain_dimension(run, record.who.tags)
         row = (
-            record.run_id, record.parent_run_id, dimension, self.hash_of(record.who.user), record.who.session,
+            record.run_id, record.parent_run_id, dimension, *self._whose(run, record),
             record.started_us, record.ended_us, record.stop_reason,
             record.steps, record.tool_calls, record.tokens, record.cost_nusd, record.unpriced,
             record.unmeasured_nusd, to_json({fit(unit): fit(limit) for unit, limit in record.limits}),
             record.trace_id, record.span_id,
         )  # fmt: skip
         return safe(row)
+
+    def _outcome_row(self, run: Run, record: Outcome) -> tuple[Any, ...]:
+        number, dimension = self._run_number(run, record.run_id), self._plain_dimension(run, record.who.tags)
+        return safe((record.outcome_id, number, dimension, record.ts_us, short(record.name), fit(record.count)))
+
+    def _plain_dimension(self, run: Run, tags: Tags) -> int:
+        # Of what is no call: tags alone.
+        return self._dimension_number(run, (tags, *(None,) * (len(_DIMENSION) - 9)))
 
     def _run_number(self, run: Run, run_id: str | None) -> int | None:
         if run_id is None:
@@ -228,6 +257,11 @@ class Inserts:
             known = int(run("SELECT number FROM run WHERE run_id = ?", values)[0][0])
             _keep(self._runs, run_id, known)
         return known
+
+
+def _caller(call: ModelCall) -> _Caller:
+    # Looked up once a run, and outside of runs once an hour: whoever was forgotten meanwhile is somebody new then.
+    return call.who.user, call.who.session, call.run_id or call.ts_us // _HOUR_US
 
 
 def _dimension(call: ModelCall) -> tuple[Any, ...]:

@@ -14,14 +14,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
-from bursar.words.records import ModelCall, RunRecord, Tags, ToolCall, Verdict, Who
+from bursar.words.records import ModelCall, Outcome, RunRecord, Tags, ToolCall, Verdict, Who
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bursar.words.records import Record
 
-R = TypeVar("R", ModelCall, ToolCall, Verdict, RunRecord)
+R = TypeVar("R", ModelCall, ToolCall, Verdict, RunRecord, Outcome)
 MARK: Final = "[redacted]"
 LOOKED_AT: Final = 4_096
 """Characters of a record's text that are kept and looked at; what is behind them is dropped, not passed."""
@@ -139,6 +139,8 @@ def cleaned(record: Record) -> Record:
     if isinstance(record, Verdict):
         return _clean_fields(record, _VERDICT_TEXTS)
     who = _clean_who(record.who)
+    if isinstance(record, Outcome):
+        return _clean_fields(record if who == record.who else replace(record, who=who), ("name",))
     return _clean_fields(record if who == record.who else replace(record, who=who), ("stop_reason",))
 
 

@@ -19,7 +19,7 @@ from bursar.tracing.values import json_safe
 from bursar.words.clock import new_id
 from bursar.words.events import Amounts, AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
 from bursar.words.ports import Posting, Scope
-from bursar.words.records import Beside, ModelCall, RunRecord, Tags, ToolCall, Verdict, Who
+from bursar.words.records import Beside, ModelCall, Outcome, RunRecord, Tags, ToolCall, Verdict, Who
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +99,8 @@ def _record(kind: str, fields: dict[str, Any]) -> Record:
     tags = fields["who"]["tags"]
     tags["extra"] = tuple((name, value) for name, value in tags["extra"])
     fields["who"] = Who(Tags(**tags), fields["who"]["user"], fields["who"]["session"])
+    if kind == "Outcome":
+        return Outcome(**fields)
     if kind == "RunRecord":
         fields["limits"] = tuple((unit, limit) for unit, limit in fields["limits"])
         return RunRecord(**fields)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 KEY_BYTES: Final = 32
 _SHORTEST: Final = 16
+FORGOTTEN: Final = "forgotten"
+"""What stands in a row in place of the hash of a forgotten user: costs stay, the person does not."""
 VARIABLE: Final = "BURSAR_USER_KEY"
 _NAMED: Final = re.compile(r"k([1-9][0-9]{0,3}):(.+)", re.ASCII | re.DOTALL)
 

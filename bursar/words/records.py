@@ -203,6 +203,18 @@ class RunRecord:
     span_id: str | None = None
 
 
+@dataclass(slots=True)
+class Outcome:
+    """Something that a run brought about, as its program says: a ticket resolved, so many documents written."""
+
+    outcome_id: str
+    run_id: str | None
+    who: Who
+    ts_us: int
+    name: str
+    count: int = 1
+
+
 class Item(NamedTuple):
     """One request of a batch (`name` is its custom id), or a background response (`name` is empty).
 
@@ -252,4 +264,4 @@ class Result(NamedTuple):
     measured: bool
 
 
-Record = ModelCall | ToolCall | Verdict | RunRecord
+Record = ModelCall | ToolCall | Verdict | RunRecord | Outcome

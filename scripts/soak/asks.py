@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bursar.approvals.book import Book
 from bursar.approvals.desk import ApprovalDesk
 from bursar.approvals.rows import ROW, Row
-from bursar.tracing.forget import FORGOTTEN
 from bursar.tracing.ledger import Ledger
+from bursar.tracing.users import FORGOTTEN
 from bursar.words.canonical import canonical
 from bursar.words.clock import CLOCK
 

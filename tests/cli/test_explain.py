@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -99,6 +100,23 @@ def test_a_bill_that_grew_eight_hundredfold_is_explained(history: History, ledge
     assert 'usd_per_day = "0.01"' in shown
     assert "model_calls=6" in shown
     assert max(len(line) for line in shown.splitlines()) <= 100
+
+
+def test_many_causes_are_a_table_that_is_read(history: History) -> None:
+    """Fifteen of them, the largest; what is left stands in one line with its sum, and in the JSON."""
+    for number in range(24):
+        history.run(10, "u", 3, 600 + number, workflow=f"w{number:02}")
+        history.run(2, "u", 3, 1_200 + 10 * number, workflow=f"w{number:02}")
+    causes = json.loads(cli("--json").output)["causes"]
+    assert len(causes) == 24
+    lines = cli().output.splitlines()
+    table = [line for line in lines if " · " in line and "$" in line]
+    assert [line.split()[0] for line in table] == [cause["workflow"] for cause in causes[:15]]
+    (rest,) = (line for line in lines if "smaller: --json" in line)
+    assert rest.startswith("9 smaller")
+    assert Decimal(rest.split("$")[1].strip()) == pytest.approx(
+        Decimal(sum(cause["nusd"] for cause in causes[15:])) / 10**9, rel=Decimal("0.001")
+    )
 
 
 def test_the_story_from_its_calls(history: History) -> None:

@@ -19,10 +19,12 @@ from bursar.tracing.users import hash_user, load_user_key
 from bursar.words.clock import new_id
 from bursar.words.events import Amounts, Usage, UsageSource
 from bursar.words.ports import Scope
-from bursar.words.records import ModelCall, RunRecord, Tags, Verdict, Who
+from bursar.words.records import ModelCall, RunRecord, Tags, ToolCall, Verdict, Who
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bursar.words.records import Record
 
 EVIL = "line one\n\x1b]0;t\x07\x1b]8;;http://x\x07\x9b2J\r\b\u202e\u2066\u200b\U000e0041\u2028[red]"
 
@@ -111,6 +113,47 @@ def test_a_record_that_was_kept_aside_is_forgotten_as_well(filled: Path) -> None
     done = cli("forget", "--user", "ada", "--yes", "--json")
     assert json.loads(done.output)["runs"] == 3
     assert list(filled.parent.glob("*.spool*")) == []
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+def test_an_open_run_stays_nobodys_and_the_next_one_is_his(filled: Path, *, same_process: bool) -> None:
+    """What a run goes on to write would lead back to what was forgotten of it; what he does later is new."""
+    who, marked = Who(Tags("w"), "ada", "session of ada"), hash_user("ada", load_user_key(filled))
+
+    def call(run_id: str | None, hours: int = 0) -> ModelCall:
+        op_id, at_us = new_id(), 1 + hours * 3_600_000_000
+        return ModelCall(f"{op_id}/0", op_id, 0, at_us, who, "openai", "gpt-4o", "sync", run_id=run_id, cost_nusd=5)
+
+    def tool(run_id: str) -> ToolCall:
+        op_id = new_id()
+        return ToolCall(f"{op_id}/0", op_id, 1, who, "search", run_id=run_id)
+
+    def whose(table: str) -> list[tuple[str, int]]:
+        ids = "JOIN run r ON r.number = t.run" if table != "run" else ""
+        return writer.database().execute(
+            f"SELECT t.user_hash, count(*) FROM {table} t {ids} WHERE run_id IN ('AB', 'AD', 'AE') GROUP BY 1 ORDER BY 1"
+        )
+
+    writer = Ledger(filled)
+    record: Record
+    for record in (call("AB"), call(None), tool("AB")):
+        writer.write(record)
+    assert cli("forget", "--user", "ada", "--yes").exit_code == 0
+    if not same_process:
+        writer.close()
+        writer = Ledger(filled)
+    ended, nested = RunRecord("AB", None, who, 1, 2, "finished"), RunRecord("AE", "AB", who, 1)
+    for record in (call("AB"), tool("AB"), nested, call("AE"), ended, call(None, hours=1)):
+        writer.write(record)
+    assert [whose(table) for table in ("model_call", "tool_call", "run")] == [
+        [("forgotten", 5)], [("forgotten", 2)], [("forgotten", 2)],
+    ]  # fmt: skip
+    for record in (RunRecord("AD", None, who, 1), call("AD"), tool("AD")):
+        writer.write(record)
+    assert [dict(whose(table))[marked] for table in ("model_call", "tool_call", "run")] == [1, 1, 1]
+    outside = "SELECT user_hash FROM model_call WHERE run IS NULL ORDER BY call_id"
+    assert writer.database().execute(outside) == [("forgotten",), (marked,)]
+    writer.close()
 
 
 def test_it_asks_only_where_somebody_can_answer(filled: Path) -> None:

@@ -77,6 +77,10 @@ def test_it_says_what_it_cannot_know(billed: tuple[int, int, int]) -> None:
     assert max(len(line) for line in table) <= 100
     unknown = cli("--model", "their-own").stdout
     assert "2 calls have no price" in unknown
+    shown = cli("--model", "no-such-model").output
+    assert [line.split()[2:] for line in shown.splitlines() if line.startswith(("triage", "nightly", "total"))] == [
+        ["unknown", "unknown"]
+    ] * 3
 
 
 def test_wrong_questions_have_their_exit_codes(billed: tuple[int, int, int], tmp_path: Path) -> None:
