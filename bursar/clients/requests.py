@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.clients.sellers import residence
+from bursar.clients.summed import may_be_summed
 from bursar.clients.transcript import measure
 from bursar.clients.usage import word
 from bursar.words.events import ModelRequest, Transcript
@@ -97,7 +98,7 @@ def of_messages(body: Mapping[str, Any], host: str | None) -> ModelRequest:
     """A request to Anthropic's Messages."""
     model, tools, said = _text(body.get("model")), _list(body.get("tools")), _list(body.get("messages"))
     thinking, asked, system = body.get("thinking"), body.get("max_tokens"), body.get("system")
-    return ModelRequest(
+    request = ModelRequest(
         provider="anthropic",
         model=model,
         api="messages",
@@ -121,6 +122,7 @@ def of_messages(body: Mapping[str, Any], host: str | None) -> ModelRequest:
         tools_offered=len(tools),
         region=word(body.get("inference_geo")),
     )
+    return request._replace(summed=True) if may_be_summed(body, request) else request
 
 
 def of_chat(body: Mapping[str, Any], host: str | None) -> ModelRequest:

@@ -143,9 +143,9 @@ class Watch:
             speed=word(get(self._usage, "speed")),
             usage_source=UsageSource.STREAM_PARTIAL,
             output_seen=self._output_seen(),
-            # Hidden thinking is billed and never seen, an unread answer may be written in full: only the bound
-            # is sure to cover them.
-            charge="bound" if self._request.reasoning or not self._seen else "seen",
+            # Hidden thinking and a summary of the context are billed and never seen, an unread answer may be written in
+            # full: only the bound is sure to cover them.
+            charge="bound" if self._request.reasoning or self._request.summed or not self._seen else "seen",
             response_id=get(self._body, "id"),
             response_model=get(self._body, "model"),
             request_id=self._request_id,

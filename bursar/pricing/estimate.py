@@ -109,10 +109,13 @@ class Estimator:
         learned = self._learned.get((workflow, request.provider, request.model), _UNSEEN)
         anchor = self._anchors.get(conversation)
         likely, practical = _input(request, learned, None if anchor is None else _continued(anchor, script))
-        hard = _hard(request)
+        hard = hard_input(request)
         if script.unbounded:
             hard = max(hard, practical)
         practical = min(practical, hard)
+        if request.summed:
+            # The summary reads the whole of it, and what is asked afterwards no more than that.
+            practical, hard = 2 * practical, 2 * hard
         cap = request.cap_default if request.cap is None else request.cap
         written, high = learned.output.outlook(), None
         if written is not None:
@@ -265,7 +268,8 @@ def _media(script: Transcript, start: int, learned: _Learned) -> tuple[int, int]
     return ceil(media * seen[0]), max(most, ceil(media * seen[1]))
 
 
-def _hard(request: ModelRequest) -> int:
+def hard_input(request: ModelRequest) -> int:
+    """Tokens that the input of a request has at most, by its bytes."""
     script = request.transcript
     per_byte = BYTE_FACTOR.get(request.provider, 1.15)
     tools, media = request.tools_offered, script.media_most

@@ -198,7 +198,8 @@ class ModelRequest(NamedTuple):
     request, and its output is taken to stay under what calls like it were seen to write. cache_write: the longest
     lifetime of cache write that the request allows ("5m", "1h", ...), None where none is asked for. region: where it
     is to be processed, None where the request does not say. deferred: "batch" or "background" for what is ordered now
-    and counted when its results are fetched. heard, spoken: whether sound goes in, or may come out.
+    and counted when its results are fetched. heard, spoken: whether sound goes in, or may come out. summed: whether
+    the provider may read the whole context once more, to sum it up, which it says at the very end.
     """
 
     provider: str
@@ -223,6 +224,7 @@ class ModelRequest(NamedTuple):
     deferred: str | None = None
     heard: bool = False
     spoken: bool = False
+    summed: bool = False
 
 
 class Answer(NamedTuple):

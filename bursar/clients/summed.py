@@ -1,0 +1,38 @@
+"""Contexts that Anthropic sums up within a call, which reads all of them once more and is in no total of its usage.
+
+After the guides on compaction at a token threshold (`context_management.edits`, 150,000 tokens unless the request says
+otherwise, 50,000 at least) and on demand (`compaction`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bursar.pricing.estimate import hard_input
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bursar.words.events import ModelRequest
+
+_BEGINS: Final = "compact_"
+_USUAL: Final = 150_000
+_LEAST: Final = 50_000
+
+
+def may_be_summed(body: Mapping[str, Any], request: ModelRequest) -> bool:
+    """Whether a summary may be made: asked for, and the context may be long enough for it."""
+    if body.get("compaction") is not None:
+        return True
+    managed = body.get("context_management")
+    edits = managed.get("edits") if isinstance(managed, dict) else None
+    if not isinstance(edits, list):
+        return False
+    told = [edit for edit in edits if isinstance(edit, dict) and str(edit.get("type")).startswith(_BEGINS)]
+    return bool(told) and min(map(_begins_at, told)) <= hard_input(request)
+
+
+def _begins_at(edit: Mapping[str, Any]) -> int:
+    trigger = edit.get("trigger")
+    value = trigger.get("value", _USUAL) if isinstance(trigger, dict) else _USUAL
+    return max(_LEAST, value) if value.__class__ is int else _LEAST
