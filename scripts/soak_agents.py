@@ -4,9 +4,11 @@
     python -m scripts.soak_agents --minutes 1 --workers 2 --json
 
 Deep agents, agents under the middleware, graphs that send out sub-agents, interrupted and paused threads that go on in
-other runs and processes: `scripts/soak/loops.py` has them, one for each feature. Workers are killed now and then, and
-others take their place; so are those who answer what gates ask. Beside them `scripts/soak/operators.py` types every
-command (`--no-operators` leaves it out). Exit code 0 means that all of `scripts/soak/judge.py` holds.
+other runs and processes: `scripts/soak/loops.py` has them, one for each feature; `scripts/soak/ways.py` has the other
+ways of calling LangChain, `scripts/soak/threads.py` threads that go on when their process was killed. Workers are
+killed now and then, and others take their place; so are those who answer what gates ask. Beside them
+`scripts/soak/operators.py` types every command (`--no-operators` leaves it out). Exit code 0 means that all of
+`scripts/soak/judge.py` and `scripts/soak/outcomes.py` holds.
 """
 
 from __future__ import annotations

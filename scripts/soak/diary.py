@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from scripts.soak.marks import Mark
+
+KILLED: Final = "killed"
+"""How a run has ended whose process was killed, in the words of whoever goes on with its thread."""
 
 
 class Ended(NamedTuple):
@@ -48,22 +51,23 @@ class Diary:
     ) -> None:
         """Write down a run that ended."""
         run = (mark.name, mark.user, bool(mark.kind), feature, run_id, limit_nusd, held_nusd, stopped)
-        _append(self._path, Ended(*run, time.time()))
+        append(self._path, Ended(*run, time.time()))
 
     def made(self, name: str, **arguments: object) -> None:
         """Write down that a gated tool runs."""
-        _append(self._made, Made(name, json.dumps(arguments, sort_keys=True)))
+        append(self._made, Made(name, json.dumps(arguments, sort_keys=True)))
 
     def read(self) -> list[Ended]:
         """All runs that ended."""
-        return [Ended(*fields) for fields in _lines(self._path)]
+        return [Ended(*fields) for fields in lines(self._path)]
 
     def read_made(self) -> list[Made]:
         """All gated tools that ran."""
-        return [Made(*fields) for fields in _lines(self._made)]
+        return [Made(*fields) for fields in lines(self._made)]
 
 
-def _append(path: Path, fields: tuple[object, ...]) -> None:
+def append(path: Path, fields: tuple[object, ...]) -> None:
+    """Write one line, in one write."""
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(handle, json.dumps(fields).encode() + b"\n")
@@ -71,5 +75,6 @@ def _append(path: Path, fields: tuple[object, ...]) -> None:
         os.close(handle)
 
 
-def _lines(path: Path) -> list[Any]:
+def lines(path: Path) -> list[Any]:
+    """All lines of a file that may be missing."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bursar.words.money import show_usd
 from scripts.soak.asks import figures, judge_asks
 from scripts.soak.books import Bill, Kept, Row, answer_of
+from scripts.soak.diary import KILLED
 from scripts.soak.overruns import Overrun, explain, table
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Judgement:
         self._raised = {} if asks is None else asks.raised()
         self.bill, self.kept, self.ended = bill, kept, ended
         self.faults: list[str] = []
-        self.exact = self.beyond = 0
+        self.exact = self.beyond = self._unseen = 0
         self.overruns: list[Overrun] = []
         marks: dict[str, list[Ended]] = defaultdict(list)
         for each in ended:
@@ -62,9 +63,13 @@ class Judgement:
         shown = f"{first.feature} {first.run_id}"
         over = [row for row in rows if "overrun" in row.flags.split()]
         self.overruns += [explain(row, self.bill.attached.get(answer_of(row), "")) for row in over]
-        if kept < billed:
+        killed = any(run.stopped == KILLED for run in runs)
+        if killed:
+            # The call that its process was killed in is no row.
+            self._unseen += max(0, billed - kept)
+        elif kept < billed:
             self.faults.append(f"{shown} is in the ledger at {kept}, billed at {billed}")
-        if all(row.measured for row in rows):
+        if all(row.measured for row in rows) and not killed:
             self.exact += 1
             if kept != billed:
                 self.faults.append(f"{shown} is measured at {kept}, billed at {billed}")
@@ -91,7 +96,8 @@ class Judgement:
     def _lost(self, marks: dict[str, list[Ended]]) -> None:
         seen = {run.run_id for runs in marks.values() for run in runs}
         rows = [row for run_id, rows in self.kept.rows.items() if run_id not in seen for row in rows]
-        self.lost_billed = sum(nusd for mark, nusd in self.bill.by_mark.items() if mark not in marks)
+        billed = sum(nusd for mark, nusd in self.bill.by_mark.items() if mark not in marks)
+        self.lost_billed = billed + self._unseen
         self.lost = frozenset(mark for mark in self.bill.by_mark if mark not in marks)
         self.lost_kept = sum(row.nusd for row in rows) + self.kept.presumed_nusd
         if self.lost_kept < self.lost_billed:

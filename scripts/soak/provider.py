@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,7 @@ OWN_MODEL: Final = "claude-house-1"
 OWN_PRICE: Final = {"input": "1.50", "output": "6"}
 OWN_BATCH: Final = {"input": "0.75", "output": "3"}
 _MOST_ROUNDS: Final = 3
+_TEAM: Final = re.compile(r"<research (\d+)>")
 
 
 def provider() -> Provider:
@@ -59,7 +61,11 @@ def _tool_calls(body: dict[str, Any], mark: Mark | None, dice: random.Random) ->
     choice = body.get("tool_choice")
     if not names or choice == "none" or (isinstance(choice, dict) and choice.get("type") == "none"):
         return ()
+    if "Order" in names:
+        return (ToolUse("Order", {"number": dice.randint(1, 50)}),)
     said = json.dumps(body)
+    if "research" in names:
+        return _research(said, mark, dice)
     rounds = said.count('"tool_result"') + said.count('"role": "tool"')
     if rounds >= _MOST_ROUNDS or dice.random() < 0.25:
         return ()
@@ -71,9 +77,20 @@ def _tool_calls(body: dict[str, Any], mark: Mark | None, dice: random.Random) ->
         calls.append(ToolUse("pay", {"amount": dice.randint(1, 9)}))
     if "wire" in names:
         calls.append(ToolUse("wire", {"amount": dice.randint(1, 9), "nonce": f"{dice.getrandbits(64):x}"}))
+    if "weigh_twice" in names:
+        calls.append(ToolUse("weigh_twice", {"order": dice.randint(1, 50)}))
     if "look_up" in names:
         calls.append(ToolUse("look_up", {"order": dice.randint(1, 50)}))
     return tuple(calls[: dice.randint(1, 2)])
+
+
+def _research(said: str, mark: Mark | None, dice: random.Random) -> tuple[ToolUse, ...]:
+    """As many sub-agents as were asked for, in one turn."""
+    many = _TEAM.search(said)
+    if many is None or '"tool_result"' in said or '"role": "tool"' in said:
+        return ()
+    asked = [f"{mark} {dice.random()} Find one fact about the number {n}." for n in range(int(many[1]))]
+    return tuple(ToolUse("research", {"about": text}) for text in asked)
 
 
 def _name(tool: Any) -> str:

@@ -11,6 +11,7 @@ from bursar.stores.sqlite import SqliteStore
 from scripts.soak.asks import Asks
 from scripts.soak.books import read_bill, read_ledger
 from scripts.soak.judge import Judgement
+from scripts.soak.outcomes import Outcomes
 
 if TYPE_CHECKING:
     from bursar.testing import Provider
@@ -52,8 +53,17 @@ def conclude(
     asks, made = Asks(house.ledger), house.diary.read_made()
     judgement = Judgement(*books, user_limit_nusd=user_limit_nusd, asks=asks, made=made)
     said = findings.conclude(house, served, judgement)
-    faults = [*wrong, *judgement.faults, *drift, *findings.faults()]
-    found = {**more, **judgement.figures(), "holds recovered at the end": recovered, **said, "faults": faults}
+    outcomes = Outcomes(house.place)
+    came = outcomes.faults(judgement.ended, kept, house.ledger)
+    faults = [*wrong, *judgement.faults, *came, *drift, *findings.faults()]
+    found = {
+        **more,
+        **judgement.figures(),
+        **outcomes.figures(),
+        "holds recovered at the end": recovered,
+        **said,
+        "faults": faults,
+    }
     if as_json:
         print(json.dumps(found, indent=2))
     else:

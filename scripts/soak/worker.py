@@ -22,6 +22,9 @@ from scripts.soak.approvers import gate, resumption
 from scripts.soak.house import House
 from scripts.soak.loops import Loops, look_up
 from scripts.soak.marks import Mark
+from scripts.soak.outcomes import Outcomes
+from scripts.soak.threads import Threads
+from scripts.soak.ways import Ways
 
 
 @bursar.tool(usd="0.0003", effect="write", name="wire")
@@ -89,21 +92,33 @@ def main(seconds: float, seed: int, asks: Any, gates: Any) -> None:
     """Run agents until the time is over."""
     warnings.simplefilter("ignore")
     house, until = House.here(), time.monotonic() + seconds
+    outcomes = Outcomes(house.place)
     bursar.configure(config=str(house.place / "bursar.toml"))
     first, second = GatedLoops(house, seed, asks, gates), GatedLoops(house, seed + 1_000, asks, gates)
+    ways, awaited_ways = Ways(house, seed + 2_000, asks), Ways(house, seed + 3_000, asks)
+    threads = Threads(house, seed + 4_000, asks)
     blocking = (
         first.deep, first.finishing, first.window, first.crew, first.hard_crew, first.streamed, first.paused,
-        first.interrupted, first.gated, first.raised, first.resumed, first.resumed,
+        first.interrupted, first.gated, first.raised, first.resumed, first.resumed, threads.returned, threads.returned,
+        ways.batched, ways.cached, ways.formed, ways.neighbours, ways.team, ways.instance, ways.thrice, ways.embedded,
     )  # fmt: skip
-    awaited = (second.deep_awaited, second.finishing_awaited, second.batches, second.gated_awaited)
+    awaited = (
+        second.deep_awaited, second.finishing_awaited, second.batches, second.gated_awaited,
+        awaited_ways.events, awaited_ways.awaited,
+    )  # fmt: skip
 
     def block() -> None:
         while time.monotonic() < until:
-            first.dice.choice(blocking)()
+            with outcomes.caught():
+                first.dice.choice(blocking)()
+
+    async def one() -> None:
+        with outcomes.caught():
+            await second.dice.choice(awaited)()
 
     async def loop() -> None:
         while time.monotonic() < until:
-            await asyncio.gather(*(second.dice.choice(awaited)() for _ in range(2)))
+            await asyncio.gather(one(), one())
 
     thread = threading.Thread(target=block)
     thread.start()

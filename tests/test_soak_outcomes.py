@@ -1,0 +1,96 @@
+"""What the soak of agents looks at beside the money: it passes what has come out right, and names what has not."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from typing import TYPE_CHECKING, Any
+
+import apsw
+import pytest
+
+import bursar
+from scripts.soak.books import read_bill, read_ledger
+from scripts.soak.diary import KILLED
+from scripts.soak.house import USER_NUSD, House
+from scripts.soak.judge import Judgement
+from scripts.soak.marks import new_mark
+from scripts.soak.outcomes import Outcomes
+from scripts.soak.provider import provider
+from scripts.soak.threads import Left, Threads
+from scripts.soak.ways import Ways
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bursar.testing import Provider
+
+
+@pytest.fixture
+def served() -> Iterator[Provider]:
+    with provider() as served:
+        yield served
+
+
+@pytest.fixture
+def house(served: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    # Set here, so that what the house sets is undone.
+    for name in ("BURSAR_SOAK", "BURSAR_SOAK_ANTHROPIC", "BURSAR_SOAK_OPENAI", "BURSAR_CONFIG"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.delenv("BURSAR_LEDGER")
+    house = House(tmp_path, served.anthropic_url, served.openai_url)
+    house.furnish()
+    bursar.configure(config=str(tmp_path / "bursar.toml"))
+    yield house
+    bursar.configure(config=None)
+
+
+def odd() -> None:
+    raise ValueError("odd")
+
+
+def faults(house: House, kept: Any = None) -> list[str]:
+    kept = kept or read_ledger(house.ledger)
+    return Outcomes(house.place).faults(house.diary.read(), kept, house.ledger)
+
+
+def test_every_way_comes_out_right(house: House) -> None:
+    """Batches, forms, caches, teams, handlers in three places: each is run, ends, and has no fault."""
+    ways = Ways(house, 3, queue.Queue())
+    outcomes = Outcomes(house.place)
+    for way in (ways.batched, ways.cached, ways.formed, ways.neighbours, ways.thrice, ways.instance, ways.embedded):
+        with outcomes.caught():
+            way()
+    assert {each.feature for each in house.diary.read()} == {
+        "batched", "cached", "formed", "neighbours", "thrice", "instance", "embedded",
+    }  # fmt: skip
+    assert faults(house) == []
+
+
+def test_what_comes_out_wrong_is_named(house: House, served: Provider) -> None:
+    """An answer without its row, a stop that nobody heard of, an error nobody expects; a killed call that is not held."""
+    threads, outcomes = Threads(house, 1, queue.Queue()), Outcomes(house.place)
+    house.place.joinpath("x.thread").write_text("half of a fi")
+    left = Left(tuple(new_mark("u1")), 0, "gone")
+    house.place.joinpath(f"{left.mark[0]}.thread").write_text(f'[["{left.mark[0]}", "u1", ""], 0, "gone"]')
+    while not any(house.place.glob("outcomes.answers")):
+        threads.returned()
+    ended = house.diary.read()
+    assert (ended[0].run_id, ended[0].stopped) == ("gone", KILLED)
+    assert faults(house) == []
+    outcomes.answered(ended[-1].mark, ["nobody's"])
+    with outcomes.caught():
+        odd()
+    with contextlib.closing(apsw.Connection(str(house.ledger))) as ledger:
+        ledger.execute(
+            "INSERT INTO verdict (ts_us, run_id, op_id, guard, action, reason, acted) VALUES (1, ?, 'x', 'y', 'deny', 'z', 1)",
+            (ended[-1].run_id,),
+        )
+    said = "\n".join(faults(house))
+    for part in ("nobody's of a thread", "ValueError: odd", "was refused a call, and ended as"):
+        assert part in said
+    kept, bill = read_ledger(house.ledger), read_bill(served)
+    bill.by_mark[ended[-1].mark] += 1
+    judged = Judgement(ended, bill, kept, user_limit_nusd=USER_NUSD)
+    assert any("what was killed is in the books" in fault for fault in judged.faults)
