@@ -24,7 +24,17 @@ from bursar.settings.over import parse_over
 from bursar.stores.memory import MemoryStore
 from bursar.words.asks import Asks
 from bursar.words.errors import Stopped
-from bursar.words.events import NOTHING, Answer, SideUsage, Status, Usage, UsageSource
+from bursar.words.events import (
+    NOTHING,
+    Answer,
+    ModelRequest,
+    RetryReason,
+    SideUsage,
+    Status,
+    Transcript,
+    Usage,
+    UsageSource,
+)
 from bursar.words.ports import Scope
 from bursar.words.records import ModelCall, Record, Tags, Who
 from bursar.words.tools import ToolAsk
@@ -33,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bursar.flow.call import Attempt
-    from bursar.words.events import ModelRequest
 
 MODELS = (
     ("chat", "gpt-4o"), ("chat", "o3"), ("chat", "nobody-has-heard-of-it"), ("messages", "claude-3-5-sonnet-20241022"),
@@ -303,3 +312,45 @@ def test_a_failure_after_the_hold_leaves_nothing_held(monkeypatch: pytest.Monkey
     with pytest.raises(MemoryError):
         side.open(side.begin("op", request))
     assert side.store.balance(OUTER).held == NOTHING
+
+
+def test_a_row_says_what_was_asked_and_what_was_answered() -> None:
+    """Many of its fields are taken out of request and answer together: each must end up where it belongs."""
+    asked = ModelRequest(
+        "openai", "gpt-4o", "responses", stream=True, transcript=Transcript((3, 4), (1, 2), system_hash="s", tools_hash="t"),
+        cap=70, cap_default=99, host="host", service_tier="auto", speed="slow", tools_offered=5, deferred=None,
+    )  # fmt: skip
+    answer = Answer(
+        Status.ERROR, Usage(9, 8), UsageSource.PROVIDER, response_model="gpt-4o", response_id="id", request_id="req",
+        http_status=500, error_type="Odd", retry_reason=RetryReason.OTHER, finish_reason="stop", tool_calls=2,
+        tier_served="default", ttft_us=6,
+    )  # fmt: skip
+    side = Side([{"tokens": 10**9}], {}, short=True)
+    call = side.begin("op", asked)
+    side.open(call)
+    attempt = side.calls[0][1]
+    side.close(0, answer)
+    (row,) = side.sink.rows
+    assert isinstance(row, ModelCall)
+    told = ("status", "response_model", "response_id", "request_id", "http_status", "error_type", "retry_reason",
+            "finish_reason", "tool_calls", "tier_served", "ttft_us", "usage")  # fmt: skip
+    assert {name: getattr(row, name) for name in told} == {name: getattr(answer, name) for name in told}
+    assert (row.provider, row.request_model, row.host, row.tier_requested, row.speed, row.tools_offered) == (
+        "openai", "gpt-4o", "host", "auto", "slow", 5,
+    )  # fmt: skip
+    assert (row.path, row.operation, row.messages, row.max_tokens, row.sent_max_tokens) == ("stream", "chat", 2, 70, 70)
+    assert (row.system_hash, row.tools_hash, row.held_tokens) == ("s", "t", attempt.hold.tokens)
+    assert row.est_input_tokens == attempt.estimate.input_likely
+
+
+def test_an_estimate_reads_each_part_of_a_request_where_it_stands() -> None:
+    """They are taken out together: thinking, choices and what may be done about the cap are not mistaken."""
+    script = Transcript((10,), (1,), utf8_bytes=40)
+    asked = ModelRequest(
+        "openai", "o3", "chat", stream=False, transcript=script, cap=None, cap_default=900, thinking=300, clampable=False,
+        choices=3,
+    )  # fmt: skip
+    demand = Estimator().estimate(asked, "usual", 0, None).demand
+    assert (demand.cap, demand.choices, demand.clampable) == (900, 3, False)
+    assert (demand.floor, demand.least) == (300 + 256, 300 + 16)
+    assert Estimator().estimate(asked._replace(cap=50), "usual", 0, None).demand.cap == 50

@@ -42,6 +42,5 @@ def go_without(call: Operation, owner: Process) -> None:
 
 def owner_of(call: Any) -> Process:
     """The process that a call belongs to."""
-    frame = call.frame
-    assert isinstance(frame, ScopedFrame)
-    return frame.owner
+    owner: Process = call.frame.owner
+    return owner

@@ -23,7 +23,8 @@ from bursar.clients.requests import without_tool_use
 from bursar.clients.stored_calls import note_stored
 from bursar.clients.watch import Watch
 from bursar.clients.windows import plan, take_plan
-from bursar.clients.words import Heard, asked, said
+from bursar.clients.words import Heard, said
+from bursar.clients.words import asked as words_of
 from bursar.flow.call import Attempt, Call
 from bursar.flow.model_call import grow, heed
 from bursar.flow.refusals import refuse_repeats
@@ -88,39 +89,30 @@ class Guard:
         if inside is None:
             claim(request.model)
         frame = self._frame(inside)
-        frame.owner.adopt()
-        looked, changed = _looked(request, body, frame, readable=read is not None)
+        owner, run = frame.owner, frame.run
+        if owner.orphans:
+            owner.adopt()
+        looked, changed = None, None
+        if frame.judged is not None or frame.loops is not None:
+            looked, changed = _looked(request, body, frame, readable=read is not None)
         if frame.gates is not None and read is not None:
             changed = frozen(body if changed is None else changed)
         if changed is not None and read is not None:
             request, body = read(changed), changed
-        step = frame.run.next_step() if frame.run is not None else 0
-        call = Call(
-            new_id(),
-            request,
-            frame,
-            step,
-            countable=countable,
-            asked=asked_of(request),
-            retries=retries,
-            loops=looked,
-            body=changed,
-        )
-        if request.deferred == "batch":
-            # Many requests: none of them is told apart from others here.
-            call.asked = None
-        if looked is not None and frame.loops is not None:
-            frame.loops.ask(call.op_id, looked.conversation)
-        if frame.judged is not None:
-            frame.judged.mark(call)
-        _trim(call, body, read, frame)
+        # Many requests: none of a batch is told apart from others here.
+        asked = None if request.deferred == "batch" else asked_of(request)
+        step = 0 if run is None else run.next_step()
+        # In their order: named, they would be put into a dictionary first.
+        call = Call(new_id(), request, frame, step, asked, countable, retries, looked, changed)
+        if looked is not None or frame.judged is not None or frame.context is not None:
+            _steer(call, body, read, frame)
         prepare(call, frame)
         if frame.gates is not None:
             gate(call, body)
         if request.deferred == "batch":
-            in_bulk(call, body, frame.owner)
-        if frame.owner.contents is not None:
-            call.words = asked(request.api, body)
+            in_bulk(call, body, owner)
+        if owner.contents is not None:
+            call.words = words_of(request.api, body)
         return call
 
     def open(
@@ -134,9 +126,8 @@ class Guard:
         `ask` sends a body of its own as a call of its own, and returns the answer: a summary may have to be made first.
         """
         owner = owner_of(call)
-        planned = take_plan(call)
-        if planned is not None:
-            planned.summarise(ask)
+        if call.plan is not None:
+            take_plan(call).summarise(ask)
         try:
             return admit(call, owner.world, owner.desk, count)
         except StoreUnavailable:
@@ -151,9 +142,8 @@ class Guard:
     ) -> Attempt:
         """As `open`, awaiting."""
         owner = owner_of(call)
-        planned = take_plan(call)
-        if planned is not None:
-            await planned.asummarise(ask)
+        if call.plan is not None:
+            await take_plan(call).asummarise(ask)
         try:
             return await aadmit(call, owner.world, owner.desk, count)
         except StoreUnavailable:
@@ -162,14 +152,18 @@ class Guard:
 
     def close(self, call: Call, attempt: Attempt, answer: Answer, heard: Heard | None = None) -> None:
         """Charge and record an attempt before returning. A defect of ours becomes a warning, not the caller's."""
-        if owner_of(call).forked:
+        owner = owner_of(call)
+        if owner.forked:
             # The parent's to conclude: a child that lets go of what it inherited has neither made nor ended a call.
             return
-        owner = _answered(call, answer)
+        if call.loops is not None:
+            _answered(call, call.loops, answer, owner)
         try:
             if call.request.deferred is not None:
                 answer = presumed(answer)
-            record = conclude(call, attempt, marked(answer, owner), owner.world, owner.desk)
+            if answer.asked:
+                answer = marked(answer, owner)
+            record = conclude(call, attempt, answer, owner.world, owner.desk)
             keep(record)
             if call.request.deferred is not None:
                 ordered(call, attempt, answer, record, owner)
@@ -183,11 +177,15 @@ class Guard:
 
     async def aclose(self, call: Call, attempt: Attempt, answer: Answer) -> None:
         """As `close`, without blocking an event loop; cancelled, it charges and records before it is gone."""
-        owner = _answered(call, answer)
+        owner = owner_of(call)
+        if call.loops is not None:
+            _answered(call, call.loops, answer, owner)
         try:
             if call.request.deferred is not None:
                 answer = presumed(answer)
-            record = await aconclude(call, attempt, marked(answer, owner), owner.world, owner.desk)
+            if answer.asked:
+                answer = marked(answer, owner)
+            record = await aconclude(call, attempt, answer, owner.world, owner.desk)
             keep(record)
             if call.request.deferred is not None:
                 await asyncio.to_thread(ordered, call, attempt, answer, record, owner)
@@ -306,6 +304,15 @@ def _changed(api: str, body: Any, looked: Look) -> Any:
     return without_tool_use(api, noted) if looked.last else noted
 
 
+def _steer(call: Call, body: Any, read: Callable[[Any], ModelRequest] | None, frame: ScopedFrame) -> None:
+    """What loop guards and windows, here or farther from the wire, have to do with a call."""
+    if call.loops is not None and frame.loops is not None:
+        frame.loops.ask(call.op_id, call.loops.conversation)
+    if frame.judged is not None:
+        frame.judged.mark(call)
+    _trim(call, body, read, frame)
+
+
 def _trim(call: Call, body: Any, read: Callable[[Any], ModelRequest] | None, frame: ScopedFrame) -> None:
     if frame.judged is not None and frame.judged.cut:
         return
@@ -346,9 +353,6 @@ def _say(attempt: Attempt, error: Exception) -> None:
     )
 
 
-def _answered(call: Call, answer: Answer) -> Process:
-    owner = owner_of(call)
-    if call.loops is not None:
-        call.loops.conversation.answered_us = owner.world.clock.wall_us()
-        note_stored(call, answer)
-    return owner
+def _answered(call: Call, looked: Look, answer: Answer, owner: Process) -> None:
+    looked.conversation.answered_us = owner.world.clock.wall_us()
+    note_stored(call, answer)

@@ -29,7 +29,8 @@ def may_be_summed(body: Mapping[str, Any], request: ModelRequest) -> bool:
     if not isinstance(edits, list):
         return False
     told = [edit for edit in edits if isinstance(edit, dict) and str(edit.get("type")).startswith(_BEGINS)]
-    return bool(told) and min(map(_begins_at, told)) <= hard_input(request)
+    most = hard_input(request.provider, request.transcript, request.tools_offered)
+    return bool(told) and min(map(_begins_at, told)) <= most
 
 
 def _begins_at(edit: Mapping[str, Any]) -> int:

@@ -163,10 +163,10 @@ def plan(call: Call, body: Any, read: Read, owner: Process) -> None:
         warnings.warn(f"messages could not be trimmed ({what}). Please report this.", BursarWarning, stacklevel=4)
 
 
-def take_plan(call: Call) -> Plan | None:
+def take_plan(call: Call) -> Plan:
     """The plan of a call that waits for a summary, once."""
     planned, call.plan = call.plan, None
-    assert planned is None or isinstance(planned, Plan)
+    assert isinstance(planned, Plan)
     return planned
 
 

@@ -123,10 +123,14 @@ class Call:
     request: ModelRequest
     frame: Frame
     step: int = 0
+    asked: Asked | None = None
+    countable: bool = False
+    retries: int = 0
+    loops: Look | None = None
+    body: Any = None
     attempts: int = 0
     counted: bool = False
     cap: int | None = None
-    countable: bool = False
     words: Any = None
     shared: tuple[Scope, ...] = ()
     terms: tuple[Term, ...] = ()
@@ -136,21 +140,17 @@ class Call:
     missing: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     bulk: Bulk | None = None
-    loops: Look | None = None
-    body: Any = None
     window: WindowState | None = None
     window_estimate: int = 0
     trimmed_tokens: int = 0
     forgotten: frozenset[str] = frozenset()
     notes: tuple[Verdict, ...] = ()
     plan: object = None
-    asked: Asked | None = None
     past: Past | None = None
     lineage: Lineage = NEW
     failed_nusd: int = 0
     ended_us: int | None = None
     last_reason: RetryReason | None = None
-    retries: int = 0
     gate: Gated | None = None
 
     @property
@@ -197,14 +197,14 @@ class Attempt:
     estimate: Estimate
     card: RateCard | None
     crowd: int = 1
+    source: AttemptSource | None = None
+    backoff_us: int | None = None
+    context: PriceContext | None = None
     queue_us: int = 0
     last: bool = False
     closed: bool = False
     grown: tuple[str, ...] = ()
     outgrown: bool = False
-    source: AttemptSource | None = None
-    backoff_us: int | None = None
-    context: PriceContext | None = None
 
 
 class Result(NamedTuple):

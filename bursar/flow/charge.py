@@ -24,10 +24,13 @@ from bursar.words.events import (
     IN_PART,
     UNCLEAR,
     Amounts,
+    Answer,
     CostStatus,
+    ModelRequest,
     Usage,
     UsageSource,
     filled,
+    parts_of,
     sum_usage,
 )
 from bursar.words.money import MAX_AMOUNT
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
 
     from bursar.flow.call import Attempt, Call, World
     from bursar.pricing.rates import RateCard
-    from bursar.words.events import Answer, ModelRequest
 
 CHUNK_TOKENS: Final = 64
 """Tokens that a provider may have generated beyond the last chunk that arrived: one chunk, generously."""
@@ -47,6 +49,15 @@ _SHAPES: Final = frozenset({"lowered", "clamped"})
 """What may have been made of an output cap, for the flags of a row."""
 _PROVIDER: Final = UsageSource.PROVIDER
 _new: Final = object.__new__
+# Many fields of a named tuple at once, each of which would be looked up by its name.
+_ASKED: Final = parts_of(
+    ModelRequest, "provider", "model", "api", "stream", "transcript", "cap", "host", "service_tier", "speed",
+    "tools_offered", "deferred",
+)  # fmt: skip
+_ANSWERED: Final = parts_of(
+    Answer, "status", "response_model", "response_id", "request_id", "http_status", "error_type", "retry_reason",
+    "finish_reason", "tool_calls", "tier_served", "ttft_us", "speed",
+)  # fmt: skip
 _OPERATIONS: Final = {"embeddings": "embeddings", "completions": "text_completion"}
 """OpenTelemetry's names of what is no chat."""
 _STANDARD: Final = frozenset({None, "default", "standard", "auto", "standard_only"})
@@ -88,7 +99,10 @@ def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charge
             (),
             attempt.card,
         )
-    usage, source = _usage(call, attempt, answer)
+    if answer.charge == "usage" and answer.usage is not None:
+        usage, source = answer.usage, _PROVIDER
+    else:
+        usage, source = _presumed(call, attempt, answer)
     cost, card, flags = _cost(call, attempt, answer, usage, world, measured=source is _PROVIDER)
     side: tuple[Beside, ...] = ()
     if answer.side or answer.flags:
@@ -101,8 +115,9 @@ def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charge
         cost, said = as_stated(cost, answer.stated_nusd, free=call.request.model.endswith(":free"))
         flags += said
     input_tokens, output_tokens, cached = usage[:3]
-    total = min(MAX_AMOUNT, input_tokens + output_tokens)
-    nusd = min(MAX_AMOUNT, cost.nusd or 0)
+    total, nusd = input_tokens + output_tokens, cost.nusd or 0
+    if total > MAX_AMOUNT or nusd > MAX_AMOUNT:
+        total, nusd = min(MAX_AMOUNT, total), min(MAX_AMOUNT, nusd)
     calls = 0 if call.counted else attempt.estimate.demand.calls
     amounts = filled(Amounts, (nusd, total, total - cached, input_tokens, output_tokens, calls, 0))
     hold = attempt.hold
@@ -140,55 +155,45 @@ def with_side(
 
 def record_of(call: Call, attempt: Attempt, answer: Answer, charged: Charged, world: World) -> ModelCall:
     """Write down one attempt."""
-    request, frame, script = call.request, call.frame, call.request.transcript
+    request, frame, hold, card = call.request, call.frame, attempt.hold, charged.card
+    provider, model, api, stream, script, cap, host, tier, speed, tools_offered, deferred = _ASKED(request)
     # Field by field, and each once: fifty arguments, or fifty defaults that are then written over, take longer.
     row: ModelCall = _new(ModelCall)
     row.call_id, row.op_id, row.attempt, row.ts_us = attempt.call_id, call.op_id, attempt.number, attempt.ts_us
-    row.who, row.provider, row.request_model = frame.who, request.provider, request.model
-    row.path = request.deferred or ("stream" if request.stream else "sync")
-    row.run_id = frame.run.id if frame.run is not None else None
+    row.who, row.provider, row.request_model, row.host = frame.who, provider, model, host
+    row.path = deferred or ("stream" if stream else "sync")
+    row.run_id = None if frame.run is None else frame.run.id
     row.step = call.step
-    row.operation = _OPERATIONS.get(request.api, "chat")
-    row.response_model = answer.response_model
-    row.host = request.host
-    row.tier_requested = request.service_tier
-    row.tier_served = answer.tier_served
-    row.speed = answer.speed or request.speed
+    row.operation = _OPERATIONS.get(api, "chat")
     row.latency_us = world.clock.monotonic_us() - attempt.started_us
-    row.ttft_us = answer.ttft_us
     row.queue_us = attempt.queue_us
-    row.response_id = answer.response_id
-    row.request_id = answer.request_id
-    row.status = answer.status
-    row.error_type = answer.error_type
-    row.http_status = answer.http_status
-    row.finish_reason = answer.finish_reason
-    row.retry_reason = answer.retry_reason
-    row.usage = charged.usage
-    row.usage_source = charged.source
-    row.tool_calls = answer.tool_calls
+    (
+        row.status, row.response_model, row.response_id, row.request_id, row.http_status, row.error_type,
+        row.retry_reason, row.finish_reason, row.tool_calls, row.tier_served, row.ttft_us, served_speed,
+    ) = _ANSWERED(answer)  # fmt: skip
+    row.tier_requested = tier
+    row.speed = served_speed or speed
+    row.usage, row.usage_source, row.side_usage = charged.usage, charged.source, charged.side
     row.messages = len(script.tokens)
-    row.tools_offered = request.tools_offered
-    row.max_tokens = request.cap
-    row.sent_max_tokens = request.cap if attempt.cap is None else attempt.cap
+    row.tools_offered = tools_offered
+    row.max_tokens = cap
+    row.sent_max_tokens = cap if attempt.cap is None else attempt.cap
     row.est_input_tokens = attempt.estimate.input_likely
-    row.held_nusd = attempt.hold.nusd if attempt.card is not None else None
-    row.held_tokens = attempt.hold.tokens
+    row.held_nusd = None if attempt.card is None else hold.nusd
+    row.held_tokens = hold.tokens
     row.bound = attempt.bound
     row.flags = charged.flags + call.flags
-    if attempt.shape in _SHAPES or request.cap is None:
+    if attempt.shape in _SHAPES or cap is None:
         row.flags = charged.flags + _shape(call, attempt) + call.flags
     row.cost_nusd, row.cost_status, row.cost_input_nusd, row.cost_output_nusd, read, write, fees = charged.cost
     row.cost_cache_read_nusd, row.cost_cache_write_nusd, row.cost_fees_nusd = read, write, fees
-    row.price_version = charged.card.version if charged.card is not None else None
+    row.price_version = None if card is None else card.version
     row.region = _region(request, answer)
-    row.side_usage = charged.side
     row.attempt_source = attempt.source
-    row.fallback_from = call.lineage.fallback_from
+    row.fallback_from = None if attempt.source is None else call.lineage.fallback_from
     row.backoff_us = attempt.backoff_us
     row.trimmed_tokens = call.trimmed_tokens
-    row.system_hash = script.system_hash
-    row.tools_hash = script.tools_hash
+    row.system_hash, row.tools_hash = script.system_hash, script.tools_hash
     return row
 
 
@@ -207,9 +212,8 @@ def _with_tools(amounts: Amounts, answer: Answer) -> Amounts:
     return amounts._replace(nusd=min(MAX_AMOUNT, amounts.nusd + fees), tool_calls=max(0, answer.tool_calls - later))
 
 
-def _usage(call: Call, attempt: Attempt, answer: Answer) -> tuple[Usage, UsageSource]:
-    if answer.charge == "usage" and answer.usage is not None:
-        return answer.usage, _PROVIDER
+def _presumed(call: Call, attempt: Attempt, answer: Answer) -> tuple[Usage, UsageSource]:
+    """The usage of an attempt whose answer does not say it."""
     hold = attempt.hold
     if answer.charge == "input" and not call.frame.hard:
         return Usage(input_tokens=attempt.estimate.demand.input_practical), UsageSource.ESTIMATED

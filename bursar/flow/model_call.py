@@ -22,7 +22,7 @@ from bursar.flow.refusals import claim_last, give_back, refuse_growth, refuse_la
 from bursar.flow.retries import follow, refuse_retry, refuse_wait, remarks, remember
 from bursar.flow.tool_call import note_asked
 from bursar.guards.budget import smallest
-from bursar.words.events import NOTHING, Amounts, UsageSource
+from bursar.words.events import NOTHING, Amounts, ModelRequest, UsageSource, parts_of
 from bursar.words.ports import Denied, Posted, Posting, Release, Reserve, Sent, Settle, Write
 from bursar.words.verdicts import Deny
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 GROWTH_TOKENS: Final = 128
 """Output tokens that a stream holds beyond what it has shown: a second or two of writing, and not a hold a chunk."""
+_PRICED: Final = parts_of(ModelRequest, "provider", "model", "service_tier", "speed", "region")
 
 
 def open(call: Call, world: World) -> Generator[Effect, Any, Attempt]:
@@ -139,16 +140,16 @@ def needs_price(call: Call) -> bool:
 
 def price_of(call: Call, world: World) -> tuple[PriceContext, RateCard | None]:
     """Under which of a model's prices the call falls, and the price that its hold must cover."""
-    request, day = call.request, world.clock.today()
-    place = None if request.region is None else place_of(request.provider, request.region)
-    context = context_of(request.service_tier, request.speed, place)
+    provider, model, tier, speed, region = _PRICED(call.request)
+    place = None if region is None else place_of(provider, region)
+    context = context_of(tier, speed, place)
     if call.bulk is not None:
         return context, call.bulk.card
-    card = world.prices.card(request.provider, request.model, context=context, day=day)
-    if card is not None and request.service_tier == "flex":
+    prices, day = world.prices, world.clock.today()
+    card = prices.card(provider, model, context=context, day=day)
+    if card is not None and tier == "flex":
         # A cheaper tier that is full may be served, and billed, as the standard one: that is what the hold must cover.
-        standard = context_of(None, request.speed, place)
-        card = world.prices.card(request.provider, request.model, context=standard, day=day)
+        card = prices.card(provider, model, context=context_of(None, speed, place), day=day)
     return context, card
 
 

@@ -28,6 +28,9 @@ LONG_WAIT: Final = "long_retry_after"
 _GRACE_US: Final = 9_000_000
 """An SDK that was not told how long to wait waits 8 seconds at most: both SDKs, old and new. And one to spare."""
 _SPARE_US: Final = 1_000_000
+# An enumeration's own look-up of a member is a function of Python's.
+_OK: Final = Status.OK
+_HARNESS: Final = AttemptSource.HARNESS
 
 
 def refuse_retry(call: Call, estimate: Estimate, limits: RetryLimits, world: World) -> Generator[Effect, Any, None]:
@@ -87,7 +90,7 @@ def follow(call: Call, world: World, began_us: int, now_us: int) -> tuple[Attemp
         return AttemptSource.SDK, None if call.ended_us is None else max(0, began_us - call.ended_us)
     call.lineage = world.earlier.begin(call, now_us)
     source, after, repeated = call.lineage
-    if source is AttemptSource.HARNESS:
+    if source is _HARNESS:
         call.flags += ("resubmitted",)
     if repeated:
         call.flags += ("repeated",)
@@ -98,7 +101,7 @@ def remember(call: Call, attempt: Attempt, answer: Answer, record: ModelCall, wo
     """An attempt ended: keep how, for whatever follows it."""
     call.ended_us = attempt.started_us + record.latency_us
     call.last_reason = answer.retry_reason
-    if answer.status is Status.OK and answer.error_type is None:
+    if answer.status is _OK and answer.error_type is None:
         world.earlier.answered(call, call.ended_us)
         return
     call.failed_nusd += record.cost_nusd or 0

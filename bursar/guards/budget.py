@@ -239,12 +239,14 @@ def alone(demand: Demand, rooms: Sequence[Room], *, hard: bool, why: str = "no_r
 
 def amounts(demand: Demand, input_tokens: int, cap: int, *, hard: bool = True) -> Amounts:
     """Every unit that a call with this input and this output cap can use up."""
-    output = cap * demand.choices
-    total = min(MAX_AMOUNT, input_tokens + output)
-    nusd = 0
-    if demand.price is not None:
-        nusd = min(MAX_AMOUNT, demand.price[hard].bound(input_tokens, output))
-    return filled(Amounts, (nusd, total, total, input_tokens, output, demand.calls, 0))
+    *_, choices, _, calls, price = demand
+    output = cap * choices
+    total, nusd = input_tokens + output, 0
+    if price is not None:
+        nusd = price[hard].bound(input_tokens, output)
+    if total > MAX_AMOUNT or nusd > MAX_AMOUNT:
+        total, nusd = min(MAX_AMOUNT, total), min(MAX_AMOUNT, nusd)
+    return filled(Amounts, (nusd, total, total, input_tokens, output, calls, 0))
 
 
 def fit(demand: Demand, free: Amounts, input_tokens: int, *, hard: bool) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bursar.words.events import AttemptSource
+from bursar.words.events import AttemptSource, filled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,22 +73,25 @@ class Lineage(NamedTuple):
     @property
     def fallback_from(self) -> str | None:
         """The model that failed before the caller turned to this one."""
-        return self.after.asked.model if self.after is not None and self.source is AttemptSource.FALLBACK else None
+        return self.after.asked.model if self.after is not None and self.source is _FALLBACK else None
 
     @property
     def resubmits(self) -> Failure | None:
         """The failure of the very same request."""
-        return self.after if self.source is AttemptSource.HARNESS else None
+        return self.after if self.source is _HARNESS else None
 
 
+_HARNESS: Final = AttemptSource.HARNESS
+_FALLBACK: Final = AttemptSource.FALLBACK
 NEW: Final = Lineage()
 _REPEATED: Final = Lineage(repeated=True)
 
 
 def asked_of(request: ModelRequest) -> Asked | None:
     """What a request says, as hashes; None for one that could not be read."""
-    marks = request.transcript.marks
-    return Asked(request.model, hash((request.transcript.key, marks)), marks[-1], marks) if marks else None
+    script = request.transcript
+    marks = script.marks
+    return filled(Asked, (request.model, hash((script.key, marks)), marks[-1], marks)) if marks else None
 
 
 def told(marks: tuple[int, ...]) -> Told:

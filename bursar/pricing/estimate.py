@@ -23,13 +23,13 @@ import orjson
 
 from bursar.pricing.window import Window
 from bursar.words.demand import FLOOR_TOKENS, LEAST_TOKENS, Demand, Rate
-from bursar.words.events import filled
+from bursar.words.events import ModelRequest, filled, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from bursar.pricing.rates import RateCard
-    from bursar.words.events import Answer, ModelRequest, Transcript, Usage
+    from bursar.words.events import Answer, Transcript, Usage
 
 COLD_FACTOR: Final = {"openai": 1.5, "anthropic": 2.0}
 """Tokens of a provider's own tokenizer for one of o200k, before any were seen: published comparisons and our own
@@ -79,6 +79,10 @@ class _Learned:
             yield name, getattr(self, name)
 
 
+_ASKED: Final = parts_of(
+    ModelRequest, "provider", "model", "transcript", "cap", "cap_default", "thinking", "reasoning", "clampable",
+    "open_ended", "choices", "tools_offered", "summed",
+)  # fmt: skip
 _Key = tuple[str, str, str]
 """Workflow, provider, model."""
 _UNSEEN: Final = _Learned()
@@ -105,34 +109,38 @@ class Estimator:
 
     def estimate(self, request: ModelRequest, workflow: str, conversation: int, card: RateCard | None) -> Estimate:
         """Bound one request; `conversation` tells conversations of the same text in other sessions apart."""
-        script = request.transcript
-        learned = self._learned.get((workflow, request.provider, request.model), _UNSEEN)
+        (
+            provider, model, script, cap, cap_default, thinking, reasoning, clampable, open_ended, choices, tools, summed,
+        ) = _ASKED(request)  # fmt: skip
+        learned = self._learned.get((workflow, provider, model), _UNSEEN)
         anchor = self._anchors.get(conversation)
-        likely, practical = _input(request, learned, None if anchor is None else _continued(anchor, script))
-        hard = hard_input(request)
-        if script.unbounded:
-            hard = max(hard, practical)
-        practical = min(practical, hard)
-        if request.summed:
+        likely, practical = _input(provider, script, learned, None if anchor is None else _continued(anchor, script))
+        hard = hard_input(provider, script, tools)
+        if practical > hard:
+            if script.unbounded:
+                hard = practical
+            else:
+                practical = hard
+        if summed:
             # The summary reads the whole of it, and what is asked afterwards no more than that.
             practical, hard = 2 * practical, 2 * hard
-        cap = request.cap_default if request.cap is None else request.cap
+        if cap is None:
+            cap = cap_default
         written, high = learned.output.outlook(), None
         if written is not None:
             high = ceil(written[1])
-            if request.open_ended:
+            if open_ended:
                 cap = min(cap, high)
         price = None
         if card is not None:
             price = self._price(request, card, practical, hard)
-        thinking, floor = request.thinking, FLOOR_TOKENS
-        if thinking or request.reasoning:
-            floor = _floor(request, learned)
-        choices, clampable = request.choices, request.clampable
+        floor = _floor(request, learned) if thinking or reasoning else FLOOR_TOKENS
         demand = filled(
             Demand, (practical, hard, cap, floor, LEAST_TOKENS + thinking, high, choices, clampable, 1, price)
         )
-        output_likely = cap if written is None else min(cap, round(written[0]))
+        output_likely = cap
+        if written is not None and written[0] < cap:
+            output_likely = round(written[0])
         return filled(Estimate, (likely, output_likely, demand, int(learned.crowd.largest()) or 1))
 
     def _price(self, request: ModelRequest, card: RateCard, practical: int, hard: int) -> tuple[Rate, Rate]:
@@ -165,7 +173,8 @@ class Estimator:
             self._changed.add(key)
             self._learn_input(learned, request, conversation, usage)
             if script.marks:
-                self._anchors[conversation] = _Anchor(len(script.marks), script.marks[-1], usage.input_tokens)
+                marks = script.marks
+                self._anchors[conversation] = filled(_Anchor, (len(marks), marks[-1], usage.input_tokens))
                 self._anchors.move_to_end(conversation)
                 if len(self._anchors) > ANCHORS:
                     self._anchors.popitem(last=False)
@@ -233,23 +242,23 @@ def rate(request: ModelRequest, card: RateCard, input_tokens: int) -> Rate:
 
 def _continued(anchor: _Anchor, script: Transcript) -> _Anchor | None:
     """The anchor, where what it stands for is still the beginning of the conversation."""
-    marks, messages = script.marks, anchor.messages
-    return anchor if len(marks) >= messages and marks[messages - 1] == anchor.mark else None
+    marks, (messages, mark, _) = script.marks, anchor
+    return anchor if len(marks) >= messages and marks[messages - 1] == mark else None
 
 
-def _input(request: ModelRequest, learned: _Learned, anchor: _Anchor | None) -> tuple[int, int]:
-    script = request.transcript
-    likely, high = _ratios(learned, request.provider, anchored=anchor is not None)
+def _input(provider: str, script: Transcript, learned: _Learned, anchor: _Anchor | None) -> tuple[int, int]:
+    likely, high = _ratios(learned, provider, anchored=anchor is not None)
     if anchor is None:
-        start, base, slack = 0, 0, 0
-        text = most = sum(script.tokens) + script.fixed_tokens
-        if not learned.whole.count and script.fixed_most > script.fixed_tokens:
-            most += script.fixed_most - script.fixed_tokens
+        start, base, slack, fixed = 0, 0, 0, script.fixed_tokens
+        text = most = sum(script.tokens) + fixed
+        if not learned.whole.count and script.fixed_most > fixed:
+            most += script.fixed_most - fixed
     else:
-        start, base, slack = anchor.messages, anchor.input_tokens, SLACK
+        start, _, base = anchor
+        slack = SLACK
         text = most = sum(script.tokens[start:])
         if learned.delta.count < EARLY:
-            high = max(high, COLD_FACTOR.get(request.provider, 2.0))
+            high = max(high, COLD_FACTOR.get(provider, 2.0))
     media, media_most = _media(script, start, learned) if script.media else (0, 0)
     return base + media + ceil(text * likely), base + media_most + ceil(most * high) + slack
 
@@ -268,11 +277,9 @@ def _media(script: Transcript, start: int, learned: _Learned) -> tuple[int, int]
     return ceil(media * seen[0]), max(most, ceil(media * seen[1]))
 
 
-def hard_input(request: ModelRequest) -> int:
+def hard_input(provider: str, script: Transcript, tools: int) -> int:
     """Tokens that the input of a request has at most, by its bytes."""
-    script = request.transcript
-    per_byte = BYTE_FACTOR.get(request.provider, 1.15)
-    tools, media = request.tools_offered, script.media_most
+    per_byte, media = BYTE_FACTOR.get(provider, 1.15), script.media_most
     most = ceil(script.utf8_bytes * per_byte) + MESSAGE_BYTES * (len(script.tokens) + tools + 1)
     if tools:
         # The prompt that a provider adds for tools is in the tokens of the fixed part and in no bytes.

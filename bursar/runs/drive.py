@@ -225,7 +225,7 @@ class TaskTicket:
 
 def owner_id() -> int:
     """Name the task, or where there is none the thread, that would have to settle what it holds."""
-    if not _on_event_loop():
+    if asyncio._get_running_loop() is None:  # noqa: SLF001 - as in `_on_event_loop`, and without another call
         return threading.get_ident()
     task = asyncio.current_task()
     return threading.get_ident() if task is None else id(task)

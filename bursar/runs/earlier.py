@@ -147,10 +147,10 @@ class Earlier:
 def _lineage(call: Call, asked: Asked, past: Past, now_us: int) -> Lineage:
     # A conversation that is stored at the provider may say the same and mean the next step of it.
     answered_us = None if call.request.transcript.unbounded else past.answers.get((asked.model, asked.same))
-    if not past.failures and answered_us is None:
-        return NEW
+    if not past.failures:
+        return NEW if answered_us is None else lineage(asked, None, now_us, (), (), answered_us)
     run_id = call.frame.run.id if call.frame.run is not None else None
-    begun = [at_us for same, at_us in past.begun.values() if same == asked.same] if past.failures else ()
+    begun = [at_us for same, at_us in past.begun.values() if same == asked.same]
     return lineage(asked, run_id, now_us, past.failures, begun, answered_us)
 
 

@@ -107,9 +107,9 @@ def open_usual(call: Call, world: World, store: Store) -> Attempt | None:
             estimate,
             card,
             crowd,
-            source=source,
-            backoff_us=backoff_us,
-            context=context,
+            source,
+            backoff_us,
+            context,
         )
     except BaseException:
         if path:

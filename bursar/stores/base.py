@@ -25,12 +25,10 @@ Rules that hold after every verb, whatever came before:
 from __future__ import annotations
 
 from enum import StrEnum
-from functools import reduce
-from operator import or_
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from bursar.words.errors import InvalidAmount
-from bursar.words.events import NOTHING, UNITS, Amounts
+from bursar.words.events import UNITS, Amounts
 from bursar.words.money import MAX_AMOUNT
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
 
 LONGEST_ID: Final = 200
 """Characters of a call id."""
-_WHOLE: Final = [int] * len(NOTHING)
+_UNITS: Final = len(UNITS)
 
 
 class State(StrEnum):
@@ -150,6 +148,15 @@ class HoldStore(Protocol):
         """Recompute every balance from the records; what differs."""
 
 
+def check_hold(call_id: str, path: tuple[Scope, ...], amounts: Amounts) -> None:
+    """Raise `InvalidAmount` where one of the three checks below does."""
+    if len(path) != 1:
+        check_path(path)
+    if call_id.__class__ is not str or not 0 < len(call_id) <= LONGEST_ID:
+        check_call_id(call_id)
+    check_amounts(call_id, amounts)
+
+
 def check_path(path: tuple[Scope, ...]) -> None:
     """Raise `InvalidAmount` for an empty path and for one that names a scope twice."""
     if not path or (len(path) > 1 and len(set(path)) != len(path)):
@@ -164,13 +171,16 @@ def check_call_id(call_id: str) -> None:
 
 def check_amounts(call_id: str, amounts: Amounts) -> None:
     """Raise `InvalidAmount` where an amount is no whole number from 0 to 2**53 - 1."""
-    if [*map(type, amounts)] == _WHOLE and 0 <= reduce(or_, amounts) <= MAX_AMOUNT:
+    if len(amounts) != _UNITS:
+        raise InvalidAmount(f"call {call_id}: {len(amounts)} amounts, not {_UNITS}")
+    a, b, c, d, e, f, g = amounts
+    whole = type(a) is type(b) is type(c) is type(d) is type(e) is type(f) is type(g) is int
+    if whole and 0 <= a | b | c | d | e | f | g <= MAX_AMOUNT:
         # The limit is all ones in binary: a number has a higher bit, or a sign, just where one of them has it.
         return
-    if len(amounts) != len(NOTHING):
-        raise InvalidAmount(f"call {call_id}: {len(amounts)} amounts, not {len(NOTHING)}")
-    wrong = next(part for part in amounts if part.__class__ is not int or not 0 <= part <= MAX_AMOUNT)
-    raise InvalidAmount(f"call {call_id}: {wrong!r} is not a whole number from 0 to {MAX_AMOUNT}")
+    for part in amounts:
+        if part.__class__ is not int or not 0 <= part <= MAX_AMOUNT:
+            raise InvalidAmount(f"call {call_id}: {part!r} is not a whole number from 0 to {MAX_AMOUNT}")
 
 
 def check_limits(scope: Scope, limits: Mapping[str, int]) -> None:

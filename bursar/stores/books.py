@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from operator import add, sub
+from operator import add
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar.stores.base import Drift, Expired, HoldRecord, Released, Settled, State, enough, lesser
@@ -66,6 +66,7 @@ class _Hold(NamedTuple):
     """A hold in flight: where, what is held, what was asked, by whom."""
 
     path: tuple[Scope, ...]
+    accounts: tuple[Account, ...]
     amounts: Amounts
     asked: Amounts
     owner: int
@@ -108,7 +109,7 @@ class Books:
             for i, limit in account.limits:
                 if settled[i] + held[i] + granted[i] > limit:
                     return Denied(scope, UNITS[i], limit, settled[i], held[i], granted[i])
-        self._hold(call_id, _Hold(path, granted, amounts, owner), accounts)
+        self._hold(call_id, _Hold(path, accounts, granted, amounts, owner))
         return Held(call_id, path, granted)
 
     def take(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, times: int, owner: int) -> Held | None:
@@ -120,25 +121,27 @@ class Books:
         for account in accounts:
             if account.holds >= crowd and account.limits:
                 crowd = account.holds + 1
-        times = max(times, crowd)
+        if crowd > times:
+            times = crowd
         for account in accounts:
             settled, held = account.settled, account.held
             for i, limit in account.limits:
                 if settled[i] + held[i] + times * amounts[i] > limit:
                     return None
-        self._hold(call_id, filled(_Hold, (path, amounts, amounts, owner)), accounts)
+        self._hold(call_id, filled(_Hold, (path, accounts, amounts, amounts, owner)))
         return filled(Held, (call_id, path, amounts, crowd))
 
     def withdraw(self, call_id: str) -> tuple[Scope, ...]:
         """Undo a hold as if it had not been asked; the scopes that it was on."""
-        return self._lift(call_id).path if call_id in self._held else ()
+        return self._lift(self._held.pop(call_id)) if call_id in self._held else ()
 
     def settle(
         self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool
     ) -> tuple[Settled, tuple[Scope, ...]]:
         """See `HoldStore`; also the scopes that it touched."""
-        if call_id in self._held:
-            path = self._lift(call_id, actual, measured=measured).path
+        hold = self._held.pop(call_id, None)
+        if hold is not None:
+            path = self._lift(hold, actual, measured=measured)
             self._end(call_id, path, _COMMITTED, actual, measured=measured)
             return Settled.SETTLED, path
         ended, outcome = self._ended.get(call_id), Settled.UNRESERVED
@@ -167,7 +170,7 @@ class Books:
         for scope in path:
             account = self.accounts.get(scope)
             if account is not None:
-                account.unmeasured = tuple(map(add, account.unmeasured, doubt))
+                account.unmeasured = _plus(account.unmeasured, doubt)
 
     def release(self, call_id: str) -> tuple[Released, tuple[Scope, ...]]:
         """See `HoldStore`; also the scopes that it touched."""
@@ -178,7 +181,7 @@ class Books:
             return Released.AGAIN if ended[0] == _RELEASED else Released.PRESUMED, ()
         if call_id not in self._held:
             return Released.UNKNOWN, ()
-        path = self._lift(call_id).path
+        path = self._lift(self._held.pop(call_id))
         self._end(call_id, path, _RELEASED, NOTHING, measured=True)
         return Released.RELEASED, path
 
@@ -186,8 +189,8 @@ class Books:
         """See `HoldStore`; also the scopes that it touched."""
         if call_id not in self._held:
             return Expired.AGAIN if call_id in self._ended else Expired.UNKNOWN, ()
-        amounts = self._held[call_id].amounts
-        path = self._lift(call_id, amounts, measured=False).path
+        hold = self._held.pop(call_id)
+        amounts, path = hold.amounts, self._lift(hold, hold.amounts, measured=False)
         self._end(call_id, path, _PRESUMED, amounts, measured=False)
         return Expired.PRESUMED, path
 
@@ -260,34 +263,39 @@ class Books:
             if kept != derived[scope]
         ]
 
-    def path(self, path: tuple[Scope, ...]) -> list[Account]:
+    def path(self, path: tuple[Scope, ...]) -> tuple[Account, ...]:
         """The accounts of a path. Raises `UnknownScope`."""
-        accounts = []
-        for scope in path:
-            account = self.accounts.get(scope)
-            if account is None and scope.window and self.passing:
-                account = self.accounts[scope] = Account()
-                account.passing = True
-            if account is None:
-                raise UnknownScope(f"{scope} has no account: it was never defined, or its run has ended")
-            accounts.append(account)
-        return accounts
+        try:
+            return tuple(map(self.accounts.__getitem__, path))
+        except KeyError:
+            return tuple([self._account(scope) for scope in path])
+
+    def _account(self, scope: Scope) -> Account:
+        account = self.accounts.get(scope)
+        if account is None and scope.window and self.passing:
+            account = self.accounts[scope] = Account()
+            account.passing = True
+        if account is None:
+            raise UnknownScope(f"{scope} has no account: it was never defined, or its run has ended")
+        return account
 
     def _charge(self, path: tuple[Scope, ...], amounts: tuple[int, ...], *, measured: bool) -> None:
         for scope in path:
             account = self.accounts.get(scope)
             if account is not None:
-                account.settled = tuple(map(add, account.settled, amounts))
+                account.settled = _plus(account.settled, amounts)
                 if not measured:
-                    account.unmeasured = tuple(map(add, account.unmeasured, amounts))
+                    account.unmeasured = _plus(account.unmeasured, amounts)
 
-    def _hold(self, call_id: str, hold: _Hold, accounts: list[Account]) -> None:
-        _, amounts, _, owner = self._held[call_id] = hold
-        self.holding[owner] = self.holding.get(owner, 0) + 1
+    def _hold(self, call_id: str, hold: _Hold) -> None:
+        _, accounts, amounts, _, owner = self._held[call_id] = hold
+        holding = self.holding
+        holding[owner] = holding.get(owner, 0) + 1
         for account in accounts:
-            account.held = (*map(add, account.held, amounts),)
+            account.held = _plus(account.held, amounts)
             account.holds += 1
-            account.owners[owner] = account.owners.get(owner, 0) + 1
+            owners = account.owners
+            owners[owner] = owners.get(owner, 0) + 1
 
     def _end(self, call_id: str, path: tuple[Scope, ...], state: int, charged: Amounts, *, measured: bool) -> None:
         keeper = self.accounts.get(path[-1])
@@ -307,22 +315,21 @@ class Books:
                 self._drop_call(keeper.calls.popleft())
         self._ended[call_id] = (state, number, int(measured), *charged)
 
-    def _lift(self, call_id: str, charged: Amounts = NOTHING, *, measured: bool = True) -> _Hold:
-        """Take a hold away, and charge so much in its place."""
-        path, amounts, _, owner = hold = self._held.pop(call_id)
-        _take_one(self.holding, owner)
-        for scope in path:
-            account = self.accounts.get(scope)
-            if account is not None:
-                account.held = (*map(sub, account.held, amounts),)
-                account.settled = (*map(add, account.settled, charged),)
-                if not measured:
-                    account.unmeasured = (*map(add, account.unmeasured, charged),)
-                account.holds -= 1
-                _take_one(account.owners, owner)
-                if account.passing and not account.holds:
-                    del self.accounts[scope]
-        return hold
+    def _lift(self, hold: _Hold, charged: Amounts = NOTHING, *, measured: bool = True) -> tuple[Scope, ...]:
+        """Take a hold away, and charge so much in its place; the scopes that it was on."""
+        path, accounts, amounts, _, owner = hold
+        _one_less(self.holding, owner)
+        for account in accounts:
+            # One whose scope is gone by now is charged all the same: nobody looks at it any more.
+            account.held = _minus(account.held, amounts)
+            account.settled = _plus(account.settled, charged)
+            if not measured:
+                account.unmeasured = _plus(account.unmeasured, charged)
+            account.holds -= 1
+            _one_less(account.owners, owner)
+            if account.passing and not account.holds:
+                self.accounts.pop(path[accounts.index(account)], None)
+        return path
 
     def _drop_call(self, call_id: str) -> None:
         ended = self._ended.pop(call_id, None)
@@ -335,7 +342,7 @@ class Books:
         for scope in path:
             account = self.accounts.get(scope)
             if account is not None:
-                account.forgotten = tuple(map(add, account.forgotten, charged))
+                account.forgotten = _plus(account.forgotten, charged)
 
 
 def _again(call_id: str, path: tuple[Scope, ...], amounts: Amounts, known: _Hold | None) -> Held:
@@ -357,14 +364,27 @@ def _free(accounts: Iterable[Account]) -> Amounts:
 def _add(sums: dict[Scope, tuple[int, ...]], path: Iterable[Scope], amounts: tuple[int, ...]) -> None:
     for scope in path:
         if scope in sums:
-            sums[scope] = tuple(map(add, sums[scope], amounts))
+            sums[scope] = _plus(sums[scope], amounts)
+
+
+def _plus(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    # Written out: several times for each call, and `map` takes twice as long.
+    a, b, c, d, e, f, g = one
+    h, i, j, k, m, n, o = other
+    return a + h, b + i, c + j, d + k, e + m, f + n, g + o
+
+
+def _minus(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+    a, b, c, d, e, f, g = one
+    h, i, j, k, m, n, o = other
+    return a - h, b - i, c - j, d - k, e - m, f - n, g - o
 
 
 def _negative(amounts: tuple[int, ...]) -> tuple[int, ...]:
     return tuple([-part for part in amounts])
 
 
-def _take_one(counts: dict[int, int], owner: int) -> None:
+def _one_less(counts: dict[int, int], owner: int) -> None:
     left = counts[owner] - 1
     if left:
         counts[owner] = left

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from bursar.stores.base import check_amounts, check_call_id, check_limits, check_path
+from bursar.stores.base import check_amounts, check_call_id, check_hold, check_limits, check_path
 from bursar.stores.books import Account, Books
 from bursar.stores.queues import Queues, wake
 from bursar.words.errors import InvalidAmount
@@ -67,9 +67,7 @@ class MemoryStore:
         at_least: Amounts | None = None,
     ) -> Held | Denied:
         """Hold `amounts`, or as much as there is room for but no less than `at_least`, on every scope or on none."""
-        check_path(path)
-        check_call_id(call_id)
-        check_amounts(call_id, amounts)
+        check_hold(call_id, path, amounts)
         if at_least is not None:
             check_amounts(call_id, at_least)
         with self._lock:
@@ -77,9 +75,7 @@ class MemoryStore:
 
     def take(self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, times: int, owner: int) -> Held | None:
         """Hold `amounts` where nobody waits and every limit has room for many of them; None changes nothing."""
-        check_path(path)
-        check_call_id(call_id)
-        check_amounts(call_id, amounts)
+        check_hold(call_id, path, amounts)
         with self._lock:
             if self._queues.lines and not self._queues.lines.keys().isdisjoint(path):
                 return None
@@ -93,8 +89,7 @@ class MemoryStore:
 
     def settle(self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool) -> Settled:
         """Charge `actual` in place of the hold (or without one: an unreserved charge counts all the same)."""
-        check_path(path)
-        check_amounts(call_id, actual)
+        check_hold(call_id, path, actual)
         with self._lock:
             if self._dropped:
                 self._reap()

@@ -19,7 +19,7 @@ import orjson
 from bursar.db import open_ledger
 from bursar.schema import amounts as amount_columns
 from bursar.stores import postings, rows
-from bursar.stores.base import check_amounts, check_call_id, check_limits, check_path, enough, lesser
+from bursar.stores.base import check_amounts, check_call_id, check_hold, check_limits, check_path, enough, lesser
 from bursar.stores.owners import Estate, Owner, estate
 from bursar.stores.postings import now_us
 from bursar.stores.sweeping import Broom
@@ -107,9 +107,7 @@ class SqliteStore:
         wait: bool = True,
     ) -> Held | Denied:
         """Hold `amounts`, or as much as there is room for but no less than `at_least`, on every scope or on none."""
-        check_path(path)
-        check_call_id(call_id)
-        check_amounts(call_id, amounts)
+        check_hold(call_id, path, amounts)
         if at_least is not None:
             check_amounts(call_id, at_least)
         me = self._me()
@@ -139,9 +137,7 @@ class SqliteStore:
         self, call_id: str, path: tuple[Scope, ...], amounts: Amounts, times: int, *, wait: bool = True
     ) -> Held | None:
         """Hold `amounts` where every limit has room for many of them, as `Store.take`; None changes nothing."""
-        check_path(path)
-        check_call_id(call_id)
-        check_amounts(call_id, amounts)
+        check_hold(call_id, path, amounts)
         me = self._me()
 
         def work(run: Run) -> Held | None:
@@ -177,9 +173,7 @@ class SqliteStore:
 
     def settle(self, call_id: str, path: tuple[Scope, ...], actual: Amounts, *, measured: bool) -> Settled:
         """Charge `actual` in place of the hold (or without one: an unreserved charge counts all the same)."""
-        check_path(path)
-        check_call_id(call_id)
-        check_amounts(call_id, actual)
+        check_hold(call_id, path, actual)
         return self.write(
             lambda run: postings.settle(run, call_id, lambda: self._numbers(run, path), actual, measured=measured)
         )

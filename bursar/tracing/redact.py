@@ -192,7 +192,7 @@ def _suspicious(text: str) -> bool:
     for value in _environment.now():
         if value in text:
             return True
-    return any([hint in text for hint in _HINTS]) and _SHAPES.search(text) is not None  # noqa: C419 - half the time
+    return any(map(text.__contains__, _HINTS)) and _SHAPES.search(text) is not None
 
 
 def _clean_fields(record: R, names: Iterable[str]) -> R:

@@ -57,17 +57,18 @@ class UlidSource:
         """Draw a new process part."""
         self._process = "".join(secrets.choice(_DIGITS) for _ in range(10))
         self._count = itertools.count(secrets.randbelow(1 << 20))
-        self._head = (0, "")
+        self._head = (0, 0, "")
 
-    def __call__(self) -> str:
+    def make(self) -> str:
         """Make the next id."""
         n = next(self._count)
-        pairs = _PAIRS
-        ms, head = time.time_ns() // 1_000_000, self._head
-        if head[0] != ms:
-            # Time and process as one: many ids are made in one millisecond.
-            head = self._head = (ms, _stamp(ms) + self._process)
-        return head[1] + pairs[n >> 20 & 1023] + pairs[n >> 10 & 1023] + pairs[n & 1023]
+        ms, high = time.time_ns() // 1_000_000, n >> 10
+        head = self._head
+        if head[0] != ms or head[1] != high:
+            # All but the last two digits: many ids are made in one millisecond.
+            digits = _stamp(ms) + self._process + _PAIRS[high >> 10 & 1023] + _PAIRS[high & 1023]
+            head = self._head = (ms, high, digits)
+        return head[2] + _PAIRS[n & 1023]
 
 
 def first_id(time_us: int) -> str:
@@ -95,4 +96,4 @@ def _stamp(ms: int) -> str:
 
 
 CLOCK: Final = SystemClock()
-new_id: Final = UlidSource()
+new_id: Final = UlidSource().make

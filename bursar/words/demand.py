@@ -21,8 +21,8 @@ class Rate(NamedTuple):
 
     def bound(self, input_tokens: int, output_tokens: int) -> int:
         """Nano-dollars, rounded up."""
-        pico = input_tokens * self.input_pico + output_tokens * self.output_pico
-        return self.fixed_nusd - (-pico // PICO_PER_NANO)
+        fixed_nusd, input_pico, output_pico = self
+        return fixed_nusd - (-(input_tokens * input_pico + output_tokens * output_pico) // PICO_PER_NANO)
 
 
 class Demand(NamedTuple):
