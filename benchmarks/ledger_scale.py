@@ -9,8 +9,10 @@ file of their own; every answer is checked to be the same before it is timed.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -242,6 +244,53 @@ def folding(path: Path, now_us: int, rounds: int = 9) -> tuple[list[float], list
     return wall, cpu
 
 
+AGENT = b'{"model": {"id": "claude-sonnet-4-5"}, "cost": {"total_cost_usd": 1.5}}'
+"""What a coding agent tells the status line."""
+
+
+def commands(path: Path, rounds: int = 9) -> dict[str, dict[str, float]]:
+    """Milliseconds of whole processes, from start to end: what a person waits for; `python -c pass` is of it."""
+    reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    ids = [
+        reader.execute(f"SELECT response_id FROM attempt ORDER BY call_id {order} LIMIT 1").fetchall()[0][0]
+        for order in ("DESC", "ASC")
+    ]
+    reader.close()
+    bursar = [sys.executable, "-c", "from bursar.cli import main; main()"]
+    asked = {
+        "python -c pass": [sys.executable, "-c", "pass"],
+        "bursar": bursar,
+        "bursar statusline": [*bursar, "statusline", "--no-import"],
+        "bursar limits": [*bursar, "limits"],
+        "bursar report --by feature": [*bursar, "report", "--by", "feature"],
+        "bursar report --by day": [*bursar, "report", "--by", "day"],
+        "bursar explain": [*bursar, "explain"],
+        "bursar trace, newest response": [*bursar, "trace", str(ids[0])],
+        "bursar trace, oldest response": [*bursar, "trace", str(ids[1])],
+        "bursar trace, no such id": [*bursar, "trace", "msg_nobody"],
+    }
+    took: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in asked}
+    environment = os.environ | {"BURSAR_LEDGER": str(path)}
+    for _ in range(rounds):
+        for name, command in asked.items():
+            began = time.perf_counter()
+            process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            assert process.stdin is not None
+            process.stdin.write(AGENT)
+            process.stdin.close()
+            _, _, used = os.wait4(process.pid, 0)
+            process.returncode = 0
+            took[name][0].append((time.perf_counter() - began) * 1_000)
+            took[name][1].append((used.ru_utime + used.ru_stime) * 1_000)
+    return {
+        name: {"median_ms": statistics.median(wall), "least_ms": min(wall), "p95_ms": sorted(wall)[-1 - rounds // 20],
+               "cpu_ms": statistics.median(cpu), "least_cpu_ms": min(cpu)}
+        for name, (wall, cpu) in took.items()
+    }  # fmt: skip
+
+
 def columnar(path: Path, folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]] | None:
     """Tokens by feature and day from DuckDB and from Polars, of the same rows; None where they are not installed."""
     try:
@@ -343,6 +392,7 @@ def measure(path: Path, rows: int, folder: Path) -> dict[str, Any]:
             if [tuple(row) for row in work()] != expected:
                 raise SystemExit(f"{name} does not say the same")
             found[name] = dict(zip(("median_ms", "least_ms"), timed(work), strict=True))
+    found["commands"] = commands(path)
     wall, cpu = folding(path, now_us)
     found["fold_1000_ms"] = {"wall": spread(wall), "cpu": spread(cpu)}
     return found
@@ -371,7 +421,12 @@ def show(found: dict[str, Any]) -> str:
         for name in ("DuckDB", "Polars")
         if name in found
     ]
-    return "\n".join([*lines, table(heads, cells)])
+    whole = [
+        [name, *(f"{each[figure]:,.0f}" for figure in ("median_ms", "least_ms", "cpu_ms", "least_cpu_ms"))]
+        for name, each in found["commands"].items()
+    ]
+    processes = table(["whole process", "median ms", "least ms", "CPU ms", "least CPU ms"], whole)
+    return "\n".join([*lines, table(heads, cells), processes])
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
-"""The ledger file: one SQLite database in WAL mode, opened through apsw, which carries its own SQLite.
+"""The ledger's database: one SQLite file in WAL mode, opened through apsw, which carries its own SQLite.
 
-The interpreter's SQLite may be older than 3.51.3, whose checkpoints by several processes can corrupt a file. The
-file is 0600 in a directory 0700, and refused where it is not ours, newer than we are, or no plain file.
+The interpreter's SQLite may be older than 3.51.3, whose checkpoints by several processes can corrupt a file.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import threading
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from bursar.schema import MIGRATIONS
+from bursar.checkpoints import Keeper
+from bursar.ledger_file import BUSY_MS, busy, connect, identity
 from bursar.turn import Turn
 from bursar.words.errors import LedgerError
 
@@ -23,21 +22,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-APPLICATION_ID: Final = 0x62757273
-"""Marks the file as ours ("burs")."""
-BUSY_MS: Final = 5_000
 CHECKPOINT_EVERY: Final = 1_000
 """Transactions of this process between two checkpoints."""
-_WHOSE: Final = """
-SELECT application_id, user_version, EXISTS (SELECT 1 FROM sqlite_schema)
-FROM pragma_application_id, pragma_user_version
-"""
 _PATIENCE_S: Final = 0.002
 """How long one who must not wait waits for another thread of this process."""
-_RESTART_S: Final = 0.25
-"""How long a checkpoint waits for its turn before it leaves the log's end for the next time."""
-_READERS_MS: Final = 20
-"""How long it then keeps writers waiting for readers."""
 _CLOSE_WAIT_S: Final = 0.25
 """How long `close` waits for a checkpoint that is under way; it may end after us, on a connection of its own."""
 _FORK_WAIT_S: Final = 1.0
@@ -63,11 +51,10 @@ class Database:
         self.lock = threading.Lock()
         self._name = str(path)
         self._read_only = read_only
-        self._identity = _identity(self._name)
+        self._identity = identity(self._name)
         self._busy_ms = BUSY_MS
         self._commits = 0
-        self._keeper: threading.Thread | None = None
-        self._wanted = threading.Event()
+        self._keeper = Keeper(path)
         self._closing = False
         self.undone: Callable[[], object] | None = None
         """Told, under the lock, that a transaction was undone."""
@@ -110,14 +97,14 @@ class Database:
         if not (
             self.lock.acquire(blocking=False) or self.lock.acquire(timeout=BUSY_MS / 1_000 if wait else _PATIENCE_S)
         ):
-            raise _busy(f"another thread has {self.path}")
+            raise busy(f"another thread has {self.path}")
 
     def _in_turn(self, work: Callable[[Run], T], *, wait: bool) -> T:
         """Commit something while no other process writes; the lock is ours."""
         run, turn = self._run or self._connect(), self._turn
         assert turn is not None
         if not turn.take(BUSY_MS / 1_000 if wait else 0):
-            raise _busy(f"another process has {self.path}")
+            raise busy(f"another process has {self.path}")
         try:
             self._set_busy(BUSY_MS if wait else 0)
             done = work(run)
@@ -130,7 +117,8 @@ class Database:
         self._commits += 1
         if self._commits >= CHECKPOINT_EVERY:
             self._commits = 0
-            self._shorten_log()
+            # Under the lock: there is one thread for it.
+            self._keeper.want()
 
     def _transact(self, run: Run, work: Callable[[Run], T]) -> T:
         run("BEGIN IMMEDIATE")
@@ -155,36 +143,14 @@ class Database:
                     return False
             finally:
                 self.lock.release()
-        return _identity(self._name) != self._identity
+        return identity(self._name) != self._identity
 
     def close(self) -> None:
         """Checkpoint and close; a thread that checkpoints just now is waited for a quarter of a second at most."""
         self._closing = True
-        self._wanted.set()
-        if self._keeper is not None:
-            self._keeper.join(timeout=_CLOSE_WAIT_S)
+        self._keeper.end(_CLOSE_WAIT_S)
         with self.lock:
             self._disconnect()
-
-    def _shorten_log(self) -> None:
-        # By a thread, never by the caller. Under the lock: there is one of it.
-        if self._keeper is None:
-            keeper = threading.Thread(target=self._keep, name="bursar-checkpoint", daemon=True)
-            try:
-                keeper.start()
-            except RuntimeError:
-                # No thread is to be had, as when the interpreter ends: what was committed is so all the same.
-                return
-            self._keeper = keeper
-        self._wanted.set()
-
-    def _keep(self) -> None:
-        while not self._closing:
-            self._wanted.wait()
-            self._wanted.clear()
-            if not self._closing:
-                with _checkpointing:
-                    _checkpoint(self.path)
 
     def _connect(self) -> Run:
         import apsw
@@ -193,7 +159,7 @@ class Database:
             raise apsw.ConnectionClosedError(f"{self.path} has been closed")
         if self.displaced():
             raise LedgerError(f"the ledger {self.path} was replaced or deleted while it was in use")
-        return self._use(_connect(self.path, read_only=self._read_only))
+        return self._use(connect(self.path, read_only=self._read_only))
 
     def _use(self, connection: Any) -> Run:
         self._connection = connection
@@ -221,8 +187,7 @@ class Database:
             self._connection = self._run = self._moved = None
         self._close_turn()
         self.lock = threading.Lock()
-        self._wanted = threading.Event()
-        self._keeper = None
+        self._keeper = Keeper(self.path)
 
     def _set_busy(self, ms: int) -> None:
         if ms != self._busy_ms:
@@ -237,14 +202,7 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Database:
     not readable.
     """
     path = Path(path)
-    return Database(path, _connect(path, read_only=read_only), read_only=read_only)
-
-
-def default_ledger_path() -> Path:
-    """Where the ledger lies when nobody says: the user's data directory."""
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("bursar")) / "ledger.db"
+    return Database(path, connect(path, read_only=read_only), read_only=read_only)
 
 
 def _runner(connection: Any) -> Run:
@@ -277,176 +235,7 @@ def _mover(connection: Any) -> Callable[[], bool] | None:
     return moved
 
 
-def _busy(why: str) -> Exception:
-    import apsw
-
-    return apsw.BusyError(why)
-
-
-def _connect(path: Path, *, read_only: bool) -> Any:
-    import apsw
-
-    _check_file(path, read_only=read_only)
-    flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    try:
-        connection = apsw.Connection(str(path), flags=flags)
-        connection.set_busy_timeout(BUSY_MS)
-        try:
-            if read_only:
-                _check_schema(path, connection, read_only=True)
-            else:
-                _prepare(path, connection)
-        except BaseException:
-            connection.close()
-            raise
-    except apsw.NotADBError:
-        raise LedgerError(f"{path} is not a ledger: it is no SQLite file. Name another with BURSAR_LEDGER.") from None
-    except apsw.Error as error:
-        raise LedgerError(f"the ledger {path} cannot be opened ({error}); name another with BURSAR_LEDGER") from None
-    return connection
-
-
-def _identity(name: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(name, follow_symlinks=False)  # noqa: PTH116 - once a row, and a Path costs twice as much
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _check_file(path: Path, *, read_only: bool) -> None:
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        if read_only:
-            raise LedgerError(
-                f"there is no ledger at {path} yet; run something under bursar.run(...), or `bursar demo`"
-            ) from None
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise LedgerError(
-                f"the ledger {path} cannot be created ({error.strerror}); name another with BURSAR_LEDGER"
-            ) from None
-        return
-    except OSError as error:
-        raise LedgerError(f"the ledger {path} cannot be reached ({error.strerror})") from None
-    if not stat.S_ISREG(found.st_mode):
-        raise LedgerError(f"{path} is not a plain file (a link, directory or device); a ledger must be one")
-    if not read_only:
-        if not os.access(path, os.W_OK):
-            raise LedgerError(f"the ledger {path} is read-only; make it writable or name another with BURSAR_LEDGER")
-        for companion in (Path(f"{path}-wal"), Path(f"{path}-shm")):
-            _make_writable(companion)
-
-
-def _make_writable(companion: Path) -> None:
-    # SQLite gives log and index the ledger's mode: what was read while the ledger was read-only keeps writers out
-    # for ever, even when the ledger is writable again.
-    try:
-        mode = companion.lstat().st_mode
-        if stat.S_ISREG(mode) and not mode & stat.S_IWUSR:
-            companion.chmod(0o600)
-    except OSError:
-        # None there, or not ours: SQLite says what is wrong.
-        return
-
-
-def _prepare(path: Path, connection: Any) -> None:
-    # Beside a file that is not ours not even a lock is laid.
-    _check_schema(path, connection, read_only=False)
-    # One at a time: of two that turn a new file to WAL at once SQLite refuses one, without waiting.
-    turn = Turn(path)
-    try:
-        if not turn.take(BUSY_MS / 1_000):
-            raise _busy(f"another process has {path}")
-        found = _check_schema(path, connection, read_only=False)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA wal_autocheckpoint=0")
-        if found < len(MIGRATIONS):
-            if found:
-                _back_up(path, connection, found)
-            _migrate(connection)
-    finally:
-        turn.close()
-
-
-def _check_schema(path: Path, connection: Any, *, read_only: bool) -> int:
-    # One statement sees one state of the file: another process may be making it a ledger meanwhile.
-    owner, version, filled = next(connection.execute(_WHOSE))
-    found, empty = int(version), not filled
-    if owner != APPLICATION_ID and not (owner == 0 and empty):
-        raise LedgerError(f"{path} is a SQLite file of another program; name another ledger with BURSAR_LEDGER")
-    if found > len(MIGRATIONS):
-        raise LedgerError(
-            f"{path} was written by a newer version (schema {found}, this one knows {len(MIGRATIONS)}); upgrade bursar"
-        )
-    if read_only and empty:
-        raise LedgerError(f"the ledger {path} is empty; run something under bursar.run(...), or `bursar demo`")
-    return found
-
-
-def _back_up(path: Path, connection: Any, version: int) -> None:
-    copy = f"{path}.v{version}.bak"
-    try:
-        os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        # A process was at it and died: what it has saved is not written over.
-        return
-    except OSError as error:
-        raise LedgerError(
-            f"no backup {copy} can be made before {path} is brought up to date ({error.strerror})"
-        ) from None
-    connection.execute("VACUUM INTO ?", (copy,))
-
-
-def _migrate(connection: Any) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    # Looked at again under the lock: two processes may open a new file at once.
-    found = next(connection.execute("PRAGMA user_version"))[0]
-    for number, script in enumerate(MIGRATIONS[found:], found + 1):
-        connection.execute(script)
-        connection.execute(f"PRAGMA user_version={number}")
-    connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-    connection.execute("COMMIT")
-
-
-def _checkpoint(path: Path) -> None:
-    import apsw
-
-    try:
-        turn = Turn(path)
-    except LedgerError:
-        return
-    try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        try:
-            connection.execute("PRAGMA wal_autocheckpoint=0")
-            # A connection that has read nothing does not know of the log, and would checkpoint nothing.
-            connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1")
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            # The bulk is done without keeping a writer out; what came meanwhile is done in our turn, so that the log
-            # begins anew: under a steady writer it would only grow.
-            if turn.take(_RESTART_S):
-                connection.set_busy_timeout(_READERS_MS)
-                try:
-                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-                finally:
-                    # Not by closing alone: a child that was forked just now would keep it.
-                    turn.give()
-        finally:
-            connection.close()
-    except apsw.Error:
-        # The next thousand transactions ask again.
-        return
-    finally:
-        turn.close()
-
-
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
-_checkpointing = threading.Lock()
 _locked: list[threading.Lock] = []
 _inherited: list[Any] = []
 """Connections, each with its cursor, that were in use while another thread forked: neither used nor closed here."""
@@ -454,8 +243,6 @@ _inherited: list[Any] = []
 
 def _before_fork() -> None:
     # A lock that is not had in time is left: forking late is worse than the small risk that remains.
-    if _checkpointing.acquire(timeout=_FORK_WAIT_S):
-        _locked.append(_checkpointing)
     for database in list(_databases):
         if database.lock.acquire(timeout=_FORK_WAIT_S):
             _locked.append(database.lock)
@@ -468,9 +255,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _checkpointing  # noqa: PLW0603
     _locked.clear()
-    _checkpointing = threading.Lock()
     for database in list(_databases):
         database._leave_to_child()  # noqa: SLF001 - as above
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import apsw
 import pytest
 
-from bursar import LedgerError, db
+from bursar import LedgerError, checkpoints, db, ledger_file
 from bursar.schema import MIGRATIONS
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ from bursar import db
 db.CHECKPOINT_EVERY = 1
 database = db.open_ledger(Path(sys.argv[1]))
 database.transact(lambda run: run("INSERT INTO calibration VALUES ('k', 'v', 1)"))
-print("thread", database._keeper.is_alive(), flush=True)
+print("thread", database._keeper._thread.is_alive(), flush=True)
 """
 
 
@@ -135,7 +135,7 @@ def test_close_does_not_wait_for_a_checkpoint(ledger: Path, monkeypatch: pytest.
         release.wait(10)
 
     monkeypatch.setattr(db, "CHECKPOINT_EVERY", 1)
-    monkeypatch.setattr(db, "_checkpoint", slow)
+    monkeypatch.setattr(checkpoints, "checkpoint", slow)
     database = db.open_ledger(ledger)
     database.transact(partial(add, "k"))
     assert began.wait(5)
@@ -147,9 +147,9 @@ def test_close_does_not_wait_for_a_checkpoint(ledger: Path, monkeypatch: pytest.
 
 def test_a_checkpoint_that_cannot_be_made_is_left_for_later(tmp_path: Path) -> None:
     """No file, no ledger: the thread goes on."""
-    db._checkpoint(tmp_path / "none.db")
+    checkpoints.checkpoint(tmp_path / "none.db")
     (tmp_path / "text.db").write_text("no database, but as long as the header of one would be " * 10)
-    db._checkpoint(tmp_path / "text.db")
+    checkpoints.checkpoint(tmp_path / "text.db")
 
 
 def test_a_closed_database_stays_closed(ledger: Path) -> None:
@@ -189,7 +189,7 @@ def test_two_processes_may_make_a_new_file_at_once(ledger: Path) -> None:
     assert [worker.wait(20) for worker in workers] == [0, 0, 0, 0]
     database = db.open_ledger(ledger, read_only=True)
     assert database.execute("PRAGMA user_version") == [(len(MIGRATIONS),)]
-    assert database.execute("PRAGMA application_id") == [(db.APPLICATION_ID,)]
+    assert database.execute("PRAGMA application_id") == [(ledger_file.APPLICATION_ID,)]
     database.close()
 
 
@@ -223,7 +223,7 @@ def test_an_older_file_is_backed_up_and_brought_up_to_date(tmp_path: Path) -> No
     old = apsw.Connection(str(path))
     old.execute("PRAGMA journal_mode=WAL")
     old.execute(MIGRATIONS[0])
-    old.execute(f"PRAGMA user_version=1; PRAGMA application_id={db.APPLICATION_ID}")
+    old.execute(f"PRAGMA user_version=1; PRAGMA application_id={ledger_file.APPLICATION_ID}")
     old.execute(ADD, ("kept",))
     old.close()
     database = db.open_ledger(path)

@@ -76,7 +76,7 @@ def _object(text: str | None) -> dict[str, Any] | None:
 
 
 def _is_top(model: str, settings: Any) -> bool:
-    from bursar.db import default_ledger_path
+    from bursar.ledger_file import default_ledger_path
     from bursar.pricing.rank import is_top
     from bursar.pricing.rates import find_provider
     from bursar.pricing.shelf import price_list

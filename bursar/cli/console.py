@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
-
-import typer
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO, TypeVar
 
 from bursar.words.harmless import safe
 
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
-__all__ = ["complain", "console", "fail", "fits", "folding", "output", "progress", "safe", "text_table", "warn"]
+__all__ = [
+    "complain", "console", "fail", "fits", "folding", "output", "progress", "safe", "text_table", "waiting", "warn",
+]  # fmt: skip
 _NARROWEST_NAME: Final = 14
 WIDTH: Final = 100
 """Columns where the output is no terminal."""
@@ -43,23 +44,31 @@ def console(*, stderr: bool = False, width: int = WIDTH) -> Console:
 
 def output(line: str) -> None:
     """Write a line as it is; what comes from a record went through `safe` first."""
-    typer.echo(line)
+    _write(sys.stdout, line)
 
 
 def complain(message: str) -> None:
     """Write an error for a person on standard error."""
-    typer.echo(f"error: {message}", err=True)
+    _write(sys.stderr, f"error: {message}")
 
 
 def warn(message: str) -> None:
     """Write a note for a person on standard error."""
-    typer.echo(message, err=True)
+    _write(sys.stderr, message)
 
 
 def fail(message: str) -> NoReturn:
     """Say why there is nothing to show and exit with 1."""
+    import typer
+
     complain(message)
     raise typer.Exit(1)
+
+
+def _write(stream: TextIO, line: str) -> None:
+    stream.write(f"{line}\n")
+    # At once: what comes by way of rich, or of another stream, stays in its order.
+    stream.flush()
 
 
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, total: bool = False) -> None:
@@ -118,16 +127,41 @@ def folding() -> Iterator[Callable[[int], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns: list[Any] = [SpinnerColumn(), TextColumn("{task.completed:,} calls summed"), TimeElapsedColumn()]
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, visible=False)
+    with ExitStack() as shown:
+        steps: list[int] = []
+        advance: Callable[[int], None] | None = None
 
         def note(added: int) -> None:
-            bar.update(task, advance=added, visible=True)
+            nonlocal advance
+            steps.append(added)
+            if len(steps) > 1 and advance is None:
+                # Most often the first step is all: nothing is shown, nor rich loaded.
+                advance = shown.enter_context(_spinner("calls summed"))
+                added = sum(steps)
+            if advance is not None:
+                advance(added)
 
         yield note
+
+
+@contextmanager
+def _spinner(what: str) -> Iterator[Callable[[int], None]]:
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns: list[Any] = [SpinnerColumn(), TextColumn("{task.completed:,} " + what), TimeElapsedColumn()]
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield partial(bar.advance, task)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say what is waited for, on standard error and only on a terminal."""
+    if sys.stderr.isatty():
+        with console(stderr=True).status(what):
+            yield
+    else:
+        yield
 
 
 def progress(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:

@@ -174,7 +174,7 @@ def _ledger() -> Path:
 
         return read_ledger(named)
     # A fresh file of its own each time: the demo is nobody's spending.
-    from bursar.db import default_ledger_path
+    from bursar.ledger_file import default_ledger_path
 
     path = default_ledger_path().with_name("demo.db")
     try:

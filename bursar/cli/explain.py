@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import typer
 
 from bursar.cli.accepted import standing
-from bursar.cli.console import fail, folding, output, safe, text_table
+from bursar.cli.console import fail, folding, output, safe, text_table, waiting
 from bursar.cli.ledger_option import LedgerOption, ledger_path
 from bursar.cli.times import read_time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bursar.reports.changes import Cause, Explanation
     from bursar.reports.versions import Replaced
     from bursar.tracing.changes import Slice
@@ -73,8 +75,9 @@ def explain_command(
     if not old and not new:
         fail(f"{path} has no model call of {before.name} nor of {after.name}; --until DAY names another end")
     found = explain(old, new)
-    told = _told(found, before, after, old, path)
-    changes = _replaced(before, after)
+    with waiting("reading what was replaced, and the runs that show it best"):
+        told = _told(found.causes if json else found.causes[:_SHOWN], before, after, old, path)
+        changes = _replaced(before, after)
     unpriced = sum(row.unpriced for row in new)
     if json:
         import orjson
@@ -148,7 +151,7 @@ def _replaced(before: _Side, after: _Side) -> list[Replaced]:
 
 
 def _told(
-    found: Explanation, before: _Side, after: _Side, old: list[MixRow], ledger: Path
+    causes: Sequence[Cause], before: _Side, after: _Side, old: list[MixRow], ledger: Path
 ) -> list[tuple[Cause, str | None, str | None]]:
     """Each cause with the run that shows it best, and the line that would stop it."""
     from bursar.reports.changes import GONE, cost_of
@@ -158,7 +161,7 @@ def _told(
     told = []
     accepted = standing(ledger)
     with Changes(before.ledger) as earlier, Changes(after.ledger) as later:
-        for cause in found.causes:
+        for cause in causes:
             reader, part = (earlier, before.part) if cause.factor == GONE else (later, after.part)
             run = reader.telling_run(part, cause.workflow, cause.factor)
             spent = cost_of(row for row in old if row.workflow == cause.workflow)
@@ -202,7 +205,7 @@ def _show(
         rows.append([f"{len(smaller):,} smaller: --json", show_change(sum(cause.nusd for cause in smaller)), "", ""])
     text_table(["cause", "dollars", "times", "from - to"], rows)
     _show_replaced(changes)
-    for cause, run, line in told[: min(_SHOWN, len(kept))]:
+    for cause, run, line in told[: len(kept)]:
         if run is None and line is None:
             continue
         output(f"{safe(cause.workflow, 30)} · {cause.factor}")

@@ -23,7 +23,7 @@ LedgerOption = Annotated[
 
 def ledger_path(given: Path | None) -> Path:
     """The file that was named, else that of bursar.toml, else the user's own. Raises `ConfigError`."""
-    from bursar.db import default_ledger_path
+    from bursar.ledger_file import default_ledger_path
     from bursar.settings.config import read_settings
 
     return given or read_settings({}).ledger or default_ledger_path()

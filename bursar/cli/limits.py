@@ -212,9 +212,9 @@ def _find(store: SqliteStore, named: str, window: str | None) -> list[Scope]:
 def _zone() -> ZoneInfo:
     from zoneinfo import ZoneInfo
 
-    from bursar.runs.process import configure
+    from bursar.settings.config import read_settings
 
-    return ZoneInfo(configure().timezone)
+    return ZoneInfo(read_settings({}).timezone)
 
 
 def _is_current(row: AccountRow, zone: ZoneInfo) -> bool:

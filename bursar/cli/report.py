@@ -47,8 +47,8 @@ def report_command(
 ) -> None:
     """Show what was spent, by any tag or time."""
     from bursar.reports.costs import as_csv, as_json, as_markdown, cost_table
-    from bursar.tracing.queries import TIMES
     from bursar.tracing.rolled import Rolled
+    from bursar.tracing.tags import TIMES
 
     if json + csv + markdown + (html is not None) > 1:
         raise typer.BadParameter("--json, --csv, --markdown and --html are one or another")
@@ -80,7 +80,7 @@ def report_command(
 
 
 def _nameless(key: str) -> bool:
-    from bursar.tracing.queries import BETWEEN, NONE
+    from bursar.tracing.tags import BETWEEN, NONE
     from bursar.words.records import UNATTRIBUTED
 
     # Of two tags, as in "unattributed · 2026-11-01", the first is what rows are read by.

@@ -57,7 +57,7 @@ def _line(told: dict[str, Any]) -> str:
 
 
 def _status(told: dict[str, Any], seen: Latest, settings: Settings) -> Status:
-    from bursar.db import default_ledger_path
+    from bursar.ledger_file import default_ledger_path
     from bursar.reports.sessions import growth
     from bursar.reports.status import Status, next_turn
     from bursar.words.money import NANO_PER_USD

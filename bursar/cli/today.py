@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from bursar.cli.accepted import standing
 from bursar.cli.console import folding, output, safe
-from bursar.cli.ledger_option import ledger_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bursar.reports.changes import Explanation
     from bursar.settings.config import Settings
+    from bursar.tracing.changes import Changes
     from bursar.words.rows import Overview
 
 BEGIN: Final = 'begin with: bursar demo · bursar import · in Python: bursar.wrap(client, workflow="triage")'
@@ -25,22 +25,32 @@ _DAY_US: Final = 86_400_000_000
 _HOUR_US: Final = 3_600_000_000
 
 
+class _Change(NamedTuple):
+    """The last seven days against the seven before: where they end if not now, why they differ, if there are runs."""
+
+    end_us: int | None
+    found: Explanation
+    runs: bool
+
+
 def show_today() -> bool:
     """Print the first screen of the ledger that is configured; False where there is none yet."""
+    from bursar.ledger_file import default_ledger_path
     from bursar.settings.config import read_settings
-    from bursar.tracing.overview import OverviewReader
+    from bursar.tracing.screen import ScreenReader
 
     settings = read_settings({})
-    path = ledger_path(None)
+    path = settings.ledger or default_ledger_path()
     if not path.exists():
         return False
     zone, now_us = ZoneInfo(settings.timezone), time.time_ns() // 1_000
-    with folding() as note, OverviewReader(path, note) as reader:
+    with folding() as note, ScreenReader(path, note) as reader:
         overview = reader.overview(now_us, zone)
+        change = _change(reader, now_us)
     _unattributed(overview)
     _spent(overview, settings)
     _limits(path, settings, now_us, zone)
-    ever = _changed(path, now_us)
+    ever = None if change is None else _changed(path, change)
     _unpriced(overview)
     output(_next(overview, ever) if ever or overview.calls else f"nothing is recorded of the last 14 days\n{BEGIN}")
     return True
@@ -78,27 +88,31 @@ def _limits(path: Path, settings: Settings, now_us: int, zone: ZoneInfo) -> None
             output(f"limit of {safe(row.scope.name)} today: {show_usd(settled)} of {show_usd(limit)}{share}{more}")
 
 
-def _changed(path: Path, now_us: int) -> str | None:
-    """Say what changed; whether there was anything at all: None, "calls" outside of runs, or "runs"."""
+def _change(reader: Changes, now_us: int) -> _Change | None:
     from bursar.reports.changes import explain
-    from bursar.tracing.changes import Changes, Slice
-    from bursar.words.money import show_usd
+    from bursar.tracing.changes import Slice
 
     # From the nearest full hour on, since hours are what sums are kept of: half an hour of a week more or less.
-    with Changes(path) as reader:
-        end_us = reader.ends_us()
-        week_us = ((end_us or now_us) - 7 * _DAY_US + _HOUR_US // 2) // _HOUR_US * _HOUR_US
-        before, after = reader.mix(Slice(week_us - 7 * _DAY_US, week_us)), reader.mix(Slice(week_us))
+    end_us = reader.ends_us()
+    week_us = ((end_us or now_us) - 7 * _DAY_US + _HOUR_US // 2) // _HOUR_US * _HOUR_US
+    before, after = reader.mix(Slice(week_us - 7 * _DAY_US, week_us)), reader.mix(Slice(week_us))
     if not before and not after:
         return None
-    found = explain(before, after)
-    until = "" if end_us is None else f" until {datetime.fromtimestamp(end_us / 1_000_000, UTC):%Y-%m-%d}"
+    return _Change(end_us, explain(before, after), runs=any(row.runs for row in after))
+
+
+def _changed(path: Path, change: _Change) -> str:
+    """Say what changed; what there was: "calls" outside of runs, or "runs"."""
+    from bursar.words.money import show_usd
+
+    found = change.found
+    until = "" if change.end_us is None else f" until {datetime.fromtimestamp(change.end_us / 1_000_000, UTC):%Y-%m-%d}"
     output(f"last 7 days{until}: {show_usd(found.after_nusd)}, the 7 before: {show_usd(found.before_nusd)}")
     accepted = standing(path)
     found = found._replace(causes=tuple(each for each in found.causes if each.workflow not in accepted))
     for line in _causes(found):
         output(f"  {line}")
-    return "runs" if any(row.runs for row in after) else "calls"
+    return "runs" if change.runs else "calls"
 
 
 def _causes(found: Explanation) -> list[str]:

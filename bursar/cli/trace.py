@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from bursar.cli.console import console, fail, output, safe, warn
+from bursar.cli.console import console, fail, output, safe, waiting, warn
 from bursar.cli.ledger_option import LedgerOption, ledger_path
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def read_trace(which: str, ledger: Path) -> Traced:
     from bursar.tracing.outcomes import OutcomeReader
 
     with Finder(ledger) as reader:
-        run, op_id = reader.find(which)
+        run, op_id = reader.find(which, lambda: waiting("looking for it among the provider's ids"))
         if not run.run_id:
             assert op_id is not None
             return Traced(run_tree([run], reader.operation(op_id), []), {}, [], op_id)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from bursar.flow.charge import context_of, place_of, with_side
 from bursar.pricing.price import UNKNOWN, Cost, price, weaker
 from bursar.tracing.imports import IMPORTED
-from bursar.tracing.queries import AGGREGATE
 from bursar.tracing.redact import cleaned
+from bursar.tracing.tags import AGGREGATE
 from bursar.words.events import CostStatus, Usage, UsageSource, sum_usage
 from bursar.words.records import ModelCall, Who
 

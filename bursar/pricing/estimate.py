@@ -110,7 +110,8 @@ class Estimator:
     def estimate(self, request: ModelRequest, workflow: str, conversation: int, card: RateCard | None) -> Estimate:
         """Bound one request; `conversation` tells conversations of the same text in other sessions apart."""
         (
-            provider, model, script, cap, cap_default, thinking, reasoning, clampable, open_ended, choices, tools, summed,
+            provider, model, script, cap, cap_default, thinking, reasoning, clampable, open_ended, choices, tools,
+            summed,
         ) = _ASKED(request)  # fmt: skip
         learned = self._learned.get((workflow, provider, model), _UNSEEN)
         anchor = self._anchors.get(conversation)

@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar.db import default_ledger_path
 from bursar.flow.call import World
 from bursar.flow.gates import rules_of_file
+from bursar.ledger_file import default_ledger_path
 from bursar.pricing.estimate import Estimator
 from bursar.pricing.shelf import price_list
 from bursar.runs.drive import Desk

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bursar.tracing.queries import AGGREGATE, BY, Reader
+from bursar.tracing.queries import Reader
+from bursar.tracing.tags import AGGREGATE, BY
 from bursar.words.clock import first_id
 from bursar.words.errors import LedgerError
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.tracing.hours import HOUR_US
-from bursar.tracing.lanes import numbers
 from bursar.tracing.marks import size
-from bursar.tracing.queries import AGGREGATE, BY, CALLS, MORE, WRITES
 from bursar.tracing.rolled import Rolled
+from bursar.tracing.tags import AGGREGATE, BY, CALLS, MORE, WRITES
 from bursar.tracing.tally import PAIR
 from bursar.words.clock import first_id
 from bursar.words.errors import LedgerError
 from bursar.words.rows import MixRow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from bursar.tracing.rollup import Rollup
 
@@ -23,13 +23,16 @@ _TAGS: Final = ("release", "prompt_version", "env", "feature", "owner", "tenant"
 DAY_US: Final = 24 * HOUR_US
 _MODEL: Final = BY["model"]
 _SHOWS: Final = {
-    "calls per run": "count(DISTINCT substr(c.call_id, 1, 26))",
-    "retries": "count(*) - count(DISTINCT substr(c.call_id, 1, 26))",
-    "input tokens per call": "total(c.input_tokens) / count(*)",
-    "output tokens per call": "total(c.output_tokens) / count(*)",
-    "cache": f"total(c.input_tokens - c.cache_read_tokens - ({WRITES}))",
+    "calls per run": "count(DISTINCT substr(n.call_id, 1, 26))",
+    "retries": "count(*) - count(DISTINCT substr(n.call_id, 1, 26))",
+    "input tokens per call": "total(n.input_tokens) / count(*)",
+    "output tokens per call": "total(n.output_tokens) / count(*)",
+    "cache": "total(n.input_tokens - n.cache_read_tokens - n.writes)",
+    "": "total(n.cost_nusd)",
 }
 """What a run has most of that shows a cause best; its cost, for every other cause."""
+_LOOKED_AT: Final = 50_000
+"""Attempts of a workflow, the newest, in which a run is looked for: of more, grouping takes seconds each."""
 
 
 class Slice(NamedTuple):
@@ -42,6 +45,10 @@ class Slice(NamedTuple):
 
 class Changes(Rolled):
     """Reads a ledger in slices. Raises `LedgerError` for what is no tag."""
+
+    def __init__(self, path: Path, note: Callable[[int], object] | None = None, now_us: int | None = None) -> None:
+        super().__init__(path, note, now_us)
+        self._shown: dict[tuple[Slice, str], list[tuple[Any, ...]]] = {}
 
     def ends_us(self) -> int | None:
         """Where the last days end in a ledger whose newest row is a sum of an export; None where it is a call.
@@ -71,8 +78,8 @@ class Changes(Rolled):
     def _summed_mix(self, rollup: Rollup, part: Slice) -> list[MixRow]:
         span = part.since_us, part.until_us
         people, found = self._seen(rollup, *span), []
-        for pair, cell in self._cells(rollup, "workflow,model", *span).items():
-            (workflow, _, model), sums = pair.rpartition(PAIR), numbers(cell.sums)
+        for pair, sums in self._numbers(rollup, "workflow,model", *span).items():
+            workflow, _, model = pair.rpartition(PAIR)
             seen = people[workflow]
             users, runs = size(seen.users) + len(seen.strangers), size(seen.runs)
             found.append(
@@ -112,16 +119,26 @@ class Changes(Rolled):
         ]
 
     def telling_run(self, part: Slice, workflow: str, factor: str) -> str | None:
-        """The run of a workflow that shows a cause best; None where its calls are in no run."""
-        where, values = sliced(part)
-        shows = _SHOWS.get(factor, "total(c.cost_nusd)")
-        found = self._ask(
-            f"""SELECT r.run_id FROM model_call c JOIN dimension d ON d.id = c.dimension
-            JOIN run r ON r.number = c.run WHERE {where} AND d.workflow = ?
-            GROUP BY c.run ORDER BY {shows} DESC, r.run_id LIMIT 1""",
-            (*values, workflow),
-        )
-        return found[0][0] if found else None
+        """The run of a workflow that shows a cause best, among the newest; None where its calls are in no run."""
+        runs = self._runs_of(part, workflow)
+        column = list(_SHOWS).index(factor if factor in _SHOWS else "")
+        return min(runs, key=lambda row: (-row[1 + column], row[0]))[0] if runs else None
+
+    def _runs_of(self, part: Slice, workflow: str) -> list[tuple[Any, ...]]:
+        found = self._shown.get((part, workflow))
+        if found is None:
+            where, values = sliced(part)
+            found = self._shown[part, workflow] = self._ask(
+                f"""WITH newest AS (
+                    SELECT c.call_id, c.run, c.input_tokens, c.output_tokens, c.cache_read_tokens, {WRITES} AS writes,
+                        c.cost_nusd
+                    FROM model_call c CROSS JOIN dimension d ON d.id = c.dimension
+                    WHERE {where} AND d.workflow = ? AND c.run IS NOT NULL ORDER BY c.call_id DESC LIMIT {_LOOKED_AT})
+                SELECT r.run_id, {", ".join(_SHOWS.values())}
+                FROM newest n JOIN run r ON r.number = n.run GROUP BY n.run""",
+                (*values, workflow),
+            )
+        return found
 
 
 def sliced(part: Slice) -> tuple[str, Sequence[Any]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bursar.tracing.lanes import numbers
-from bursar.tracing.queries import NONE
 from bursar.tracing.rolled import Rolled
+from bursar.tracing.tags import NONE
 from bursar.tracing.tally import PAIR
 from bursar.words.clock import first_id
 from bursar.words.rows import DayTokens, SessionCost
@@ -18,8 +17,8 @@ class ChartReader(Rolled):
         rollup = self._sums(since_us, until_us)
         if rollup is not None:
             found = []
-            for pair, cell in self._cells(rollup, "feature,day", since_us, until_us).items():
-                (feature, _, day), sums = pair.rpartition(PAIR), numbers(cell.sums)
+            for pair, sums in self._numbers(rollup, "feature,day", since_us, until_us).items():
+                feature, _, day = pair.rpartition(PAIR)
                 tokens = sums["input_tokens"] + sums["output_tokens"]
                 if tokens > 0:
                     found.append(DayTokens(day, feature, tokens))

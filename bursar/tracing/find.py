@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
@@ -11,7 +12,8 @@ from bursar.words.errors import LedgerError
 from bursar.words.rows import RunRow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
 _MOST_NAMED: Final = 5
 _SPAN_DIGITS: Final = frozenset("0123456789abcdef")
@@ -21,9 +23,11 @@ _TAGS: Final = (
 )  # fmt: skip
 _OWN: Final = "SELECT DISTINCT run, substr(call_id, 1, 26) FROM {table} WHERE call_id >= ? AND call_id < ? LIMIT 6"
 _THEIRS: Final = """
-SELECT DISTINCT run, substr(call_id, 1, 26), {column} FROM model_call WHERE {column} >= ? AND {column} < ?
-ORDER BY call_id DESC LIMIT 6
+SELECT call_id, run, response_id, request_id FROM attempt WHERE call_id < ?1
+AND (response_id >= ?2 AND response_id < ?3 OR request_id >= ?2 AND request_id < ?3) ORDER BY call_id DESC LIMIT 1
 """
+"""The next older attempt with such an id of the provider's: asked again below each, the ledger is gone through once."""
+_LAST: Final = "~"
 
 
 class Found(NamedTuple):
@@ -34,10 +38,13 @@ class Found(NamedTuple):
 
 
 class Finder(Reader):
-    """Finds runs in a ledger. The provider's ids have no index: in a large ledger they take a while."""
+    """Finds runs in a ledger. The provider's ids have no index: attempts are gone through, the newest first."""
 
-    def find(self, given: str) -> Found:
-        """The run that an id, or the beginning of one, is of. Raises `LedgerError` for none, and for several."""
+    def find(self, given: str, going_through: Callable[[], AbstractContextManager[object]] = nullcontext) -> Found:
+        """The run that an id, or the beginning of one, is of. Raises `LedgerError` for none, and for several.
+
+        `going_through` is entered while attempts are gone through, which takes seconds where there are millions.
+        """
         if given == "last" or not given or not given.isascii() or self._begins_run(given):
             return Found(self.run(given))
         for column in ("trace_id", "span_id"):
@@ -49,10 +56,10 @@ class Finder(Reader):
             rows = self._ask(_OWN.format(table=table), _from(given.upper()))
             if rows:
                 return self._of_call(given, "calls'", [(run, op_id, op_id) for run, op_id in rows])
-        for column, what in (("response_id", "responses'"), ("request_id", "requests'")):
-            rows = self._ask(_THEIRS.format(column=column), _from(given))
-            if rows:
-                return self._of_call(given, what, rows)
+        with going_through():
+            whose, theirs = self._theirs(given)
+        if theirs:
+            return self._of_call(given, whose, theirs)
         raise LedgerError(
             f"no run's id begins with {given[:40]!r}, nor does that of a call, a response, a request or an "
             "OpenTelemetry trace; `bursar trace last` shows the newest"
@@ -83,6 +90,26 @@ class Finder(Reader):
 
     def _begins_run(self, given: str) -> bool:
         return bool(self._ask("SELECT 1 FROM run WHERE run_id >= ? AND run_id < ? LIMIT 1", _from(given.upper())))
+
+    def _theirs(self, given: str) -> tuple[str, Sequence[tuple[Any, ...]]]:
+        """Runs and operations of answers or requests whose ids begin so; of the newest alone whose id it is."""
+        answers: list[tuple[Any, ...]] = []
+        requests: list[tuple[Any, ...]] = []
+        below = _LAST
+        while len({op_id for _, op_id, _ in (*answers, *requests)}) <= _MOST_NAMED:
+            rows = self._ask(_THEIRS, (below, *_from(given)))
+            if not rows:
+                break
+            below, run, response_id, request_id = rows[0]
+            found = run, below[:26]
+            if given in (response_id, request_id):
+                answers, requests = [(*found, given)], []
+                break
+            if str(response_id).startswith(given):
+                answers.append((*found, response_id))
+            else:
+                requests.append((*found, request_id))
+        return ("responses'", answers) if answers else ("requests'", requests)
 
     def _of_call(self, given: str, whose: str, rows: Sequence[tuple[Any, ...]]) -> Found:
         if len({op_id for _, op_id, _ in rows}) > 1:

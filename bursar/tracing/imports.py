@@ -10,7 +10,8 @@ import hashlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from bursar.tracing.queries import OF_RUNS, Reader
+from bursar.tracing.queries import Reader
+from bursar.tracing.run_rows import OF_RUNS
 from bursar.words.clock import first_id
 from bursar.words.errors import LedgerError
 from bursar.words.records import RunRecord, Tags, Who

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from bursar.tracing.lanes import numbers
-from bursar.tracing.queries import MORE
 from bursar.tracing.rolled import Rolled
+from bursar.tracing.tags import MORE
 from bursar.words.clock import first_id
 from bursar.words.records import UNATTRIBUTED
 from bursar.words.rows import DaySpend, Nameless, Overview, Unpriced
@@ -68,12 +67,9 @@ class OverviewReader(Rolled):
         return calls, nusd, unattributed, tuple(Unpriced._make(row) for row in unpriced)
 
     def _summed_today(self, rollup: Rollup, since_us: int, until_us: int) -> _Today:
-        workflows = {
-            key: numbers(cell.sums) for key, cell in self._cells(rollup, "workflow", since_us, until_us).items()
-        }
-        models = self._cells(rollup, "model", since_us, until_us)
-        sums_of = {key: numbers(cell.sums) for key, cell in models.items()}
-        unpriced = [Unpriced(key, sums["unpriced"]) for key, sums in sums_of.items()]
+        workflows = self._numbers(rollup, "workflow", since_us, until_us)
+        models = self._numbers(rollup, "model", since_us, until_us)
+        unpriced = [Unpriced(key, sums["unpriced"]) for key, sums in models.items()]
         unpriced = sorted((row for row in unpriced if row.calls), key=lambda row: (-row.calls, row.model))
         nameless = workflows.get(UNATTRIBUTED)
         return (

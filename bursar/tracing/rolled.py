@@ -6,14 +6,16 @@ What is small, asked by user or session, or cannot be summed (a file that may no
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from bursar.tracing.bins import quantile
 from bursar.tracing.hours import LAST, plan
 from bursar.tracing.lanes import REASONS, numbers
-from bursar.tracing.queries import BETWEEN, Reader
+from bursar.tracing.queries import Reader
 from bursar.tracing.sums import NUSD_BETWEEN
+from bursar.tracing.tags import BETWEEN
 from bursar.tracing.tally import NUMBER, PAIR, Cell, Seen, Tally
 from bursar.words.clock import first_id
 from bursar.words.errors import LedgerError
@@ -101,6 +103,20 @@ class Rolled(Reader):
                         found.setdefault(key, Cell()).add(cell)
         return found
 
+    def _numbers(self, rollup: Rollup, facet: str, since_us: int, until_us: int | None) -> dict[str, dict[str, int]]:
+        """As `_cells`, but each sum by its name alone."""
+        found: dict[str, int] = defaultdict(int)
+        number = NUMBER[facet]
+        with self._parts(rollup, since_us, until_us) as (spans, tallies):
+            for span in spans:
+                for key, sums in rollup.sums(number, *span):
+                    found[key] += sums
+            for tally in tallies:
+                for (of, key), cell in tally.cells.items():
+                    if of == number:
+                        found[key] += cell.sums
+        return {key: numbers(sums) for key, sums in found.items()}
+
     def _seen(self, rollup: Rollup, since_us: int, until_us: int | None) -> dict[str, Seen]:
         """Users and runs of every workflow in a period."""
         found = Tally()
@@ -117,7 +133,7 @@ class Rolled(Reader):
         """What all attempts in a period cost, in nano-dollars."""
         with rollup.reading() as mark:
             parts = plan(mark, since_us, until_us)
-            sums = sum(cell.sums for span in parts.sums for _, cell in rollup.cells(NUMBER["path"], *span))
+            sums = sum(sums for span in parts.sums for _, sums in rollup.sums(NUMBER["path"], *span))
             return numbers(sums)["nusd"] + sum(self._row_cost(*rows) for rows in parts.rows)
 
     def _row_cost(self, first: str, end: str) -> int:

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import apsw
 
-from bursar import db
+from bursar.db import open_ledger
+from bursar.ledger_file import BUSY_MS
 from bursar.tracing.hours import DAY, HOUR_US, days_over
 from bursar.tracing.sums_file import State, SumsFile, beside
 from bursar.tracing.tally import FACETS, ROWS, Cell, Names, Seen, Tally
@@ -58,10 +59,10 @@ class Rollup:
     """The sums of one ledger. Raises `LedgerError` where they can be neither made nor read, and apsw's errors."""
 
     def __init__(self, ledger: Path) -> None:
-        self._writer = db.open_ledger(ledger)
+        self._writer = open_ledger(ledger)
         try:
             self._ledger = apsw.Connection(str(ledger), flags=apsw.SQLITE_OPEN_READONLY)
-            self._ledger.set_busy_timeout(db.BUSY_MS)
+            self._ledger.set_busy_timeout(BUSY_MS)
             self._file = SumsFile(beside(ledger))
         except BaseException:
             self._writer.close()
@@ -106,6 +107,10 @@ class Rollup:
     def cells(self, facet: int, span: int, since: int, until: int) -> Iterable[tuple[str, Cell]]:
         """The sums of one facet, of every hour or day that is over (`span` 1 or 24) from one up to another."""
         return self._file.cells(facet, span, since, until)
+
+    def sums(self, facet: int, span: int, since: int, until: int) -> Iterable[tuple[str, int]]:
+        """As `cells`, without how latencies and inputs are spread."""
+        return self._file.sums(facet, span, since, until)
 
     def seen(self, span: int, since: int, until: int) -> Iterable[tuple[str, Seen]]:
         """Who was seen, of every hour or day that is over from one up to another."""

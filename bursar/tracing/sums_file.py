@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import apsw
 import orjson
 
-from bursar import db
+from bursar.ledger_file import BUSY_MS
 from bursar.tracing import bins, lanes, marks
 from bursar.tracing.tally import FACETS, Cell, Seen
 from bursar.words.errors import LedgerError
@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS person (number INTEGER PRIMARY KEY, user_hash TEXT NO
 _CELLS: Final = (
     "SELECT key, sums, latency, input FROM rollup WHERE facet = ? AND span = ? AND bucket >= ? AND bucket < ?"
 )
+_SUMS: Final = "SELECT key, sums FROM rollup WHERE facet = ? AND span = ? AND bucket >= ? AND bucket < ?"
 _PUT: Final = "INSERT OR REPLACE INTO rollup VALUES (?, ?, ?, ?, ?, ?, ?)"
 _DROP: Final = "DELETE FROM rollup WHERE facet = ? AND span = ? AND bucket = ?"
 _SEEN: Final = "SELECT workflow, users, runs FROM seen WHERE span = ? AND bucket >= ? AND bucket < ?"
@@ -119,6 +120,11 @@ class SumsFile:
         for key, sums, latency, input_ in self._connection.execute(_CELLS, (facet, span, since, until)):
             yield key, Cell(lanes.unpacked(sums), bins.unpacked(latency), bins.unpacked(input_))
 
+    def sums(self, facet: int, span: int, since: int, until: int) -> Iterable[tuple[str, int]]:
+        """As `cells`, without how latencies and inputs are spread, which takes longer to read than the sums."""
+        for key, sums in self._connection.execute(_SUMS, (facet, span, since, until)):
+            yield key, lanes.unpacked(sums)
+
     def put(self, span: int, bucket: int, cells: Mapping[tuple[int, str], Cell]) -> None:
         """Keep cells of an hour or day."""
         rows = [
@@ -192,7 +198,7 @@ def _open(path: Path) -> apsw.Connection:
 
 def _prepared(path: Path) -> apsw.Connection:
     found = apsw.Connection(str(path))
-    found.set_busy_timeout(db.BUSY_MS)
+    found.set_busy_timeout(BUSY_MS)
     found.execute("PRAGMA journal_mode=WAL")
     found.execute("PRAGMA synchronous=NORMAL")
     found.execute(_TABLES)

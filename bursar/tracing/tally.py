@@ -11,7 +11,7 @@ from bursar.tracing.bins import bin_of, spread
 from bursar.tracing.hours import DAY, HOUR_US
 from bursar.tracing.lanes import COUNTED, REASONS, STATUSES, lane, wide
 from bursar.tracing.marks import Marks, marks, unite
-from bursar.tracing.queries import AGGREGATE, BY, CALLS, NOBODY_WAITED, NONE, TIMES, WRITES
+from bursar.tracing.tags import AGGREGATE, BY, CALLS, NOBODY_WAITED, NONE, TIMES, WRITES
 from bursar.words.events import RetryReason, Status, UsageSource
 
 if TYPE_CHECKING:

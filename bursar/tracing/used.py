@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar.tracing.queries import BY, Reader
+from bursar.tracing.queries import Reader
+from bursar.tracing.tags import BY
 from bursar.words.clock import first_id
 from bursar.words.events import Usage
 from bursar.words.rows import Used

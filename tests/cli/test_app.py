@@ -15,6 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bursar.cli.app import app
+from bursar.cli.commands import COMMANDS as COMMANDS_BY_NAME
+from bursar.cli.commands import application
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +75,35 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stderr.strip() == "[]"
 
 
+def loaded(*arguments: str) -> set[str]:
+    code = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+        f"sys.argv = {['bursar', *arguments]!r}\n"
+        "from bursar.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+def test_the_first_screen_loads_no_command_line(ledger: Path) -> None:
+    """Typer, with what it validates by, takes longer to load than the screen to make; so do tables."""
+    from tests.cli.test_explain import History
+
+    History(ledger).run(0, "u", 1, 1_000_000)
+    heavy = {"typer", "pydantic", "rich", "asyncio", "tiktoken", "genai_prices"}
+    assert loaded() & {"apsw", *heavy} == {"apsw"}
+
+
+def test_a_command_loads_no_other() -> None:
+    """Each is found by its name alone."""
+    others = loaded("report", "--help") & {f"bursar.cli.{module}" for module in COMMANDS_BY_NAME.values()}
+    assert others == {"bursar.cli.report"}
+    for name in COMMANDS_BY_NAME:
+        done = CliRunner().invoke(application([name]), [name, "--help"])
+        assert (done.exit_code, f"Usage: bursar {name}" in done.output) == (0, True)
+
+
 def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
     """Ctrl-C while it reads: no traceback."""
     pipe = tmp_path / "runs.jsonl"
@@ -89,7 +120,9 @@ def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("arguments", ["report", "report --json", "trace last", "trace last --json", "prices gpt-4o"])
+@pytest.mark.parametrize(
+    "arguments", ["", "report", "report --json", "trace last", "trace last --json", "prices gpt-4o"]
+)
 def test_a_reader_that_has_left_is_no_error(ledger: Path, arguments: str) -> None:
     """Output into a pipe that is closed already: not a word on standard error."""
     from bursar.tracing.ledger import Ledger

@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 
 import bursar
 from bursar import Budget
-from bursar.cli.app import app, run
+from bursar.cli.app import app
 from bursar.cli.console import safe
 from bursar.cli.demo_langchain import langchain_run
+from bursar.cli.ends import ending
 from bursar.cli.times import read_day, read_time
 from bursar.testing import Provider, Reply, ToolUse, scripted
 
@@ -213,15 +214,10 @@ def test_the_command_line_starts_quickly() -> None:
 @pytest.mark.parametrize(
     ("error", "code"), [(KeyboardInterrupt(), 130), (bursar.BursarError("x"), 1), (bursar.ConfigError("x"), 2)]
 )
-def test_every_error_has_its_exit_code(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
+def test_every_error_has_its_exit_code(error: BaseException, code: int) -> None:
     """Interrupted, failed, wrong usage."""
-
-    def fail() -> None:
+    with pytest.raises(SystemExit) as ended, ending():
         raise error
-
-    monkeypatch.setattr("bursar.cli.app.app", fail)
-    with pytest.raises(SystemExit) as ended:
-        run()
     assert ended.value.code == code
 
 

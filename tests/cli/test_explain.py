@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from bursar.cli.app import app
 from bursar.pricing.price import price
 from bursar.pricing.rates import PriceList
+from bursar.tracing.changes import Changes, Slice
 from bursar.tracing.ledger import Ledger
 from bursar.words.clock import CLOCK, first_id
 from bursar.words.events import CostStatus, Usage, UsageSource
@@ -188,3 +189,18 @@ def test_what_a_record_says_is_harmless(history: History) -> None:
     shown = cli().output
     assert "\x1b" not in shown
     assert "evil" in shown
+
+
+def test_the_run_that_shows_a_cause_is_among_the_newest(
+    history: History, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a workflow that has more attempts than are looked at, older ones are passed over; another's do not count."""
+    dearest = history.run(3, "u", 2, 9_000)
+    newest = history.run(2, "u", 1, 500)
+    history.run(1, "u", 4, 700, workflow="other")
+    for most, shown in ((50_000, dearest), (1, newest)):
+        monkeypatch.setattr("bursar.tracing.changes._LOOKED_AT", most)
+        with Changes(ledger) as reader:
+            found = {reader.telling_run(Slice(), "import", factor) for factor in ("users", "input tokens per call")}
+            assert found == {shown}
+            assert reader.telling_run(Slice(), "nobody", "users") is None

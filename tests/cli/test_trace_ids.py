@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 
 import bursar
 from bursar.cli.app import app
+from bursar.tracing.find import Finder
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.queries import Reader
 from bursar.words.events import CostStatus, Usage, UsageSource
@@ -112,6 +115,38 @@ def test_what_is_none_or_several_is_said(given: str, message: str) -> None:
     done = cli(given)
     assert done.exit_code == 1
     assert message in str(done.exception)
+
+
+def test_a_whole_id_is_found_before_longer_ones(ledger: Path) -> None:
+    """Those begin as it does, and are newer; of two attempts with the same id the newer one is meant."""
+    writer = Ledger(ledger)
+    whole, longer, again = ("01K9" + f"{number:022}" for number in (1, 2, 3))
+    call(writer, whole, 0, None, 1, response_id="resp_7", request_id="same")
+    for number in range(3):
+        call(writer, longer[:-1] + str(number), 0, None, 1, response_id="resp_7" + "x" * (number + 1))
+    call(writer, again, 0, None, 1, request_id="same")
+    writer.close()
+    found = [json.loads(cli(given, "--json").output)["op_id"] for given in ("resp_7", "resp_7xxx", "same")]
+    assert found == [whole, longer[:-1] + "2", again]
+    assert "several responses' ids begin with 'resp_'" in str(cli("resp_").exception)
+
+
+def test_only_what_has_no_index_is_gone_through(ledger: Path) -> None:
+    """Who waits is told; a run's or a call's own id needs none of it."""
+    waits = 0
+
+    @contextmanager
+    def waiting() -> Iterator[None]:
+        nonlocal waits
+        waits += 1
+        yield
+
+    with Finder(ledger) as finder:
+        for given in ("01K8RUN", TRACE, f"{SECOND}/1"):
+            finder.find(given, waiting)
+        assert waits == 0
+        finder.find("msg_01XFDU", waiting)
+    assert waits == 1
 
 
 def test_a_flame_graph_is_as_wide_as_the_dollars(tmp_path: Path) -> None:

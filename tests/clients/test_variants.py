@@ -9,13 +9,13 @@ import anthropic
 import openai
 import pytest
 from openai import _module_client
+from tests.clients.clouds import azure, bedrock, foundry, vertex
 
 import bursar
 from bursar import Budget
 from bursar.clients.sellers import seller_of
 from bursar.testing import Provider, Reply
 from tests.clients.books import rows_of
-from tests.clients.clouds import azure, bedrock, foundry, vertex
 from tests.clients.entries import CHAT, CLAUDE
 from tests.clients.http import HTTP
 

@@ -259,7 +259,8 @@ def test_a_file_that_is_torn_is_named(tmp_path: Path) -> None:
 
 def test_a_ledger_that_is_held_is_said(ledger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process writes for longer than anybody waits: an error that says so; afterwards it can be done."""
-    monkeypatch.setattr("bursar.db.BUSY_MS", 50)
+    for module in ("bursar.db", "bursar.ledger_file"):
+        monkeypatch.setattr(f"{module}.BUSY_MS", 50)
     path = write_csv(tmp_path / "u.csv", [openai_usage(0)])
     writer = Ledger(ledger)
     writer.database()

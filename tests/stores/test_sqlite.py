@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 from bursar import LedgerError, StoreUnavailable
-from bursar.db import APPLICATION_ID
+from bursar.ledger_file import APPLICATION_ID
 from bursar.schema import MIGRATIONS
 from bursar.stores import owners, sweeping
 from bursar.stores.base import State

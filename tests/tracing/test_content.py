@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 import bursar
-from bursar import BursarWarning, ConfigError, db
+from bursar import BursarWarning, ConfigError, ledger_file
 from bursar.runs.process import process
 from bursar.schema import MIGRATIONS
 from bursar.tracing.content import MOST_BYTES, Contents, Part, expire, read_contents
@@ -141,7 +141,7 @@ def test_a_ledger_from_before_content_is_read_and_taken_along(ledger: Path) -> N
     """Read-only it has none; the next writer adds the table and keeps the rows."""
     made = apsw.Connection(str(ledger))
     made.execute(MIGRATIONS[0])
-    made.execute(f"PRAGMA application_id={db.APPLICATION_ID}; PRAGMA user_version=1")
+    made.execute(f"PRAGMA application_id={ledger_file.APPLICATION_ID}; PRAGMA user_version=1")
     made.execute("INSERT INTO calibration VALUES ('k', 'v', 1)")
     made.close()
     assert read_contents(ledger, ["a/0"]) == {}

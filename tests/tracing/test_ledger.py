@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from bursar import BursarWarning, ConfigError, LedgerError, db
-from bursar.db import default_ledger_path
+from bursar import BursarWarning, ConfigError, LedgerError, db, ledger_file
+from bursar.ledger_file import default_ledger_path
 from bursar.tracing import users
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.queries import Reader
@@ -280,7 +280,7 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path, kind: str) -> None:
         with sqlite3.connect(path) as connection:
             connection.execute("CREATE TABLE t (x)")
             if kind == "newer":
-                connection.execute(f"PRAGMA application_id={db.APPLICATION_ID}")
+                connection.execute(f"PRAGMA application_id={ledger_file.APPLICATION_ID}")
                 connection.execute("PRAGMA user_version=99")
     with pytest.raises(LedgerError, match=r"x\.db"):
         db.open_ledger(path)

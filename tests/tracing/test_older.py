@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from bursar import LedgerError
 from bursar.cli.app import app
-from bursar.db import APPLICATION_ID, open_ledger
+from bursar.db import open_ledger
+from bursar.ledger_file import APPLICATION_ID
 from bursar.schema import MIGRATIONS
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.queries import Reader

@@ -10,7 +10,8 @@ import pytest
 
 from bursar import LedgerError
 from bursar.tracing.ledger import Ledger
-from bursar.tracing.queries import BY, NONE, TIMES, Reader
+from bursar.tracing.queries import Reader
+from bursar.tracing.tags import BY, NONE, TIMES
 from bursar.words.clock import first_id
 from bursar.words.events import CostStatus, RetryReason, Status, Usage, UsageSource
 from bursar.words.records import ModelCall, RunRecord, Tags, Verdict, Who

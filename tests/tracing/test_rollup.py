@@ -22,9 +22,9 @@ from bursar.tracing.charted import ChartReader
 from bursar.tracing.lanes import COUNTED, MOST, PLACE, numbers, wide
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.overview import OverviewReader
-from bursar.tracing.queries import BY
 from bursar.tracing.rolled import Rolled
 from bursar.tracing.rollup import LAG_US, Rollup
+from bursar.tracing.tags import BY
 from bursar.tracing.tally import NUMBER
 from bursar.words.clock import first_id
 from bursar.words.events import AttemptSource, CostStatus, RetryReason, Status, Usage, UsageSource
