@@ -62,7 +62,7 @@ def lent() -> Loan | None:
 
 def claim(model: str) -> Loan | None:
     """Take over a call of this model that was lent here and that nobody has taken yet."""
-    loan = lent()
+    loan = _lent.get()
     while loan is not None:
         if loan.open and not loan.claimed and loan.model == model:
             loan.claimed = True
