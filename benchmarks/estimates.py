@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.common import as_json, facts, show_facts, table
-from bursar.clients.requests import of_chat, of_messages
+from bursar.clients.requests import read
 from bursar.pricing.estimate import Estimator
 from bursar.pricing.tokens import COUNTER
 from bursar.words.events import Answer, ModelRequest, Status, Usage
@@ -134,9 +134,9 @@ def read_as_sent(model: str, said: list[dict[str, Any]], system: str) -> ModelRe
     """The request that an agent would have made of these messages, read as the adapters read it."""
     if "claude" in model:
         body = {"model": model, "max_tokens": 4_096, "system": system, "messages": as_claude(said)}
-        return of_messages(body, None)
+        return read("messages", body, None)
     first = [{"role": "system", "content": system}] if system else []
-    return of_chat({"model": model, "messages": [*first, *said]}, None)
+    return read("chat", {"model": model, "messages": [*first, *said]}, None)
 
 
 def as_claude(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -203,7 +203,7 @@ def recounted(runs: Sequence[dict[str, Any]], count: Callable[[str], int], frame
                 sent = as_claude(said)
                 tokens = frame + sum(frame + _weight(block, count) for each in sent for block in each["content"])
                 body = {"model": "claude-sonnet-5-5", "max_tokens": 4_096, "messages": sent}
-                calls.append(Call(of_messages(body, None), tokens, 200))
+                calls.append(Call(read("messages", body, None), tokens, 200))
             said.append({name: message[name] for name in _SENT if message.get(name) is not None})
             if said[-1]["role"] == "system":
                 said[-1]["role"] = "user"

@@ -13,7 +13,7 @@ import pytest
 import bursar
 from bursar import Budget
 from bursar.clients.guard import Guard
-from bursar.clients.requests import of_chat
+from bursar.clients.requests import read
 from bursar.flow.call import Attempt, Call
 from bursar.flow.model_call import close, open
 from bursar.runs.drive import Desk, adrive, drive
@@ -32,8 +32,10 @@ def guard() -> Guard:
 
 
 def request(cap: int) -> Any:
-    return of_chat(
-        {"model": "gpt-4o", "max_completion_tokens": cap, "messages": [{"role": "user", "content": "x" * 40}]}, None
+    return read(
+        "chat",
+        {"model": "gpt-4o", "max_completion_tokens": cap, "messages": [{"role": "user", "content": "x" * 40}]},
+        None,
     )
 
 

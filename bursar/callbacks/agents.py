@@ -8,6 +8,7 @@ charged where this stands: it is lent to the handler, which is there without bei
 from __future__ import annotations
 
 from contextlib import closing, contextmanager
+from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, Final, NotRequired
 
 from langchain.agents.middleware import AgentMiddleware, AgentState
@@ -208,6 +209,12 @@ class BursarMiddleware(AgentMiddleware[Any, Any, Any]):
             if control is not None:
                 control.request_drain(stop.reason)
             raise _drained()(stop.reason) from stop
+
+
+# LangChain's tracing asks for the signatures of these at every call; looked up here they are not made anew each time.
+for _wrap in ("wrap_model_call", "awrap_model_call", "wrap_tool_call", "awrap_tool_call"):
+    _method: Any = getattr(BursarMiddleware, _wrap)
+    _method.__signature__ = signature(_method)
 
 
 @contextmanager

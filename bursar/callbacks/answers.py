@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar.clients.answers import of_error, of_reading, of_status
-from bursar.clients.usage import Reading, anthropic_usage, chat_usage, word
+from bursar.clients.answers import of_reading
+from bursar.clients.failures import of_error, of_status
+from bursar.clients.usage import Reading, anthropic_usage, chat_usage, counted, fields, word
 from bursar.words.errors import Stopped
 from bursar.words.events import Answer, RetryReason, Status, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 CACHED: Final = "response_cache"
 """The flag of a call that LangChain answered from its own response cache: nothing was sent, nothing is charged."""
@@ -31,14 +32,15 @@ def of_result(result: Any, *, words: bool = False) -> Answer:
 
 def _of_result(result: Any, *, words: bool) -> Answer:
     batch = result.generations[0] if result.generations else []
-    messages = [found for each in batch if (found := getattr(each, "message", None)) is not None]
+    messages = [found for each in batch if (found := fields(each).get("message")) is not None]
     if not messages:
         return _of_text(batch, result.llm_output or {})
-    first = messages[0]
-    metadata, counted = first.response_metadata or {}, getattr(first, "usage_metadata", None)
-    if counted is not None and counted.get("total_cost") == 0:
+    # From the dictionary: what a message of LangChain's lacks takes it long to miss.
+    first = fields(messages[0]).get
+    metadata, told = first("response_metadata") or {}, first("usage_metadata")
+    if told is not None and told.get("total_cost") == 0:
         return Answer(Status.OK, charge="release", sent=False, flags=(CACHED,))
-    reading, tier = _usage(metadata, counted)
+    reading, tier = _usage(metadata, told)
     get = metadata.get
     stop = word(get("stop_reason") or get("finish_reason"))
     return of_reading(
@@ -47,7 +49,7 @@ def _of_result(result: Any, *, words: bool) -> Answer:
         response_id=word(get("id")),
         finish=stop,
         cut=stop in _CUT,
-        tool_calls=sum([_tool_calls(message) for message in messages]),
+        tool_calls=_tool_calls(first) if len(messages) == 1 else sum([_tool_calls(fields(m).get) for m in messages]),
         tier=word(get("service_tier")) or tier,
         said=_said(messages) if words else None,
     )
@@ -85,25 +87,26 @@ def abandoned() -> Answer:
     return Answer(Status.ABANDONED, error_type="Abandoned", charge="bound")
 
 
-def counted_usage(counted: Mapping[str, Any] | None) -> tuple[Reading, str | None]:
+def counted_usage(told: Mapping[str, Any] | None) -> tuple[Reading, str | None]:
     """LangChain's own `UsageMetadata`, and the tier that it writes into the names of its details."""
-    if not counted:
+    if not told:
         return Reading(None, ("usage_missing",)), None
-    told: dict[str, Any] = {
-        "prompt_tokens": counted.get("input_tokens"),
-        "completion_tokens": counted.get("output_tokens"),
-    }
-    within, beyond = counted.get("input_token_details"), counted.get("output_token_details")
+    look = told.get
+    within, beyond = look("input_token_details"), look("output_token_details")
     if not within and not beyond:
-        return chat_usage(told), None
+        return counted(look("input_tokens"), look("output_tokens")), None
     inside, tier = _plain(within)
     outside, other = _plain(beyond)
     five, hour = inside.get("ephemeral_5m_input_tokens", 0), inside.get("ephemeral_1h_input_tokens", 0)
     # Where the lifetimes are told, LangChain writes a zero for the whole.
     written = max(inside.get("cache_creation", 0), five + hour)
-    told["prompt_tokens_details"] = {"cached_tokens": inside.get("cache_read", 0), "cache_write_tokens": written}
-    told["completion_tokens_details"] = {"reasoning_tokens": outside.get("reasoning", 0)}
-    reading = chat_usage(told)
+    reading = counted(
+        look("input_tokens"),
+        look("output_tokens"),
+        read=inside.get("cache_read"),
+        written=written,
+        reasoned=outside.get("reasoning"),
+    )
     if reading.usage is not None and hour:
         reading = reading._replace(
             usage=reading.usage._replace(cache_write_30m_tokens=written - hour, cache_write_1h_tokens=hour)
@@ -111,17 +114,19 @@ def counted_usage(counted: Mapping[str, Any] | None) -> tuple[Reading, str | Non
     return reading, tier or other
 
 
-def _usage(metadata: Mapping[str, Any], counted: Mapping[str, Any] | None) -> tuple[Reading, str | None]:
+def _usage(metadata: Mapping[str, Any], told: Mapping[str, Any] | None) -> tuple[Reading, str | None]:
     # The provider's own words first: LangChain's lose the lifetimes of cache writes.
-    if metadata.get("usage"):
-        reading = anthropic_usage(metadata["usage"])
+    own = metadata.get("usage")
+    if own:
+        reading = anthropic_usage(own)
         if reading.usage is not None:
-            return reading, word(metadata["usage"].get("service_tier"))
-    if metadata.get("token_usage"):
-        reading = chat_usage(metadata["token_usage"])
+            return reading, word(own.get("service_tier"))
+    own = metadata.get("token_usage")
+    if own:
+        reading = chat_usage(own)
         if reading.usage is not None:
             return reading, None
-    reading, tier = counted_usage(counted)
+    reading, tier = counted_usage(told)
     if reading.usage is not None and metadata.get("model_provider") == "anthropic":
         reading = reading._replace(usage=_five_minutes(reading.usage))
     return reading, tier
@@ -159,10 +164,11 @@ def _of_text(batch: list[Any], said: Mapping[str, Any]) -> Answer:
     )
 
 
-def _tool_calls(message: Any) -> int:
-    calls = len(getattr(message, "tool_calls", ())) + len(getattr(message, "invalid_tool_calls", ()))
-    if isinstance(message.content, list):
-        calls += sum(isinstance(b, dict) and b.get("type") == "server_tool_use" for b in message.content)
+def _tool_calls(told: Callable[[str], Any]) -> int:
+    calls = len(told("tool_calls") or ()) + len(told("invalid_tool_calls") or ())
+    content = told("content")
+    if isinstance(content, list):
+        calls += sum(isinstance(b, dict) and b.get("type") == "server_tool_use" for b in content)
     return calls
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from bursar.callbacks.answers import CACHED, abandoned, of_failure
 from bursar.callbacks.handler_guards import watched
 from bursar.callbacks.pieces import Pieces
+from bursar.clients.echoes import echo_of
+from bursar.clients.growth import growth_of
 from bursar.clients.guard import Guard
 from bursar.runs.drive import drive
 from bursar.runs.frames import make_who, narrow
@@ -53,22 +55,19 @@ def guard() -> Guard:
 class ModelCalling:
     """A model call that LangChain has begun. `attempt` is None where somebody nearer the wire is to admit it."""
 
-    __slots__ = (
-        "_asking", "_echo", "_growth", "_guard", "_open_ended", "_pieces",
-        "attempt", "call", "frame", "loan", "parent", "root",
-    )  # fmt: skip
+    # What most calls never set stands with the class.
+    call: Call | None = None
+    attempt: Attempt | None = None
+    loan: Loan | None = None
+    _growth: Growth | None = None
+    _echo: Echo | None = None
+    _pieces: Pieces | None = None
 
     def __init__(
         self, asking: Asking, frame: ScopedFrame, root: Root | None, parent: int | None, *, open_ended: bool | None
     ) -> None:
         self._asking, self.frame, self.root, self.parent, self._open_ended = asking, frame, root, parent, open_ended
         self._guard = guard()
-        self.call: Call | None = None
-        self.attempt: Attempt | None = None
-        self.loan: Loan | None = None
-        self._growth: Growth | None = None
-        self._echo: Echo | None = None
-        self._pieces: Pieces | None = None
 
     def open(self) -> None:
         """Admit it here. Raises `Stopped`."""
@@ -107,7 +106,7 @@ class ModelCalling:
         if self._pieces is None:
             call.request = call.request._replace(stream=True)
             self._pieces = Pieces(self.frame.owner.world.clock.monotonic_us)
-            self._growth, self._echo = self._guard.growth(call, attempt), self._guard.echo(call)
+            self._growth, self._echo = growth_of(call, attempt), echo_of(call)
         self._pieces.append(text)
         if self._echo is not None and words:
             self._echo.said(text)
@@ -156,7 +155,7 @@ class ModelCalling:
     def _begin(self, frame: ScopedFrame, *, watch_it: bool = True) -> None:
         asking = self._asking
         request = asking.request(open_ended=self._open_ended)
-        if watch_it and asking.messages:
+        if watch_it and asking.messages and (frame.loops is not None or frame.context is not None):
             frame = watched(frame, request, asking.messages)
         owner = frame.owner
         # Few look at the words: they are put together for those who do.

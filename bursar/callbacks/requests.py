@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bursar.callbacks.shapes import body_of, shape_of, whole, with_said
+from bursar.callbacks.shapes import body_of, shape_of, whole
 from bursar.clients.requests import read
+from bursar.clients.shapes import with_said
 from bursar.clients.usage import fields
 
 if TYPE_CHECKING:

@@ -1,17 +1,15 @@
 """What the requests of a model have in common from call to call: read once, and found by what LangChain says of them.
 
 All but the messages: the model, its cap, its tools. LangChain names it anew for each call, so it is known by its
-content; what cannot be written as JSON, or is too long to be worth keeping, is read each time.
+content; what cannot be written as JSON is read each time.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
-
-from bursar.clients.requests import cache_life, read
-from bursar.clients.transcript import with_messages
+from bursar.clients.requests import read
+from bursar.clients.shapes import Shapes
 from bursar.pricing.rates import find_provider
 
 if TYPE_CHECKING:
@@ -30,13 +28,7 @@ PROVIDERS: Final = {
 COLD_OUTPUT: Final = 1_024
 """Output tokens that are held for a call without a cap before any call like it was seen: a long answer of an agent."""
 _CAPS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-_MOST_KNOWN: Final = 256
-_LONGEST: Final = 65_536
-"""Bytes of a description that is remembered."""
-# A number or a text of a class of its own is not read as one; as JSON it would look like one.
-_EXACTLY: Final = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-
-_known: dict[bytes, ModelRequest | None] = {}
+_shapes: Final = Shapes()
 
 
 def shape_of(params: Mapping[str, Any], metadata: Mapping[str, Any], open_ended: bool | None) -> ModelRequest | None:  # noqa: FBT001
@@ -46,30 +38,10 @@ def shape_of(params: Mapping[str, Any], metadata: Mapping[str, Any], open_ended:
     """
     get = metadata.get
     told = (params, get("ls_provider"), get("ls_max_tokens"), get("ls_model_name"), open_ended)
-    try:
-        key = orjson.dumps(told, option=_EXACTLY)
-    except (TypeError, ValueError, RecursionError):
-        return _plain(whole([], params, metadata, open_ended))
-    try:
-        return _known[key]
-    except KeyError:
-        found = _plain(whole([], params, metadata, open_ended))
-        if len(key) <= _LONGEST:
-            if len(_known) >= _MOST_KNOWN:
-                _known.clear()
-            _known[key] = found
-        return found
-
-
-def with_said(shape: ModelRequest, messages: Sequence[Mapping[str, Any]]) -> ModelRequest:
-    """The request with these messages, `role` and `content` each."""
-    if shape.api == "chat":
-        script = with_messages(shape.transcript, messages, provider="openai", model=shape.model)
-        return shape._replace(transcript=script)
-    script = with_messages(shape.transcript, messages, provider="anthropic", model=shape.model)
-    life = cache_life(*[message["content"] for message in messages])
-    kept = shape.cache_write if life is None or shape.cache_write == "1h" else life
-    return shape._replace(transcript=script, cache_write=kept)
+    request = _shapes.find(told, lambda: whole([], params, metadata, open_ended))
+    script = request.transcript
+    # A system prompt of its own is hashed together with messages, and what could not be read is bounded by its size.
+    return None if script.system_hash is not None or script.unbounded or script.tokens else request
 
 
 def whole(
@@ -111,9 +83,3 @@ def model_of(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
     """The model's name as it is sent."""
     name = params.get("model") or params.get("model_name") or metadata.get("ls_model_name")
     return name if isinstance(name, str) else "unknown"
-
-
-def _plain(request: ModelRequest) -> ModelRequest | None:
-    # A system prompt of its own is hashed together with messages, and what could not be read is bounded by its size.
-    script = request.transcript
-    return None if script.system_hash is not None or script.unbounded or script.tokens else request

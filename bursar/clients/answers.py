@@ -1,8 +1,7 @@
-"""Translate how an attempt ended: a typed message, an error status, an exception."""
+"""Translate an answer that arrived whole: a typed message, its JSON, the bytes of its response."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -10,40 +9,20 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from bursar.clients.asked import of_chat, of_items, of_messages
-from bursar.clients.retry_after import is_retried, wait_us
-from bursar.clients.usage import Reading, anthropic_usage, chat_usage, get, responses_usage, word
-from bursar.words.events import Answer, RetryReason, Status, UsageSource
+from bursar.clients.failures import of_error
+from bursar.clients.usage import Reading, anthropic_usage, chat_usage, fields, get, responses_usage, word
+from bursar.words.events import Answer, Status, UsageSource, filled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from bursar.words.tools import ToolAsk
 
 # Looking a member of an enumeration up takes as long as a call.
 _OK: Final = Status.OK
 _PROVIDER: Final = UsageSource.PROVIDER
-_NEVER_LEFT: Final = frozenset(
-    {
-        "ConnectError",
-        "ConnectTimeout",
-        "PoolTimeout",
-        "UnsupportedProtocol",
-        "LocalProtocolError",
-        "InvalidURL",
-        "ProxyError",
-    }
-)
 _CODE: Final = frozenset({"code_execution", "bash_code_execution", "text_editor_code_execution"})
 """Anthropic's server tools that run in a container, by name."""
 _SEARCHING: Final = re.compile(r"-search-(preview|api)")
 _NO_SEARCH: Final = frozenset({"open_page", "find_in_page", "find"})
-_RELEASED_5XX: Final = frozenset({503, 529})
-_REASONS: Final = {
-    408: RetryReason.TIMEOUT,
-    429: RetryReason.RATE_LIMIT,
-    503: RetryReason.OVERLOADED,
-    529: RetryReason.OVERLOADED,
-}
 
 
 def of_message(api: str, body: Any, request_id: str | None = None, http: Any = None) -> Answer:
@@ -66,54 +45,6 @@ def of_refused(api: str, error: BaseException, request_id: str | None, http: Any
     if not isinstance(error, Exception) or not body:
         return of_error(error)
     return of_message(api, body, request_id, http)._replace(error_type=type(error).__name__)
-
-
-def of_status(status: int, error_type: str | None, request_id: str | None, headers: Mapping[str, str]) -> Answer:
-    """An HTTP error: an overload costs nothing, a server error may have cost the input."""
-    reason = _REASONS.get(status)
-    if reason is None:
-        reason = RetryReason.SERVER_ERROR if status >= 500 else RetryReason.OTHER
-    return Answer(
-        Status.ERROR,
-        http_status=status,
-        error_type=error_type or str(status),
-        request_id=request_id,
-        retry_reason=reason,
-        charge="input" if status >= 500 and status not in _RELEASED_5XX else "release",
-        retryable=is_retried(status, headers),
-        retry_after_us=wait_us(headers),
-    )
-
-
-def of_error(error: BaseException, *, sent: bool = True) -> Answer:
-    """An exception in place of an answer. What may have left is charged, what never left is released."""
-    names = {type(link).__name__ for link in _chain(error)}
-    if not sent or names & _NEVER_LEFT:
-        reason = RetryReason.CONNECTION if names & _NEVER_LEFT else None
-        return Answer(
-            Status.ERROR,
-            sent=False,
-            error_type=type(error).__name__,
-            retry_reason=reason,
-            charge="release",
-            retryable=reason is not None,
-        )
-    if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | GeneratorExit | SystemExit):
-        return Answer(Status.CANCELLED, error_type=type(error).__name__, charge="bound")
-    late = any("Timeout" in name for name in names)
-    reason = RetryReason.TIMEOUT if late else RetryReason.CONNECTION
-    return Answer(Status.ERROR, error_type=type(error).__name__, retry_reason=reason, charge="bound", retryable=True)
-
-
-def error_type_of(response: Any) -> str | None:
-    """The provider's word for an error, where its body has been read."""
-    try:
-        body = response.json()
-    except Exception:  # noqa: BLE001 - a body that is unread, cut or no JSON has no word in it
-        return None
-    error = get(body, "error") if isinstance(body, dict) else None
-    word = (get(error, "type") or get(error, "code")) if isinstance(error, dict) else None
-    return word if isinstance(word, str) else None
 
 
 def _written(http: Any) -> dict[str, Any]:
@@ -153,28 +84,18 @@ def of_reading(
 
     `finish` is why it ended, `cut` whether that was its output cap; `tier` is the service tier that served it.
     """
-    return Answer(
-        _OK,
-        reading.usage,
-        _PROVIDER,
-        response_model=model,
-        response_id=response_id,
-        request_id=request_id,
-        http_status=200,
-        finish_reason=finish,
-        truncated=cut,
-        tool_calls=tool_calls,
-        tier_served=tier,
-        speed=speed,
-        flags=reading.flags,
-        charge="bound" if reading.usage is None else "usage",
-        side=reading.side,
-        billed_model=reading.model,
-        region=region,
-        said=said,
-        stated_nusd=reading.stated_nusd,
-        asked=asked,
+    usage, flags, side, billed, stated_nusd = reading
+    # In the order of `Answer`'s fields.
+    made: Answer = filled(
+        Answer,
+        (
+            *(_OK, usage, _PROVIDER, 0, True),
+            *(model, response_id, request_id, 200, None, None, finish, cut, tool_calls, tier, speed, None),
+            *(flags, "bound" if usage is None else "usage", side, billed, region, said, False, None, stated_nusd),
+            asked,
+        ),
     )
+    return made
 
 
 def not_nothing(answer: Answer) -> Answer:
@@ -185,55 +106,64 @@ def not_nothing(answer: Answer) -> Answer:
 
 
 def _anthropic(body: Any, usage: Any, request_id: str | None, said: object) -> Answer:
-    reading = anthropic_usage(usage)
-    stop = word(get(body, "stop_reason"))
-    blocks = get(body, "content") or ()
-    kinds = [get(block, "type") for block in blocks]
-    here, there = kinds.count("tool_use"), kinds.count("server_tool_use")
+    told, counted, reading = fields(body).get, fields(usage).get, anthropic_usage(usage)
+    stop = word(told("stop_reason"))
+    blocks = told("content") or ()
+    here = there = 0
+    silent = True
+    for block in blocks:
+        seen = fields(block).get
+        kind = seen("type")
+        here += kind == "tool_use"
+        there += kind == "server_tool_use"
+        silent = silent and seen("text") == ""
     if there:
         ran = sum(1 for block in blocks if get(block, "type") == "server_tool_use" and get(block, "name") in _CODE)
         reading = _with(reading, code_executions=ran)
     answer = of_reading(
         reading,
-        model=word(get(body, "model")),
-        response_id=word(get(body, "id")),
+        model=word(told("model")),
+        response_id=word(told("id")),
         request_id=request_id,
         finish=stop,
         cut=stop == "max_tokens",
         tool_calls=here + there,
-        tier=word(get(usage, "service_tier")),
-        speed=word(get(usage, "speed")),
-        region=word(get(usage, "inference_geo")),
+        tier=word(counted("service_tier")),
+        speed=word(counted("speed")),
+        region=word(counted("inference_geo")),
         said=said,
         asked=of_messages(blocks) if here else (),
     )
-    return not_nothing(answer) if any(get(block, "text") != "" for block in blocks) else answer
+    return answer if silent else not_nothing(answer)
 
 
 def _chat(body: Any, usage: Any, request_id: str | None, said: object) -> Answer:
-    reading = chat_usage(usage)
-    model = word(get(body, "model"))
-    choices = get(body, "choices") or ()
+    told, reading = fields(body).get, chat_usage(usage)
+    model, choices = word(told("model")), told("choices") or ()
+    calls: list[Any] = []
+    silent = True
+    for choice in choices:
+        message = fields(get(choice, "message")).get
+        calls += message("tool_calls") or ()
+        silent = silent and not message("content")
     stop = word(get(choices[0], "finish_reason")) if choices else None
-    calls = [call for choice in choices for call in get(get(choice, "message"), "tool_calls") or ()]
-    if model is not None and _SEARCHING.search(model):
+    if model is not None and "-search-" in model and _SEARCHING.search(model):
         # These models look something up for every answer; the API does not count it.
         reading = _with(reading, web_searches=1)
     answer = of_reading(
         reading,
         model=model,
-        response_id=word(get(body, "id")),
+        response_id=word(told("id")),
         request_id=request_id,
         finish=stop,
         cut=stop == "length",
         tool_calls=len(calls),
-        tier=word(get(body, "service_tier")),
+        tier=word(told("service_tier")),
         said=said,
         asked=of_chat(calls) if calls else (),
     )
     # A legacy completion may repeat its prompt, and write nothing.
-    said_it = calls or any(get(get(choice, "message"), "content") for choice in choices)
-    return not_nothing(answer) if said_it else answer
+    return answer if silent and not calls else not_nothing(answer)
 
 
 def _responses(body: Any, usage: Any, request_id: str | None, said: object) -> Answer:
@@ -279,15 +209,6 @@ def _with(reading: Reading, **counts: int) -> Reading:
     return reading._replace(
         usage=usage._replace(**{name: max(count, getattr(usage, name)) for name, count in counts.items()})
     )
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    links: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in links:
-        links.append(link)
-        link = link.__cause__ or link.__context__
-    return links
 
 
 def _embeddings(body: Any, usage: Any, request_id: str | None, said: object) -> Answer:

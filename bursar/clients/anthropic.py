@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anthropic
 
-from bursar.clients.answers import error_type_of, of_error, of_message, of_refused, of_status
+from bursar.clients.answers import of_message, of_refused
+from bursar.clients.failures import error_type_of, of_error, of_status
 from bursar.clients.fetches import ahear, hear, of_anthropic
 from bursar.clients.requests import api_of, read, with_cap, without_tool_use
 from bursar.clients.sellers import host_of, region_of, seller_of

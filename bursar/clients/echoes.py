@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from bursar.clients.doors import owner_of
+from bursar.flow.refusals import refuse_repeats
 from bursar.guards.loop_text import TextEcho
+from bursar.runs.drive import adrive, drive
+from bursar.runs.scoped import ScopedFrame
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from bursar.flow.call import Call
     from bursar.guards.loop_text import Repeated
 
 
@@ -63,3 +68,19 @@ class Echo:
 
     def _partial(self) -> str:
         return "".join(self._pieces)
+
+
+def echo_of(call: Call) -> Echo | None:
+    """What cuts the stream that answers a call when it repeats itself; None where no loop guard says so."""
+    owner, frame = owner_of(call), call.frame
+    assert isinstance(frame, ScopedFrame)
+    if frame.loops is None or not frame.loops.guard.cut_streams:
+        return None
+
+    def sync(repeated: Repeated, partial: Callable[[], str]) -> None:
+        drive(refuse_repeats(call, repeated, owner.world, partial), owner.desk)
+
+    async def awaited(repeated: Repeated, partial: Callable[[], str]) -> None:
+        await adrive(refuse_repeats(call, repeated, owner.world, partial), owner.desk)
+
+    return Echo(sync, awaited)

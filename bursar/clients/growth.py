@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from bursar.clients.doors import owner_of
 from bursar.flow.growth import output_room
+from bursar.flow.model_call import grow
 from bursar.pricing.tokens import COUNTER
+from bursar.runs.drive import adrive, drive
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from bursar.flow.call import Attempt
+    from bursar.flow.call import Attempt, Call
     from bursar.words.events import Usage
 
 
@@ -75,3 +78,18 @@ class Growth:
 
     def _text(self) -> str:
         return "".join(self._pieces)
+
+
+def growth_of(call: Call, attempt: Attempt) -> Growth | None:
+    """What keeps the stream that answers an attempt within its hold; None where nothing is held."""
+    if not attempt.reserved:
+        return None
+    owner = owner_of(call)
+
+    def sync(usage: Usage | None, output_tokens: int, partial: Callable[[], str]) -> None:
+        drive(grow(call, attempt, usage, output_tokens, owner.world, partial), owner.desk)
+
+    async def awaited(usage: Usage | None, output_tokens: int, partial: Callable[[], str]) -> None:
+        await adrive(grow(call, attempt, usage, output_tokens, owner.world, partial), owner.desk)
+
+    return Growth(attempt, sync, awaited)

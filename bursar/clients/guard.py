@@ -13,21 +13,18 @@ from typing import TYPE_CHECKING, Any
 from bursar.clients.asked import marked
 from bursar.clients.deferred import in_bulk, ordered, presumed
 from bursar.clients.doors import go_without, owner_of, prepare
-from bursar.clients.echoes import Echo
-from bursar.clients.gates import frozen, gate
-from bursar.clients.growth import Growth
-from bursar.clients.loops import look
-from bursar.clients.notes import with_notes
+from bursar.clients.echoes import echo_of
+from bursar.clients.gates import gate
+from bursar.clients.growth import growth_of
 from bursar.clients.receipts import keep
-from bursar.clients.requests import without_tool_use
+from bursar.clients.steering import steered, told, trimmed
 from bursar.clients.stored_calls import note_stored
 from bursar.clients.watch import Watch
-from bursar.clients.windows import plan, take_plan
+from bursar.clients.windows import take_plan
 from bursar.clients.words import Heard, said
 from bursar.clients.words import asked as words_of
 from bursar.flow.call import Attempt, Call
-from bursar.flow.model_call import grow, heed
-from bursar.flow.refusals import refuse_repeats
+from bursar.flow.model_call import heed
 from bursar.flow.retries import LONG_WAIT_US, retries_left
 from bursar.guards.lineage import asked_of
 from bursar.runs.drive import adrive, drive
@@ -42,12 +39,11 @@ from bursar.words.errors import BursarWarning, StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from bursar.guards.loop_text import Repeated
     from bursar.runs.frames import Spec
     from bursar.runs.loops import Look
     from bursar.runs.process import Process
     from bursar.tracing.content import Contents
-    from bursar.words.events import Answer, ModelRequest, Usage
+    from bursar.words.events import Answer, ModelRequest
     from bursar.words.records import Who
 
 _said: set[str] = set()
@@ -92,20 +88,20 @@ class Guard:
         owner, run = frame.owner, frame.run
         if owner.orphans:
             owner.adopt()
-        looked, changed = None, None
-        if frame.judged is not None or frame.loops is not None:
-            looked, changed = _looked(request, body, frame, readable=read is not None)
-        if frame.gates is not None and read is not None:
-            changed = frozen(body if changed is None else changed)
-        if changed is not None and read is not None:
-            request, body = read(changed), changed
+        looked = changed = None
+        if frame.loops is not None or frame.judged is not None or frame.gates is not None:
+            looked, changed = steered(request, body, frame, readable=read is not None)
+            if changed is not None and read is not None:
+                request, body = read(changed), changed
         # Many requests: none of a batch is told apart from others here.
         asked = None if request.deferred == "batch" else asked_of(request)
         step = 0 if run is None else run.next_step()
         # In their order: named, they would be put into a dictionary first.
         call = Call(new_id(), request, frame, step, asked, countable, retries, looked, changed)
-        if looked is not None or frame.judged is not None or frame.context is not None:
-            _steer(call, body, read, frame)
+        if frame.loops is not None or frame.judged is not None:
+            told(call, frame)
+        if frame.context is not None:
+            trimmed(call, body, read, frame)
         prepare(call, frame)
         if frame.gates is not None:
             gate(call, body)
@@ -229,38 +225,9 @@ class Guard:
             hide_usage=hide_usage,
             orphan=owner.orphans.append,
             hear=None if heard is None else heard.see,
-            growth=self.growth(call, attempt),
-            echo=self.echo(call),
+            growth=growth_of(call, attempt),
+            echo=echo_of(call),
         )
-
-    def growth(self, call: Call, attempt: Attempt) -> Growth | None:
-        """What keeps the stream that answers an attempt within its hold; None where nothing is held."""
-        owner = owner_of(call)
-        if not attempt.reserved:
-            return None
-
-        def sync(usage: Usage | None, output_tokens: int, partial: Callable[[], str]) -> None:
-            drive(grow(call, attempt, usage, output_tokens, owner.world, partial), owner.desk)
-
-        async def awaited(usage: Usage | None, output_tokens: int, partial: Callable[[], str]) -> None:
-            await adrive(grow(call, attempt, usage, output_tokens, owner.world, partial), owner.desk)
-
-        return Growth(attempt, sync, awaited)
-
-    def echo(self, call: Call) -> Echo | None:
-        """What cuts the stream that answers a call when it repeats itself; None where no loop guard says so."""
-        owner, frame = owner_of(call), call.frame
-        assert isinstance(frame, ScopedFrame)
-        if frame.loops is None or not frame.loops.guard.cut_streams:
-            return None
-
-        def sync(repeated: Repeated, partial: Callable[[], str]) -> None:
-            drive(refuse_repeats(call, repeated, owner.world, partial), owner.desk)
-
-        async def awaited(repeated: Repeated, partial: Callable[[], str]) -> None:
-            await adrive(refuse_repeats(call, repeated, owner.world, partial), owner.desk)
-
-        return Echo(sync, awaited)
 
     def here(self) -> ScopedFrame:
         """Where a call made now would be charged."""
@@ -283,45 +250,6 @@ class Guard:
             self._own = client_frame(self._who, self._guards)
             self.over(self._inner)
         return self._own
-
-
-def _looked(request: ModelRequest, body: Any, frame: ScopedFrame, *, readable: bool) -> tuple[Look | None, Any]:
-    """What the loop guard says of a request, and the body that it makes of it; None where it changes nothing."""
-    if frame.judged is not None and frame.judged.looked:
-        # The messages were changed where they were looked at.
-        return frame.judged.take_look(), None
-    if frame.loops is None or not readable:
-        return None, None
-    now_us = frame.owner.world.clock.wall_us()
-    found = look(frame.loops, request, body, frame.run, now_us, observe_only=frame.observe)
-    return found, None if found is None or frame.observe else _changed(request.api, body, found)
-
-
-def _changed(api: str, body: Any, looked: Look) -> Any:
-    if not looked.conversation.notes and not looked.last:
-        return None
-    noted = with_notes(api, body, looked.conversation.notes)
-    return without_tool_use(api, noted) if looked.last else noted
-
-
-def _steer(call: Call, body: Any, read: Callable[[Any], ModelRequest] | None, frame: ScopedFrame) -> None:
-    """What loop guards and windows, here or farther from the wire, have to do with a call."""
-    if call.loops is not None and frame.loops is not None:
-        frame.loops.ask(call.op_id, call.loops.conversation)
-    if frame.judged is not None:
-        frame.judged.mark(call)
-    _trim(call, body, read, frame)
-
-
-def _trim(call: Call, body: Any, read: Callable[[Any], ModelRequest] | None, frame: ScopedFrame) -> None:
-    if frame.judged is not None and frame.judged.cut:
-        return
-    if read is not None:
-        plan(call, body, read, frame.owner)
-    if call.loops is not None and call.forgotten:
-        with call.loops.conversation.lock:
-            # Reading again what the model no longer sees is fair.
-            call.loops.conversation.state.forget(set(call.forgotten))
 
 
 def _keep_words(contents: Contents, call: Call, attempt: Attempt, answer: Answer, heard: Heard | None) -> None:

@@ -37,13 +37,12 @@ _HOSTS: Final = (
 """Who bills for what is sent to a host in another vendor's protocol: their own guides on using either SDK."""
 _RESIDENCE: Final = re.compile(r"([a-z]{2})\.api\.openai\.com")
 """OpenAI's hosts of one region: the guide on data residency."""
-_HOST: Final = "_bursar_host"
+_ORIGIN: Final = "_bursar_origin"
 
 
 def seller_of(client: Any) -> str | None:
     """Say who bills the calls of a client, by the SDK's class, else by the host; None is the vendor himself."""
-    kind: Any = type(client)
-    return _seller(kind) or _seller_at(host_of(client))
+    return origin_of(client)[1]
 
 
 @lru_cache(maxsize=256)
@@ -65,11 +64,18 @@ def region_of(client: Any) -> str | None:
 
 
 def host_of(client: Any) -> str:
-    """The host that a client sends to. Its URL has to decode it, and a client mostly has one URL all its life."""
+    """The host that a client sends to."""
+    return origin_of(client)[0]
+
+
+def origin_of(client: Any) -> tuple[str, str | None]:
+    """Host and seller of a client. Its URL has to decode the one, and a client mostly has one URL all its life."""
     url = client.base_url
-    known: tuple[Any, str] | None = client.__dict__.get(_HOST)
+    known: tuple[Any, tuple[str, str | None]] | None = client.__dict__.get(_ORIGIN)
     if known is None or known[0] is not url:
-        known = client.__dict__[_HOST] = (url, url.host)
+        kind: Any = type(client)
+        host = url.host
+        known = client.__dict__[_ORIGIN] = (url, (host, _seller(kind) or _seller_at(host)))
     return known[1]
 
 

@@ -8,16 +8,19 @@ ten thousand million to the dollar. After their guides on usage accounting and o
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bursar.words.events import IN_PART
 from bursar.words.money import MAX_AMOUNT, NANO_PER_USD
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _TICKS_PER_NANO: Final = 10
 _NOTHING_SAID: Final[tuple[None, tuple[str, ...]]] = (None, ())
 
 
-def stated(usage: dict[str, Any]) -> tuple[int | None, tuple[str, ...]]:
+def stated(usage: Mapping[str, Any]) -> tuple[int | None, tuple[str, ...]]:
     """Nano-dollars, rounded up, None where nothing is said that can be true; and flags."""
     cost, ticks = usage.get("cost"), usage.get("cost_in_usd_ticks")
     if cost is None and ticks is None:

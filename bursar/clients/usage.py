@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.clients.iterations import split
 from bursar.clients.stated import stated
-from bursar.words.events import CREDIT, SideUsage, Usage
+from bursar.words.events import CREDIT, SideUsage, Usage, filled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,6 +31,11 @@ class Reading(NamedTuple):
     side: tuple[SideUsage, ...] = ()
     model: str | None = None
     stated_nusd: int | None = None
+
+
+_MISSING: Final = Reading(None, ("usage_missing",))
+_INVALID: Final = Reading(None, ("invalid_usage",))
+_INCONSISTENT: Final = ("inconsistent_usage",)
 
 
 class _InvalidError(Exception):
@@ -63,7 +68,7 @@ def word(value: Any) -> str | None:
 
 def anthropic_usage(raw: Any) -> Reading:
     """Read a Messages usage (the `usage` of `message_start` merged with that of `message_delta` for a stream)."""
-    reading = _with_cost(raw, _read(raw, _anthropic))
+    reading = _with_cost(raw, _read(raw))
     if reading.usage is None or (get(raw, "iterations") is None and get(raw, "fallback_credit") is None):
         return reading
     try:
@@ -77,12 +82,52 @@ def anthropic_usage(raw: Any) -> Reading:
 
 def chat_usage(raw: Any) -> Reading:
     """Read a Chat Completions usage."""
-    return _with_cost(raw, _in_all(raw, _read(raw, _chat)))
+    return _with_cost(raw, _openai(raw, "prompt_tokens", "completion_tokens"))
 
 
 def responses_usage(raw: Any) -> Reading:
     """Read a Responses usage."""
-    return _with_cost(raw, _in_all(raw, _read(raw, _responses)))
+    return _with_cost(raw, _openai(raw, "input_tokens", "output_tokens"))
+
+
+def counted(
+    into: Any,
+    out: Any,
+    *,
+    total: Any = None,
+    read: Any = None,
+    written: Any = None,
+    half_day: int = 0,
+    reasoned: Any = None,
+    heard: Any = None,
+    spoken: Any = None,
+) -> Reading:
+    """The usage of these counts, of which `into` includes what was read from the cache and written to it.
+
+    What only the total has is counted as output: some vendors leave hidden thinking out of it, and bill it.
+    """
+    if into is None or out is None:
+        return _MISSING
+    try:
+        given, made = _count(into), _count(out)
+        read, written = _count(read) if read is not None else 0, _count(written) if written else 0
+        reasoned, heard, spoken = [0 if each is None else _count(each) for each in (reasoned, heard, spoken)]
+    except _InvalidError:
+        return _INVALID
+    if given == 0:
+        # Every request has some: zeros are what a proxy writes that does not know.
+        return _INVALID
+    flags: tuple[str, ...] = ()
+    if read + written > given:
+        given, flags = read + written, _INCONSISTENT
+    whole = made if reasoned <= made else made + reasoned
+    if total.__class__ is int and total <= MOST_TOKENS:
+        whole = max(whole, total - given)
+    if whole != made:
+        made, flags = whole, _INCONSISTENT
+    # In the order of `Usage`'s fields.
+    counts = (given, made, read, 0, written - half_day, 0, half_day, reasoned, 0, 0, 0, 0, 0, heard, spoken)
+    return Reading(filled(Usage, counts), flags)
 
 
 def believable(value: Any) -> int | None:
@@ -93,112 +138,85 @@ def believable(value: Any) -> int | None:
         return None
 
 
-def _read(raw: Any, reader: Any) -> Reading:
-    if raw is None or (raw.__class__ is dict and not raw):
-        return Reading(None, ("usage_missing",))
+def _read(raw: Any) -> Reading:
+    if raw is None:
+        return _MISSING
     try:
-        usage = reader(raw)
+        usage = _anthropic(raw)
     except _InvalidError:
-        return Reading(None, ("invalid_usage",))
+        return _INVALID
     if usage is None:
-        return Reading(None, ("usage_missing",))
+        return _MISSING
     if usage.input_tokens == 0:
-        # Every request has some: zeros are what a proxy writes that does not know.
-        return Reading(None, ("invalid_usage",))
-    parts = usage.cache_read_tokens + usage.cache_write_tokens
-    if parts > usage.input_tokens:
-        return Reading(usage._replace(input_tokens=parts), ("inconsistent_usage",))
+        # As above.
+        return _INVALID
     return Reading(usage)
 
 
 def _with_cost(raw: Any, reading: Reading) -> Reading:
     """Take in what it says that it costs."""
-    if raw.__class__ is not dict or reading.usage is None:
+    if reading.usage is None:
         return reading
-    nusd, flags = stated(raw)
+    nusd, flags = stated(fields(raw))
     return reading if nusd is None and not flags else reading._replace(flags=(*reading.flags, *flags), stated_nusd=nusd)
 
 
-def _in_all(raw: Any, reading: Reading) -> Reading:
-    """Count as output what only the total has: some vendors leave hidden thinking out of it, and bill it."""
-    usage, total = reading.usage, get(raw, "total_tokens")
-    if usage is None:
-        return reading
-    output = usage.output_tokens
-    written = output if usage.reasoning_tokens <= output else output + usage.reasoning_tokens
-    if total.__class__ is int and total <= MOST_TOKENS:
-        written = max(written, total - usage.input_tokens)
-    if written == output:
-        return reading
-    flags = reading.flags or ("inconsistent_usage",)
-    return reading._replace(usage=usage._replace(output_tokens=written), flags=flags)
-
-
 def _anthropic(raw: Any) -> Usage | None:
-    uncached, output = get(raw, "input_tokens"), get(raw, "output_tokens")
+    look = fields(raw).get
+    uncached, output = look("input_tokens"), look("output_tokens")
     if uncached is None or output is None:
         return None
-    read = _count(get(raw, "cache_read_input_tokens"))
-    written = _count(get(raw, "cache_creation_input_tokens"))
-    lives = get(raw, "cache_creation")
-    hour = _count(get(lives, "ephemeral_1h_input_tokens")) if lives is not None else 0
-    five = _count(get(lives, "ephemeral_5m_input_tokens")) if lives is not None else 0
+    read, written = _count(look("cache_read_input_tokens")), _count(look("cache_creation_input_tokens"))
+    hour = five = thought = searched = fetched = ran = 0
+    lives, details, tools = look("cache_creation"), look("output_tokens_details"), look("server_tool_use")
+    if lives is not None:
+        within = fields(lives).get
+        hour, five = _count(within("ephemeral_1h_input_tokens")), _count(within("ephemeral_5m_input_tokens"))
     if written > hour + five and hour:
         # The totals of a stream's end have outgrown the lifetimes of its beginning: the rest is as dear as can be.
         hour = written - five
     written = max(written, hour + five)
-    details = get(raw, "output_tokens_details")
-    tools = get(raw, "server_tool_use")
-    return Usage(
-        input_tokens=_count(uncached) + read + written,
-        output_tokens=_count(output),
-        cache_read_tokens=read,
-        cache_write_5m_tokens=written - hour,
-        cache_write_1h_tokens=hour,
-        reasoning_tokens=_count(get(details, "thinking_tokens")) if details is not None else 0,
-        web_searches=_count(get(tools, "web_search_requests")) if tools is not None else 0,
-        web_fetches=_count(get(tools, "web_fetch_requests")) if tools is not None else 0,
-        code_executions=_count(get(tools, "code_execution_requests")) if tools is not None else 0,
+    if details is not None:
+        thought = _count(get(details, "thinking_tokens"))
+    if tools is not None:
+        within = fields(tools).get
+        searched, fetched = _count(within("web_search_requests")), _count(within("web_fetch_requests"))
+        ran = _count(within("code_execution_requests"))
+    into = _count(uncached) + read + written
+    # In the order of `Usage`'s fields.
+    usage: Usage = filled(
+        Usage,
+        (into, _count(output), read, written - hour, 0, hour, 0, thought, searched, fetched, 0, ran, 0, 0, 0),
     )
+    return usage
 
 
-def _chat(raw: Any) -> Usage | None:
-    return _openai(raw, "prompt_tokens", "completion_tokens")
-
-
-def _responses(raw: Any) -> Usage | None:
-    return _openai(raw, "input_tokens", "output_tokens")
-
-
-def _openai(raw: Any, into: str, out: str) -> Usage | None:
-    look = _looker(raw)
-    given, made = look(into), look(out)
-    if given is None or made is None:
-        return None
-    read = written = half_day = heard = reasoned = spoken = 0
+def _openai(raw: Any, into: str, out: str) -> Reading:
+    look = fields(raw).get
     inside, outside = look(into + "_details"), look(out + "_details")
+    written = half_day = 0
+    read = heard = reasoned = spoken = None
     if inside is not None:
-        within = _looker(inside)
-        read, heard = _count(within("cached_tokens")), _count(within("audio_tokens"))
-        written, half_day = _written(within)
+        within = fields(inside).get
+        read, heard = within("cached_tokens"), within("audio_tokens")
+        try:
+            written, half_day = _written(within)
+        except _InvalidError:
+            return _INVALID if look(into) is not None and look(out) is not None else _MISSING
     if outside is not None:
-        within = _looker(outside)
-        reasoned, spoken = _count(within("reasoning_tokens")), _count(within("audio_tokens"))
-    return Usage(
-        input_tokens=_count(given),
-        output_tokens=_count(made),
-        cache_read_tokens=read,
-        cache_write_30m_tokens=written - half_day,
-        cache_write_12h_tokens=half_day,
-        reasoning_tokens=reasoned,
-        audio_input_tokens=heard,
-        audio_output_tokens=spoken,
+        within = fields(outside).get
+        reasoned, spoken = within("reasoning_tokens"), within("audio_tokens")
+    return counted(
+        look(into),
+        look(out),
+        total=look("total_tokens"),
+        read=read,
+        written=written,
+        half_day=half_day,
+        reasoned=reasoned,
+        heard=heard,
+        spoken=spoken,
     )
-
-
-def _looker(raw: Any) -> Callable[[str], Any]:
-    # As `get`, for one who looks often; plain JSON is what mostly comes.
-    return raw.get if isinstance(raw, dict) else lambda name: getattr(raw, name, None)
 
 
 def _written(within: Callable[[str], Any]) -> tuple[int, int]:

@@ -6,8 +6,9 @@ import sys
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
-from bursar.clients.answers import USAGES, not_nothing, of_error, of_message
+from bursar.clients.answers import USAGES, not_nothing, of_message
 from bursar.clients.asked import Streamed
+from bursar.clients.failures import of_error
 from bursar.clients.usage import fields, get, word
 from bursar.flow.charge import CHUNK_TOKENS
 from bursar.pricing.estimate import COLD_FACTOR

@@ -14,7 +14,7 @@ import pytest
 
 import bursar
 from bursar import Budget
-from bursar.clients.requests import of_chat, of_messages, of_responses
+from bursar.clients.requests import read
 from bursar.pricing.estimate import Estimator
 from bursar.runs.process import process
 from bursar.words.events import Answer, Status, Usage
@@ -149,7 +149,7 @@ def test_claude_bills_no_more_than_was_held(
     content, more = CLAUDE[case]["content"], {key: value for key, value in CLAUDE[case].items() if key != "content"}
     asked = {"model": model, "max_tokens": CAP, "messages": [{"role": "user", "content": content}], **more}
     nusd = (1_000, 5_000) if model == "claude-haiku-4-5" else (2_000, 10_000)
-    bound = practical(of_messages(asked, None), *nusd)
+    bound = practical(read("messages", asked, None), *nusd)
     check(provider, lambda: bursar.wrap(claude).messages.create(**asked), bound, 0.25 if "tool" in case else 0.06)
 
 
@@ -160,7 +160,7 @@ def test_gpt_bills_no_more_than_was_held(provider: Provider, gpt: openai.OpenAI,
     content, more = GPT[case]["content"], {key: value for key, value in GPT[case].items() if key != "content"}
     asked = {"model": model, "max_completion_tokens": CAP, "messages": [{"role": "user", "content": content}], **more}
     nusd = (2_500, 10_000) if model == "gpt-4o" else (400, 1_600)
-    bound = practical(of_chat(asked, None), *nusd)
+    bound = practical(read("chat", asked, None), *nusd)
     near = 0.35 if case in {"tools", "pdf"} else 0.06
     check(provider, lambda: bursar.wrap(gpt).chat.completions.create(**asked), bound, near)
 
@@ -173,7 +173,7 @@ def test_responses_weigh_items_like_blocks(provider: Provider, gpt: openai.OpenA
         "max_output_tokens": CAP,
         "input": [{"role": "user", "content": [picture, {"type": "input_text", "text": "What is this?"}]}],
     }
-    bound = practical(of_responses(asked, None), 2_500, 10_000)
+    bound = practical(read("responses", asked, None), 2_500, 10_000)
     check(provider, lambda: bursar.wrap(gpt).responses.create(**asked), bound, 0.06)
 
 
@@ -181,7 +181,7 @@ def test_a_picture_that_is_sent_again_is_in_the_anchor() -> None:
     """What was counted once is not weighed again, and a picture teaches nothing about the weight of words."""
 
     def request(*turns: Any) -> Any:
-        return of_messages({"model": "claude-sonnet-5-5", "max_tokens": 9, "messages": list(turns)}, None)
+        return read("messages", {"model": "claude-sonnet-5-5", "max_tokens": 9, "messages": list(turns)}, None)
 
     picture = {"role": "user", "content": claude_source("image", "image/png", png(1_000, 1_000))}
     estimator, conversation = Estimator(), 1
@@ -199,15 +199,17 @@ def test_a_picture_that_is_sent_again_is_in_the_anchor() -> None:
 def test_base64_is_no_text() -> None:
     """A megabyte of picture adds neither bytes nor tokens of text; sealed thinking counts for what it hides."""
     picture = claude_source("image", "image/png", png(100, 100) + "A" * 1_000_000)
-    script = of_messages(
-        {"model": "claude-opus-5-5", "messages": [{"role": "user", "content": picture}]}, None
+    script = read(
+        "messages", {"model": "claude-opus-5-5", "messages": [{"role": "user", "content": picture}]}, None
     ).transcript
     assert script.utf8_bytes < 20
     assert script.tokens[0] < 20
     assert script.media == (16,)
     assert not script.unbounded
     sealed = {"type": "thinking", "thinking": "", "signature": "A" * 6_000}
-    thought = of_messages({"model": "claude-opus-5-5", "messages": [{"role": "assistant", "content": [sealed]}]}, None)
+    thought = read(
+        "messages", {"model": "claude-opus-5-5", "messages": [{"role": "assistant", "content": [sealed]}]}, None
+    )
     assert thought.transcript.tokens[0] == 1_004
 
 
@@ -229,8 +231,8 @@ def test_base64_is_no_text() -> None:
 def test_what_cannot_be_seen_is_bounded_and_marked(block: dict[str, Any]) -> None:
     """An address, a stored file, damaged bytes: weighed at most as the vendor allows, never as nothing, and flagged."""
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": [block]}]}
-    for read in (of_messages, of_chat):
-        script = read(body, None).transcript
+    for api in ("messages", "chat"):
+        script = read(api, body, None).transcript
         assert script.unbounded
         assert 0 < script.media[0] <= script.media_most[0]
 
@@ -245,7 +247,7 @@ def test_pictures_are_told_apart() -> None:
         for end, more in (("A", {}), ("B", {}), ("A", {"detail": "low"}))
     ]
     marks = {
-        of_chat({"model": "gpt-4o", "messages": [{"role": "user", "content": [b]}]}, None).transcript.marks
+        read("chat", {"model": "gpt-4o", "messages": [{"role": "user", "content": [b]}]}, None).transcript.marks
         for b in blocks
     }
     assert len(marks) == 3
@@ -254,8 +256,8 @@ def test_pictures_are_told_apart() -> None:
 def test_a_document_in_words_is_text() -> None:
     """A document that is sent as text is as long as its words, and bounded by them."""
     block = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "word " * 500}}
-    script = of_messages(
-        {"model": "claude-opus-5-5", "messages": [{"role": "user", "content": [block]}]}, None
+    script = read(
+        "messages", {"model": "claude-opus-5-5", "messages": [{"role": "user", "content": [block]}]}, None
     ).transcript
     assert 500 <= script.tokens[0] <= 510
     assert (script.media, script.unbounded) == ((), False)

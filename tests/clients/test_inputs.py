@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 import bursar
 from bursar import Budget
-from bursar.clients.requests import of_messages, read
+from bursar.clients.requests import read
 from bursar.pricing.data import PACKAGED_ON
 from bursar.testing import Provider
 from bursar.words.clock import SystemClock
@@ -136,7 +136,7 @@ def test_any_body_can_be_measured(api: str, body: Any) -> None:
 def test_what_bytes_do_not_bound_is_marked() -> None:
     """Images and conversations stored at the provider are estimated, and the request says so."""
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 10_000}}
-    request = of_messages({"model": "m", "messages": [{"role": "user", "content": [image]}]}, None)
+    request = read("messages", {"model": "m", "messages": [{"role": "user", "content": [image]}]}, None)
     assert request.transcript.unbounded
     assert read("responses", {"model": "m", "input": "x", "previous_response_id": "r"}, None).transcript.unbounded
 

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bursar.clients.requests import of_chat, of_messages
+from bursar.clients.requests import read
 from bursar.pricing import estimate as estimate_module
 from bursar.pricing.estimate import Estimator, rate
 from bursar.pricing.rates import PriceList
@@ -27,7 +27,7 @@ def talk(turns: int, **body: Any) -> ModelRequest:
     messages = [
         {"role": "user" if n % 2 == 0 else "assistant", "content": f"{n} " + TEXT * (1 + n % 5)} for n in range(turns)
     ]
-    return of_messages({"model": "claude-sonnet-5-5", "max_tokens": 1_000, "messages": messages, **body}, None)
+    return read("messages", {"model": "claude-sonnet-5-5", "max_tokens": 1_000, "messages": messages, **body}, None)
 
 
 def true_tokens(request: ModelRequest, ratio: float = 1.37) -> int:
@@ -115,7 +115,7 @@ def test_thinking_keeps_its_room() -> None:
     """The floor is above a thinking budget, and above what a reasoning model was seen to think."""
     assert estimate(Estimator(), talk(1, thinking={"type": "enabled", "budget_tokens": 700})).demand.floor == 956
     estimator = Estimator()
-    request = of_chat({"model": "o3", "messages": [{"role": "user", "content": TEXT}]}, None)
+    request = read("chat", {"model": "o3", "messages": [{"role": "user", "content": TEXT}]}, None)
     assert estimate(estimator, request).demand.floor == 1_024 + 256
     for _ in range(3):
         learn(estimator, request, answer(50, 500, reasoning_tokens=400))
