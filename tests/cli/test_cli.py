@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -374,3 +376,26 @@ def test_a_progress_bar_stands_on_a_terminal_only(monkeypatch: pytest.MonkeyPatc
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert list(console.progress([1, 2], "runs")) == [1, 2]
+
+
+def test_folding_is_counted_from_its_second_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most often the first is all: then nothing is shown. The count has both."""
+    from bursar.cli import console
+
+    shown: list[int] = []
+
+    @contextmanager
+    def counted(what: str) -> Iterator[Callable[[int], None]]:
+        yield shown.append
+
+    monkeypatch.setattr(console, "_spinner", counted)
+    with console.folding() as note:
+        assert note is None
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with console.folding() as note:
+        assert note is not None
+        note(700)
+        assert shown == []
+        note(5)
+        note(1)
+    assert shown == [705, 1]
