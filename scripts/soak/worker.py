@@ -91,7 +91,10 @@ def main(seconds: float, seed: int, asks: Any, gates: Any) -> None:
     house, until = House.here(), time.monotonic() + seconds
     bursar.configure(config=str(house.place / "bursar.toml"))
     first, second = GatedLoops(house, seed, asks, gates), GatedLoops(house, seed + 1_000, asks, gates)
+    from scripts.soak.tenants import any_of_them
+
     blocking = (
+        any_of_them, any_of_them, any_of_them,
         first.deep, first.finishing, first.window, first.crew, first.hard_crew, first.streamed, first.paused,
         first.interrupted, first.gated, first.raised, first.resumed, first.resumed,
     )  # fmt: skip
