@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from bursar.guards.retries import RetryLimits
     from bursar.runs.process import Process
+    from bursar.runs.reopened import Before
 
 Spec = Budget | Unlimited | RetryCap | LoopGuard | ContextWindow | CostGate
 """What a run and a wrapped client can be given."""
@@ -142,9 +143,15 @@ def _filled(tags: Tags, more: Tags) -> Tags:
 
 
 def run_frame(
-    who: Who, guards: Sequence[Spec], outer: ScopedFrame | None, owner: Process, *, observe: bool | None
+    who: Who,
+    guards: Sequence[Spec],
+    outer: ScopedFrame | None,
+    owner: Process,
+    *,
+    observe: bool | None,
+    before: Before | None = None,
 ) -> ScopedFrame:
-    """The frame of a run: its own guards, those of the settings, and what lies around it."""
+    """The frame of a run: its own guards, those of the settings, what lies around it, and what there is of it."""
     specs = [spec for spec in guards if isinstance(spec, Budget)]
     declared = owner.settings.workflows.get(who.tags.workflow, {})
     of_file = Budget(usd=declared["usd_per_run"]) if "usd_per_run" in declared else None
@@ -153,7 +160,8 @@ def run_frame(
     default = not unlimited and not specs and (outer is None or not outer.limits)
     if default:
         specs = [_default_budget(owner, who)]
-    run_id = new_id()
+    # What goes on has accounts of its own: those of before are there as long as anybody has the run of before.
+    run_id = new_id() if before is None else f"{before.run_id} {new_id()}"
     head = specs[0] if specs else None
     first = Account(Scope("run", run_id), head, owner, of_file=head is not None and head is of_file)
     parent = outer.run if outer else None
@@ -173,6 +181,10 @@ def run_frame(
     frame = narrow(base, added, lenient=default)
     # The run's own `final` draws on whatever any of its budgets has set aside.
     first.reserves = tuple(reserve for _, account in added for reserve in account.reserves)
+    if before is not None:
+        opened.go_on(before)
+        owner.memory.settle(f"{run_id} measured", frame.path, before.measured, measured=True)
+        owner.memory.settle(f"{run_id} unmeasured", frame.path, before.unmeasured, measured=False)
     return frame
 
 

@@ -12,7 +12,7 @@ from bursar.runs.accounts import Account
 from bursar.runs.frames import check_guards, make_who, narrow, run_frame
 from bursar.runs.process import process
 from bursar.runs.run import BudgetScope, Run
-from bursar.runs.scoped import Opener, scoped_frame
+from bursar.runs.scoped import Opener, open_runs, scoped_frame
 from bursar.words.clock import new_id
 from bursar.words.errors import ConfigError
 from bursar.words.ports import Scope
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bursar.runs.frames import Spec
+    from bursar.runs.process import Process
+    from bursar.runs.reopened import Before
+    from bursar.runs.scoped import ScopedFrame
 
 
 class RunOpener(Opener):
     """What `bursar.run` returns."""
 
-    def __init__(self, who: Who, guards: Sequence[Spec], *, observe: bool | None) -> None:
+    def __init__(self, who: Who, guards: Sequence[Spec], *, observe: bool | None, run_id: str | None = None) -> None:
         super().__init__()
-        self._who, self._guards, self._observe = who, guards, observe
+        self._who, self._guards, self._observe, self._id = who, guards, observe, run_id
 
     def __enter__(self) -> Run:
         return self._enter()
@@ -41,14 +44,25 @@ class RunOpener(Opener):
         outer = scoped_frame()
         owner = outer.owner if outer else process()
         owner.adopt()
-        frame = run_frame(self._who, self._guards, outer, owner, observe=self._observe)
+        before = None if self._id is None else _before(self._id, outer, owner)
+        frame = run_frame(self._who, self._guards, outer, owner, observe=self._observe, before=before)
         assert frame.run is not None
         frame.run.open()
         self._push(frame, frame.run)
         return frame.run
 
     def _again(self) -> RunOpener:
-        return RunOpener(self._who, self._guards, observe=self._observe)
+        return RunOpener(self._who, self._guards, observe=self._observe, run_id=self._id)
+
+
+def _before(run_id: str, outer: ScopedFrame | None, owner: Process) -> Before:
+    from bursar.runs.reopened import find_before
+
+    if outer is not None:
+        raise ConfigError(f"id={run_id!r:.80}: a run goes on by itself, not inside of another one")
+    if run_id in open_runs:
+        raise ConfigError(f"id={run_id!r}: this run is open in this process; calls inside of it belong to it")
+    return find_before(owner, run_id)
 
 
 class BudgetOpener(Opener):
@@ -86,6 +100,7 @@ class BudgetOpener(Opener):
 def run(
     workflow: str,
     *guards: Spec,
+    id: str | None = None,  # noqa: A002 - the word that everybody expects
     user: str | None = None,
     feature: str | None = None,
     owner: str | None = None,
@@ -100,8 +115,10 @@ def run(
 
     Every wrapped client called inside is limited and recorded under these tags. Without a budget of its own or
     of a run around it, a run gets the safe default ($5 and 200 model calls) and says so once. `mode="observe"`
-    judges and records but stops nothing. Raises `ConfigError` for an unknown mode, an empty workflow or a tag
-    that is no text; inside, calls raise `Stopped` before anything is sent that does not fit.
+    judges and records but stops nothing. `id` is the `run.id` of a run before, which goes on, in whatever process:
+    its budgets count what its calls have cost so far; what was in flight when a process died is not known. Raises
+    `ConfigError` for an unknown mode, an empty workflow, a tag that is no text or an id that the ledger does not have;
+    inside, calls raise `Stopped` before anything is sent that does not fit.
     """
     if mode not in (None, "enforce", "observe"):
         raise ConfigError(f"mode={mode!r} is neither 'enforce' nor 'observe'")
@@ -116,7 +133,7 @@ def run(
         promise=promise,
         **tags,
     )
-    return RunOpener(who, check_guards(guards), observe=None if mode is None else mode == "observe")
+    return RunOpener(who, check_guards(guards), observe=None if mode is None else mode == "observe", run_id=id)
 
 
 def budget(**limits: Any) -> BudgetOpener:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from bursar.runs.accounts import Account, Spend
     from bursar.runs.process import Process
+    from bursar.runs.reopened import Before
     from bursar.words.events import CostStatus
     from bursar.words.records import ModelCall, Who
 
@@ -36,7 +37,7 @@ class Run:
     """One agent loop: its spend, its limits and how it ended. Made by `bursar.run`."""
 
     def __init__(self, who: Who, account: Account, parent: Run | None, owner: Process) -> None:
-        self.id = account.scope.name
+        self.id = account.scope.name.partition(" ")[0]
         self.who = who
         self.asks: Asks = Asks(None if parent is None else parent.asks)
         self.stop_reason: str | None = None
@@ -153,6 +154,11 @@ class Run:
         """Write the run down again where it has ended: what outlives it is charged to it, and its row says so."""
         if self._ended_us is not None:
             self._owner.desk.sink.write(self.record(self._ended_us))
+
+    def go_on(self, before: Before) -> None:
+        """Count on from what there is of it."""
+        self._started_us, self._steps, self._unpriced = before.started_us, before.steps, before.unpriced
+        self._statuses = set(before.statuses)
 
     def next_step(self) -> int:
         """Number the next operation of this run, from 1."""

@@ -1,4 +1,4 @@
-"""What the ledger has on a tag in a period: where a shared limit begins that was added in the middle of its window."""
+"""What the ledger has on a tag in a period, where a limit was added in the middle of it; and on a run that goes on."""
 
 from __future__ import annotations
 
@@ -26,8 +26,27 @@ _SUMS: Final = """
     count(DISTINCT CASE WHEN c.input_tokens + c.output_tokens > 0 THEN substr(c.call_id, 1, 26) END),
     coalesce(sum(c.tool_calls), 0)
 """
+_FAMILY: Final = """
+    WITH RECURSIVE family (number, run_id) AS (
+        SELECT number, run_id FROM run WHERE run_id = ?
+        UNION SELECT r.number, r.run_id FROM run r JOIN family f ON r.parent_run_id = f.run_id
+    )
+"""
 _TOOL_SUMS: Final = "coalesce(sum(c.fee_nusd), 0), coalesce(sum(c.requested_by IS NULL), 0)"
 """What an answer asked for is in the answer's row: counted, whether it was made or not."""
+
+
+def spent_by_run(run: Run, run_id: str) -> tuple[Amounts, Amounts]:
+    """Sum all attempts of a run and of those nested in it: what was measured, and what was charged at a bound."""
+    source = "c JOIN ending e ON e.id = c.ending WHERE c.run IN (SELECT number FROM family)"
+    sure = "e.usage_source IN ('provider', 'none')"
+    measured, unmeasured = (
+        Amounts(*run(f"{_FAMILY} SELECT {_SUMS} FROM model_call {source} AND {which}", (run_id,))[0])
+        for which in (sure, f"NOT {sure}")
+    )
+    sql = f"{_FAMILY} SELECT {_TOOL_SUMS} FROM tool_call c WHERE c.run IN (SELECT number FROM family)"
+    ((fees, calls),) = run(sql, (run_id,))
+    return measured._replace(nusd=measured.nusd + fees, tool_calls=measured.tool_calls + calls), unmeasured
 
 
 def spent(run: Run, tag: str, values: tuple[str, ...], since_us: int, until_us: int) -> Amounts:

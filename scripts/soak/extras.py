@@ -13,6 +13,7 @@ import anthropic
 
 import bursar
 from bursar import Budget
+from scripts.soak import tenants
 from scripts.soak.calls import FAILURES, PROMPT
 from scripts.soak.runs import agent, calls, dice, several, small
 from scripts.soak.service import app
@@ -115,3 +116,5 @@ def _said(mark: Mark) -> Any:
 
 for _feature in (helpers, deadline, noticed, counted, costed):
     app.add_api_route(f"/{_feature.__name__}", _feature, methods=["POST"])
+for _n in range(6):
+    app.add_api_route(f"/tenants{_n}", tenants.endpoint, methods=["POST"], name=f"tenants{_n}")

@@ -12,6 +12,7 @@ import bursar
 from scripts.soak.diary import Diary
 from scripts.soak.place import PLACE, here, ledger_of
 from scripts.soak.provider import OWN_BATCH, OWN_MODEL, OWN_PRICE
+from scripts.soak.windows import LIMITS, ZONE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,7 @@ ledger = "ledger.db"
 env = "production"
 content = "masked"
 keep_content = "2m"
+timezone = "{ZONE}"
 
 [env.production]
 usd_per_day = "500"
@@ -46,6 +48,7 @@ tier = "batch"
 input = "{OWN_BATCH["input"]}"
 output = "{OWN_BATCH["output"]}"
 
+{LIMITS}
 [tool."pay"]
 usd = "0.0002"
 effect = "write"

@@ -8,10 +8,14 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bursar.stores.sqlite import SqliteStore
+from bursar.tracing.ledger import Ledger
+from bursar.tracing.spool import spools
 from scripts.soak.asks import Asks
 from scripts.soak.books import read_bill, read_ledger
+from scripts.soak.claims import Claims
 from scripts.soak.judge import Judgement
 from scripts.soak.outcomes import Outcomes
+from scripts.soak.windows import judge_windows
 
 if TYPE_CHECKING:
     from bursar.testing import Provider
@@ -44,18 +48,22 @@ def conclude(
 ) -> NoReturn:
     """Judge and show the books; leave with 1 where they do not balance or something else was `wrong`."""
     served.wait_idle(60)
+    left = drain(house)
     store = SqliteStore.at(house.ledger)
     recovered = store.recover()
     drift = [str(each) for each in store.audit()]
     store.close()
     kept = read_ledger(house.ledger)
     books = (house.diary.read(), read_bill(served), kept)
-    asks, made = Asks(house.ledger), house.diary.read_made()
-    judgement = Judgement(*books, user_limit_nusd=user_limit_nusd, asks=asks, made=made)
+    asks, tools = Asks(house.ledger), house.diary.read_made()
+    judgement = Judgement(*books, user_limit_nusd=user_limit_nusd, asks=asks, made=tools)
     said = findings.conclude(house, served, judgement)
-    outcomes = Outcomes(house.place)
+    outcomes, claims = Outcomes(house.place), Claims(house.place)
     came = outcomes.faults(judgement.ended, kept, house.ledger)
-    faults = [*wrong, *judgement.faults, *came, *drift, *findings.faults()]
+    unjust, windows = judge_windows(house.ledger)
+    made = claims.faults()
+    faults = [*wrong, *left, *judgement.faults, *came, *drift, *unjust, *made, *findings.faults()]
+    more |= {"claims": claims.figures(), "windows": windows}
     found = {
         **more,
         **judgement.figures(),
@@ -71,6 +79,16 @@ def conclude(
             many = value if isinstance(value, list) else [value]
             print("\n".join(f"{name if n == 0 else '':28}{line}" for n, line in enumerate(many[:_MOST] or ["none"])))
     raise SystemExit(1 if faults else 0)
+
+
+def drain(house: House) -> list[str]:
+    """Take back what could not be written at the time; what is left of it."""
+    ledger = Ledger(house.ledger)
+    ledger.database()
+    ledger.close()
+    kept = [path for first in spools(house.ledger) for path in first.parent.glob(f"{first.name}*")]
+    rejected = house.ledger.with_name(f"{house.ledger.name}.rejected")
+    return [f"records are left in {path.name}" for path in (*kept, rejected) if path.exists()]
 
 
 def until(minutes: float) -> float:

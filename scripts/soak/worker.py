@@ -97,7 +97,10 @@ def main(seconds: float, seed: int, asks: Any, gates: Any) -> None:
     first, second = GatedLoops(house, seed, asks, gates), GatedLoops(house, seed + 1_000, asks, gates)
     ways, awaited_ways = Ways(house, seed + 2_000, asks), Ways(house, seed + 3_000, asks)
     threads = Threads(house, seed + 4_000, asks)
+    from scripts.soak.tenants import any_of_them
+
     blocking = (
+        any_of_them, any_of_them, any_of_them,
         first.deep, first.finishing, first.window, first.crew, first.hard_crew, first.streamed, first.paused,
         first.interrupted, first.gated, first.raised, first.resumed, first.resumed, threads.returned, threads.returned,
         ways.batched, ways.cached, ways.formed, ways.neighbours, ways.team, ways.instance, ways.thrice, ways.embedded,
