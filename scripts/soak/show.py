@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bursar.stores.sqlite import SqliteStore
+from scripts.soak import lineage
 from scripts.soak.asks import Asks
 from scripts.soak.books import read_bill, read_ledger
 from scripts.soak.judge import Judgement
@@ -52,7 +53,8 @@ def conclude(
     asks, made = Asks(house.ledger), house.diary.read_made()
     judgement = Judgement(*books, user_limit_nusd=user_limit_nusd, asks=asks, made=made)
     said = findings.conclude(house, served, judgement)
-    faults = [*wrong, *judgement.faults, *drift, *findings.faults()]
+    lineage_faults = lineage.faults(house.ledger, books[0])
+    faults = [*wrong, *judgement.faults, *drift, *lineage_faults, *findings.faults()]
     found = {**more, **judgement.figures(), "holds recovered at the end": recovered, **said, "faults": faults}
     if as_json:
         print(json.dumps(found, indent=2))
