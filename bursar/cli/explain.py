@@ -28,6 +28,8 @@ _EPILOG = (
 )
 _SHOWN: Final = 5
 """Causes that get their run and their remedy."""
+_TELLING: Final = 0.01
+"""The share of the largest below which a cause gets neither: it is not why anybody asks."""
 _SMALL: Final = 0.002
 """The share of the largest cause below which others are shown as one line."""
 _MOST_CAUSES: Final = 15
@@ -205,8 +207,8 @@ def _show(
         rows.append([f"{len(smaller):,} smaller: --json", show_change(sum(cause.nusd for cause in smaller)), "", ""])
     text_table(["cause", "dollars", "times", "from - to"], rows)
     _show_replaced(changes)
-    for cause, run, line in told[: len(kept)]:
-        if run is None and line is None:
+    for cause, run, line in told[: min(_SHOWN, len(kept))]:
+        if (run is None and line is None) or abs(cause.nusd) < _TELLING * abs(found.causes[0].nusd):
             continue
         output(f"{safe(cause.workflow, 30)} · {cause.factor}")
         if run is not None:

@@ -72,7 +72,7 @@ def report_command(
     elif markdown:
         output(as_markdown(*cells(rows, by, owners, outcomes)))
     elif html is not None:
-        _write_page(html, path, table, by, (begin, end), [] if cuts is None else [_said_of(cuts)], owners)
+        _write_page(html, path, table, by, (begin, end), [] if cuts is None else [_said_of(cuts)], owners, outcomes)
     else:
         show_table(rows, by, owners, outcomes)
         if cuts is not None:
@@ -151,6 +151,7 @@ def _write_page(
     span: tuple[int, int | None],
     notes: list[str],
     owners: dict[str, str],
+    outcomes: dict[str, dict[str, int]],
 ) -> None:
     from bursar.reports.page import page
     from bursar.tracing.charted import ChartReader
@@ -162,7 +163,7 @@ def _write_page(
     days = sorted({row.day for row in tokens})
     when = f"{days[0]} to {days[-1]}" if days else "in all"
     try:
-        shown = page(f"bursar · {ledger.stem}", when, by, table, tokens, models, sessions, notes, owners)
+        shown = page(f"bursar · {ledger.stem}", when, by, table, tokens, models, sessions, notes, owners, outcomes)
         target.write_text(shown, encoding="utf-8")
     except OSError as error:
         fail(f"{target} cannot be written: {error.strerror}")

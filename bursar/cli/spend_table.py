@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bursar.cli.console import console, fits, output, safe, text_table
+from bursar.reports.costs import per_outcome
 from bursar.words.money import show_usd
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def cells(
         "p50/p95 in": [_pair(row.p50_input, row.p95_input, _short) for row in rows],
         "p50/p95 s": [_pair(row.p50_us, row.p95_us, _seconds) for row in rows],
         "cost": [show_usd(row.nusd) for row in rows],
-        "per outcome": [_each(row.nusd, (outcomes or {}).get(row.key, {})) for row in rows],
+        "per outcome": [safe(per_outcome(row.nusd, (outcomes or {}).get(row.key, {})), 60) for row in rows],
         "cost status": [_status(row) for row in rows],
     }
     kept = {name: column for name, column in columns.items() if any(column)}
@@ -126,11 +127,6 @@ def _retries(row: SpendRow, count: Callable[[int], str]) -> str:
         return ""
     resent = f" ({tokens(row.resent_tokens)} in)" if row.resent_tokens else ""
     return count(row.retries) + (f" {row.retry_reason}" if row.retry_reason else "") + resent
-
-
-def _each(nusd: int, outcomes: dict[str, int]) -> str:
-    # What failed is paid for by what came of the rest.
-    return ", ".join(f"{show_usd(nusd // count)} {safe(name, 24)}" for name, count in outcomes.items())
 
 
 def _status(row: SpendRow) -> str:

@@ -6,12 +6,12 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bursar.words.money import usd
+from bursar.words.money import show_usd, usd
 from bursar.words.records import UNATTRIBUTED
 from bursar.words.rows import SpendRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 _NO_SUMS: Final = ("key", "retry_reason", "p50_us", "p95_us", "p50_input", "p95_input")
@@ -36,6 +36,11 @@ def cost_table(
     total = _total(ordered)
     shares = tuple(row.nusd / total.nusd if total.nusd else 0.0 for row in ordered)
     return CostTable(tuple(ordered), total, shares)
+
+
+def per_outcome(nusd: int, outcomes: Mapping[str, int]) -> str:
+    """What each outcome has cost: all that was spent by how many there are, so that what failed is paid for as well."""
+    return ", ".join(f"{show_usd(nusd // count)} {name}" for name, count in outcomes.items())
 
 
 def as_json(table: CostTable, by: str) -> dict[str, Any]:

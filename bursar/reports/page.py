@@ -6,6 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from bursar.reports.charts import COLOURS, Bar, bars, stacked
+from bursar.reports.costs import per_outcome
 from bursar.words.money import show_usd
 
 if TYPE_CHECKING:
@@ -45,10 +46,11 @@ def page(
     sessions: Sequence[SessionCost],
     notes: Sequence[str] = (),
     owners: Mapping[str, str] | None = None,
+    outcomes: Mapping[str, Mapping[str, int]] | None = None,
 ) -> str:
     """Make the page. `tokens` are of each feature on each day, `models` the report by model, `sessions` the dearest.
 
-    `notes` are sentences below the table; `owners` are those of workflows.
+    `notes` are sentences below the table; `owners` are those of workflows, `outcomes` count what came of each key.
     """
     style = _STYLE + "".join(
         f".c{number} {{ fill: {colour}; background: {colour}; }}\n" for number, colour in enumerate(_PALETTE)
@@ -64,7 +66,7 @@ def page(
         f"<h2>Tokens per feature and day</h2>{_tokens(tokens)}"
         f"<h2>Latency per model: median and 95th percentile</h2>{_latency(models)}"
         f"<h2>Cost per session: the dearest</h2>{_sessions(sessions)}"
-        f'<h2>By {escape(by)}</h2><div class="scroll">{_table(table, by, owners or {})}</div>'
+        f'<h2>By {escape(by)}</h2><div class="scroll">{_table(table, by, owners or {}, outcomes or {})}</div>'
         f"{''.join(f'<p>{escape(note)}</p>' for note in notes)}</html>"
     )
 
@@ -103,7 +105,7 @@ def _sessions(rows: Sequence[SessionCost]) -> str:
     return bars(found[:15], ["cost"], "cost per session")
 
 
-def _table(table: CostTable, by: str, owners: Mapping[str, str]) -> str:
+def _table(table: CostTable, by: str, owners: Mapping[str, str], outcomes: Mapping[str, Mapping[str, int]]) -> str:
     rows = [*table.rows, table.total]
     shares = [*(f"{share:.0%}" for share in table.shares), ""]
     columns = {
@@ -123,6 +125,7 @@ def _table(table: CostTable, by: str, owners: Mapping[str, str]) -> str:
         "median s": [_seconds(row.p50_us) for row in rows],
         "p95 s": [_seconds(row.p95_us) for row in rows],
         "cost": [show_usd(row.nusd) for row in rows],
+        "per outcome": [per_outcome(row.nusd, outcomes.get(row.key, {})) for row in rows],
         "share": shares,
         "no price": [_some(row.unpriced) for row in rows],
         "at bounds": [_some(row.bounded) for row in rows],

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from bursar.testing import Charge, Provider
 
 _BATCH: Final = "batch"
+_ROUNDING: Final = 0.01
+"""Per cent: a price list rounds once a row, the provider once a call."""
 
 
 class Use(NamedTuple):
@@ -176,13 +178,20 @@ def reconcile(served: Provider, folder: Path, lost: Lost, run: Callable[[Command
     exports = Exports(served, folder, datetime.now(UTC))
     found = []
     for vendor, files in exports.files():
-        text = run(Command(("reconcile", *map(str, files), "--json"), "text", (0, 1)))
+        words = ("reconcile", *map(str, files), "--tolerance", _explained(exports.uses[vendor], lost), "--json")
+        text = run(Command(words, "text"))
         name = f"{vendor} {' and '.join(file.name for file in files)}"
         if not text:
             found.append(Reconciled(f"{name}: said nothing", [f"reconcile {name} said nothing"]))
             continue
         found.append(_judged(name, json.loads(text), exports.uses[vendor], lost))
     return found
+
+
+def _explained(uses: Sequence[Use], lost: Lost) -> str:
+    """The share of the bill in per cent that killed workers explain: beyond it the command is to leave with 1."""
+    billed = max(1, sum(use.nusd for use in uses))
+    return f"{min(100.0, 100 * lost.nusd / billed + _ROUNDING):.4f}"
 
 
 class Lost(NamedTuple):

@@ -64,6 +64,10 @@ class Desk:
             self.approvals, self.doctor, self.forget, self.bring, self.replay,
         )  # fmt: skip
 
+    def learn(self, *more: Callable[[], list[Command]]) -> None:
+        """Think of these as well."""
+        self._made += more
+
     def next(self) -> list[Command]:
         """One command, or some that belong together: all there are once, in another order each time."""
         if not self._deck:

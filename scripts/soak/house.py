@@ -49,6 +49,18 @@ input = "{OWN_BATCH["input"]}"
 output = "{OWN_BATCH["output"]}"
 
 {LIMITS}
+
+[workflow."soak crew"]
+owner = "support-platform"
+oncall = "support-oncall"
+usd_per_day = "400"
+usd_per_run = "5"
+retries = {{ attempts = 9 }}
+
+[workflow."soak window"]
+owner = "ana"
+accepted = {{ why = "long conversations are what it is for", owner = "ana", revisit_when = "usd_per_day > 400" }}
+
 [tool."pay"]
 usd = "0.0002"
 effect = "write"

@@ -24,6 +24,7 @@ from langgraph.types import Command, Send, interrupt
 import bursar
 from bursar import Budget, ContextWindow, LoopGuard
 from bursar.callbacks import BursarCallbackHandler, BursarMiddleware
+from scripts.soak import lineage
 from scripts.soak.marks import HARD, Mark, new_mark
 from scripts.soak.models import claude, embeddings, gpt
 
@@ -70,8 +71,10 @@ class Loops:
         mark, stopped = mark or self.mark(hard=hard), None
         run: Run
         try:
-            with bursar.run(f"soak {feature}", limit, *guards, user=mark.user, feature=feature) as run:
+            said = lineage.tags(mark)
+            with bursar.run(f"soak {feature}", limit, *guards, user=mark.user, feature=feature, **said) as run:
                 yield run, mark
+                lineage.report(run, mark)
         except (bursar.Stopped, *FAILURES) as error:
             stopped = type(error).__name__
         finally:
@@ -98,15 +101,20 @@ class Loops:
     def deep(self) -> None:
         """A deep agent with a sub-agent, under a handler that opens the run."""
         limit, mark = self.budget(), self.mark()
-        handler = BursarCallbackHandler("soak deep", limit, LoopGuard(), user=mark.user, feature="deep")
+        handler = BursarCallbackHandler(
+            "soak deep", limit, LoopGuard(), user=mark.user, feature="deep", **lineage.tags(mark)
+        )
         error = self._try(lambda: self._deep_agent().invoke(self.ask(mark), {"callbacks": [handler]}))
         assert handler.last_run is not None
+        lineage.report(handler.last_run, mark)
         self._note(mark, "deep", handler.last_run, limit, error)
 
     async def deep_awaited(self) -> None:
         """The same on the loop, sometimes cancelled."""
         limit, mark = self.budget(), self.mark()
-        handler = BursarCallbackHandler("soak deep", limit, user=mark.user, feature="deep awaited")
+        handler = BursarCallbackHandler(
+            "soak deep", limit, user=mark.user, feature="deep awaited", **lineage.tags(mark)
+        )
         patience_s = self.dice.uniform(0.1, 2) if self.dice.random() < 0.2 else 60
         error = None
         try:
@@ -115,6 +123,7 @@ class Loops:
         except (bursar.Stopped, *FAILURES) as failed:
             error = type(failed).__name__
         if handler.last_run is not None:
+            lineage.report(handler.last_run, mark)
             self._note(mark, "deep awaited", handler.last_run, limit, error)
 
     def _deep_agent(self) -> Any:

@@ -24,6 +24,7 @@ from scripts.soak.bills import Lost, reconcile, tokens_of
 from scripts.soak.commands import FROZEN_S, TAGS, Command, Desk, snapshot
 from scripts.soak.house import House
 from scripts.soak.marks import mark_of
+from scripts.soak.onlookers import Onlookers, tested
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +45,7 @@ class Operators:
     def __init__(self, house: House, seed: int) -> None:
         self.house, self.dice = house, random.Random(seed)
         self.desk, self.attempts = Desk(house, self.dice), 0
+        self.desk.learn(*Onlookers(self.desk).made())
 
     def work(self, ends_s: float) -> None:
         """Type. The first commands wait for the first record."""
@@ -164,6 +166,7 @@ class Findings:
         for each in held:
             self.more += each.faults
         self._release(house, last)
+        self.more += tested(last.desk.folder)
         return {"operators": self.table(), "reconciled": [each.line for each in held]}
 
     def _release(self, house: House, last: Operators) -> None:

@@ -8,6 +8,8 @@ import json
 import tomllib
 from typing import TYPE_CHECKING, Any, Final
 
+from scripts.soak import onlookers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -77,6 +79,23 @@ def _none_new(text: str, _: Path) -> Iterator[str]:
         yield f"brought the same things twice: {found}"
 
 
+def _of(judge: Callable[[Any], list[str]]) -> Callable[[str, Path], Iterator[str]]:
+    def read(text: str, _: Path) -> Iterator[str]:
+        yield from judge(json.loads(text))
+
+    return read
+
+
+def _three_new(text: str, _: Path) -> Iterator[str]:
+    found = json.loads(text)
+    if found["new"] + found["grown"] != 3:
+        yield f"is not the three answers that are more: {found}"
+
+
+def _flame(_: str, page: Path) -> Iterator[str]:
+    yield from onlookers.flame(page.with_name("flame.json"))
+
+
 def _text(_: str, __: Path) -> Iterator[str]:
     yield from ()
 
@@ -95,5 +114,7 @@ def _negative(value: Any, name: str) -> Iterator[str]:
 
 READERS: Final[dict[str, Callable[[str, Path], Iterator[str]]]] = {
     "json": _json, "lines": _lines, "limits": _limits, "csv": _csv, "toml": _toml, "html": _html, "new": _new,
-    "none new": _none_new, "text": _text,
+    "none new": _none_new, "text": _text, "three new": _three_new, "flame": _flame,
+    "explained": _of(onlookers.explained), "nothing changed": _of(onlookers.unchanged),
+    "readiness": _of(onlookers.ready), "whatif": _of(onlookers.whatif),
 }  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import bursar
 from bursar import Budget
+from scripts.soak import lineage
 from scripts.soak.calls import FAILURES, Calls
 from scripts.soak.house import House
 from scripts.soak.marks import HARD, Mark, new_mark
@@ -28,8 +29,10 @@ def agent(feature: str, user: str, *guards: Any, limit: Budget | None = None, ha
     mark, stopped = new_mark(user, HARD if hard else ""), None
     run: Run
     try:
-        with bursar.run(f"soak {feature}", *((limit,) if limit else ()), *guards, user=user, feature=feature) as run:
+        guards = (*((limit,) if limit else ()), *guards)
+        with bursar.run(f"soak {feature}", *guards, user=user, feature=feature, **lineage.tags(mark)) as run:
             yield run, mark
+            lineage.report(run, mark)
     except bursar.Stopped as stop:
         stopped = type(stop).__name__
     finally:

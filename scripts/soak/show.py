@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bursar.stores.sqlite import SqliteStore
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.spool import spools
+from scripts.soak import lineage
 from scripts.soak.asks import Asks
 from scripts.soak.books import read_bill, read_ledger
 from scripts.soak.claims import Claims
@@ -61,8 +62,8 @@ def conclude(
     outcomes, claims = Outcomes(house.place), Claims(house.place)
     came = outcomes.faults(judgement.ended, kept, house.ledger)
     unjust, windows = judge_windows(house.ledger)
-    made = claims.faults()
-    faults = [*wrong, *left, *judgement.faults, *came, *drift, *unjust, *made, *findings.faults()]
+    made, strayed = claims.faults(), lineage.faults(house.ledger, books[0])
+    faults = [*wrong, *left, *judgement.faults, *came, *drift, *unjust, *made, *strayed, *findings.faults()]
     more |= {"claims": claims.figures(), "windows": windows}
     found = {
         **more,

@@ -120,6 +120,16 @@ def test_many_causes_are_a_table_that_is_read(history: History) -> None:
     )
 
 
+def test_what_hardly_matters_is_shown_and_not_advised_on(history: History) -> None:
+    """A cause of half a per cent of the largest stands in the table, without a run and without a line."""
+    for workflow, tokens in (("large", 100_000), ("small", 500)):
+        history.run(10, "u", 3, tokens, workflow=workflow)
+        history.run(2, "u", 3, 2 * tokens, workflow=workflow)
+    shown = cli().output
+    assert shown.count("small · input tokens per call") == 1
+    assert shown.count("would stop it") == shown.count("shown best by") == 1
+
+
 def test_the_story_from_its_calls(history: History) -> None:
     """50 users become 5,000, 600 tokens 1,800, three calls eight: 40,150 rows, three causes, and their product is 800."""
     history.later = []

@@ -59,6 +59,8 @@ def test_all_that_was_spent_is_divided_by_what_came_of_it(ledger: Path) -> None:
     assert rows == {"triage": {"resolved": 4}, "drafts": {}}
     assert "$1.125 resolved" in cli("report", "--by", "release").output
     assert "per outcome" not in cli("report", "--by", "model").output
+    assert cli("report", "--html", str(ledger.with_name("page.html"))).exit_code == 0
+    assert "<td>$1.000 resolved</td>" in ledger.with_name("page.html").read_text()
     assert "outcome: 4 resolved" in cli("trace", run.id).output
     assert json.loads(cli("trace", run.id, "--json").output)["outcomes"] == {"resolved": 4}
     assert json.loads(cli("trace", failed.id, "--json").output)["outcomes"] == {}
