@@ -66,6 +66,8 @@ def test_every_way_comes_out_right(house: House) -> None:
         "batched", "cached", "formed", "neighbours", "thrice", "instance", "embedded",
     }  # fmt: skip
     assert faults(house) == []
+    idle = Outcomes(house.place).faults([], read_ledger(house.ledger), house.ledger)
+    assert idle == ["no run has ended: nothing was tried"]
 
 
 def test_what_comes_out_wrong_is_named(house: House, served: Provider) -> None:

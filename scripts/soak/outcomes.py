@@ -66,7 +66,8 @@ class Outcomes:
     def faults(self, ended: Sequence[Ended], kept: Kept, ledger: Path) -> list[str]:
         """All that did not hold."""
         found = [said for (said,) in lines(self._faults)]
-        return [*found, *self._answers_kept(ended, kept), *_swallowed(ended, ledger)]
+        idle = [] if ended else ["no run has ended: nothing was tried"]
+        return [*idle, *found, *self._answers_kept(ended, kept), *_swallowed(ended, ledger)]
 
     def figures(self) -> dict[str, Any]:
         """What to show."""
