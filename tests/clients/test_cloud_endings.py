@@ -11,7 +11,7 @@ import openai
 import pytest
 from openai import _module_client
 
-from tests.clients.clouds import azure, bedrock, foundry, vertex
+from scripts.soak.clouds import azure, bedrock, foundry, vertex
 from tests.clients.endings import World, check_all, world_of
 from tests.clients.entries import CHAT, CLAUDE, EMBEDDINGS, RESPONSES, STREAM, Entry, Rivers
 
