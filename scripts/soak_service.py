@@ -3,7 +3,8 @@
     uv run --with fastapi --with uvicorn python -m scripts.soak_service
     uv run --with fastapi --with uvicorn python -m scripts.soak_service --minutes 1 --json
 
-The endpoints are those of `scripts/soak/service.py` and `extras.py`, one for each feature. The workers share a daily
+The endpoints are those of `scripts/soak/service.py` and `extras.py`, one for each feature; `surface.py` has the rest of
+both SDKs beside them. The workers share a daily
 limit for the environment and one for each user, which most users reach. They are killed now and then, and so are those
 who answer what gates ask, while `scripts/soak/operators.py` types every command (`--no-operators` leaves it out). Exit
 code 0 means that all of `scripts/soak/judge.py` holds.
@@ -32,6 +33,7 @@ from scripts.soak.house import USER_NUSD, House
 from scripts.soak.operators import beside
 from scripts.soak.provider import provider
 from scripts.soak.show import arguments, conclude, until
+from scripts.soak.surface import Surface
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +93,11 @@ def main() -> None:
             traffic = Traffic(url, _features(url), until(given.minutes))
             work = [threading.Thread(target=traffic.ask, args=(n,)) for n in range(given.callers)]
             work.append(threading.Thread(target=traffic.kill, args=(server.pid, given.kill)))
-            with Desks(2, given.kill) as desks, beside(house, traffic.ends_s, absent=given.no_operators) as findings:
+            with (
+                Desks(2, given.kill) as desks,
+                Surface(Path(directory) / "surface") as surface,
+                beside(house, traffic.ends_s, absent=given.no_operators) as findings,
+            ):
                 for each in work:
                     each.start()
                 for each in work:
@@ -99,10 +105,12 @@ def main() -> None:
         more = {
             "processes at the inbox killed": desks.kills,
             "answers": dict(traffic.answers),
+            "surface": [f"{name}: {value}" for name, value in surface.figures.items()],
             "workers killed": traffic.kills,
             "what workers wrote": _last_lines(Path(directory) / "server.log"),
         }
-        wrong = [f"{count} answers were {status}" for status, count in traffic.answers.items() if status == "500"]
+        wrong = [*surface.faults]
+        wrong += [f"{count} answers were {status}" for status, count in traffic.answers.items() if status == "500"]
         conclude(house, served, wrong, user_limit_nusd=USER_NUSD, more=more, as_json=given.json, findings=findings)
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 from openai import _module_client
-from tests.clients.clouds import azure, bedrock, foundry, vertex
 
+from scripts.soak.clouds import azure, bedrock, foundry, vertex
 from tests.clients.endings import World, check_all, world_of
 from tests.clients.entries import CHAT, CLAUDE, EMBEDDINGS, RESPONSES, STREAM, Entry, Rivers
 

@@ -15,6 +15,7 @@ import bursar
 from bursar import Budget
 from bursar.clients.sellers import seller_of
 from bursar.testing import Provider, Reply
+from scripts.soak.clouds import azure, bedrock, foundry, vertex
 from tests.clients.books import rows_of
 from tests.clients.entries import CHAT, CLAUDE
 from tests.clients.http import HTTP

@@ -1,0 +1,56 @@
+"""How the provider of `surface.py` answers: at fault now and then, and with whatever extra the request asks for."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import TYPE_CHECKING, Any, Final
+
+from bursar.testing import Extras, Iteration, Provider, Reply
+from scripts.soak.marks import mark_of
+from scripts.soak.provider import FAULTS
+
+if TYPE_CHECKING:
+    from bursar.testing import ReceivedRequest
+
+RIVERS: Final = '{"rivers": "Elbe, Oder"}'
+"""What a caller who has a parser can read."""
+
+_SUMMED_BYTES: Final = 250_000
+"""More than 50,000 tokens: what a context has to have before it is summed up."""
+
+
+def provider() -> Provider:
+    """Make one."""
+    return Provider(replies=reply)
+
+
+def reply(request: ReceivedRequest) -> Reply:
+    """Answer one request."""
+    dice, mark = random.Random(request.number), mark_of(request.body)
+    asked: dict[str, Any] = {
+        "text": RIVERS if "schema" in json.dumps(request.body) else None,
+        "output_tokens": dice.randint(20, 200),
+        "latency_s": dice.uniform(0.001, 0.03),
+        "chunk_delay_s": 0.025 if request.stream else 0.0,
+        "extras": _extras(request.body, dice),
+    }
+    point = 1.0 if mark is None or mark.spared else dice.random()
+    for share, fault in FAULTS:
+        if point < share:
+            return Reply(**asked, **fault)
+        point -= share
+    return Reply(**asked)
+
+
+def _extras(body: dict[str, Any], dice: random.Random) -> Extras:
+    kinds = {str(tool.get("type")) for tool in body.get("tools") or () if isinstance(tool, dict)}
+    if any(kind.startswith("web_search") for kind in kinds):
+        return Extras(web_searches=dice.randint(0, 2))
+    if "context_management" in body and len(json.dumps(body)) > _SUMMED_BYTES:
+        return Extras(iterations=(Iteration("compaction", dice.randint(40_000, 50_000), dice.randint(500, 3_000)),))
+    if "audio" in (body.get("modalities") or ()):
+        return Extras(audio_output_tokens=dice.randint(1, 20))
+    if body.get("prompt_cache_key"):
+        return Extras(cache_write_30m=dice.randint(1, 100))
+    return Extras()
