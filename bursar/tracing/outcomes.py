@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from bursar.tracing.queries import BY, NONE, TIMES, Reader
+from bursar.tracing.queries import Reader
+from bursar.tracing.tags import BY, NONE, TIMES
 from bursar.words.clock import first_id
 
 TAGS: Final = ("workflow", "feature", "env", "owner", "tenant", "release", "prompt_version", *TIMES)

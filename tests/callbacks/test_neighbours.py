@@ -25,7 +25,8 @@ from bursar.callbacks.calls import calls
 from bursar.callbacks.roots import roots
 from bursar.runs.process import process
 from bursar.testing import Provider, Reply, ToolUse, scripted
-from bursar.tracing.queries import NONE, Reader
+from bursar.tracing.queries import Reader
+from bursar.tracing.tags import NONE
 from bursar.words.events import NOTHING
 from tests.callbacks.models import claude, gpt
 from tests.clients.books import rows_of

@@ -9,7 +9,6 @@ import anthropic
 import openai
 import pytest
 from openai import _module_client
-from tests.clients.clouds import azure, bedrock, foundry, vertex
 
 import bursar
 from bursar import Budget
