@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from bursar.tracing.run_rows import OF_RUNS
 from bursar.tracing.spent import spent_by_run
 from bursar.words.errors import ConfigError, LedgerError
 from bursar.words.events import Amounts, CostStatus
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from bursar.runs.process import Process
 
 _ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
-_OF_RUN: Final = "FROM model_call c JOIN run r ON r.number = c.run WHERE r.run_id = ?"
 
 
 class Before(NamedTuple):
@@ -49,12 +49,11 @@ def _read(execute: Execute, run_id: str) -> Before:
     found = execute("SELECT started_us FROM run WHERE run_id = ?", (run_id,))
     if not found:
         raise ConfigError(f"id={run_id!r}: this ledger has no such run; leave id out to open a new one")
-    sums = "coalesce(max(c.step), 0), coalesce(sum(c.cost_nusd IS NULL), 0)"
-    ((steps, unpriced),) = execute(f"SELECT {sums} {_OF_RUN}", (run_id,))
-    statuses = execute(
-        "SELECT DISTINCT e.cost_status FROM model_call c JOIN run r ON r.number = c.run "
-        "JOIN ending e ON e.id = c.ending WHERE r.run_id = ?", (run_id,),
-    )  # fmt: skip
+    calls = f"FROM {OF_RUNS} JOIN ending e ON e.id = c.ending WHERE r.run_id = ?"
+    tools = "SELECT max(t.step) FROM tool_call t JOIN run r ON r.number = t.run WHERE r.run_id = ?"
+    sums = f"max(coalesce(max(c.step), 0), coalesce(({tools}), 0)), coalesce(sum(c.cost_nusd IS NULL), 0)"
+    ((steps, unpriced),) = execute(f"SELECT {sums} {calls}", (run_id, run_id))
+    statuses = execute(f"SELECT DISTINCT e.cost_status {calls}", (run_id,))
     measured, unmeasured = spent_by_run(execute, run_id)
     known = frozenset(CostStatus(status) for (status,) in statuses)
     return Before(run_id, found[0][0], steps, measured, unmeasured, unpriced, known)

@@ -32,16 +32,20 @@ _FAMILY: Final = """
         UNION SELECT r.number, r.run_id FROM run r JOIN family f ON r.parent_run_id = f.run_id
     )
 """
+_CALLS_OF_FAMILY: Final = (
+    "FROM family f CROSS JOIN run_lane l ON l.run = f.number CROSS JOIN model_call c "
+    "ON c.call_id >= l.lane AND c.call_id < l.lane || '~' AND c.run = l.run JOIN ending e ON e.id = c.ending"
+)
+"""By the half minutes in which they had any, as `run_rows.OF_RUNS`: a ledger of millions is not read for one run."""
 _TOOL_SUMS: Final = "coalesce(sum(c.fee_nusd), 0), coalesce(sum(c.requested_by IS NULL), 0)"
 """What an answer asked for is in the answer's row: counted, whether it was made or not."""
 
 
 def spent_by_run(run: Run, run_id: str) -> tuple[Amounts, Amounts]:
     """Sum all attempts of a run and of those nested in it: what was measured, and what was charged at a bound."""
-    source = "c JOIN ending e ON e.id = c.ending WHERE c.run IN (SELECT number FROM family)"
     sure = "e.usage_source IN ('provider', 'none')"
     measured, unmeasured = (
-        Amounts(*run(f"{_FAMILY} SELECT {_SUMS} FROM model_call {source} AND {which}", (run_id,))[0])
+        Amounts(*run(f"{_FAMILY} SELECT {_SUMS} {_CALLS_OF_FAMILY} WHERE {which}", (run_id,))[0])
         for which in (sure, f"NOT {sure}")
     )
     sql = f"{_FAMILY} SELECT {_TOOL_SUMS} FROM tool_call c WHERE c.run IN (SELECT number FROM family)"
