@@ -65,6 +65,7 @@ class Asks:
                 "SELECT op_id, run_id, action, reason, nusd FROM verdict WHERE guard = 'gate' AND acted ORDER BY id"
             )
         ]
+        self.ended = {run_id for (run_id,) in database.execute("SELECT run_id FROM run WHERE ended_us IS NOT NULL")}
         self.tools = database.execute("SELECT call_id, tool_name, status FROM tool_call WHERE tool_name = 'wire'")
         self.models = database.execute(
             "SELECT call_id, d.feature FROM model_call c JOIN dimension d ON d.id = c.dimension WHERE d.feature LIKE ?",
@@ -178,7 +179,10 @@ def _raises(asks: Asks) -> list[str]:
     faults += [f"question {question} has raised {times} limits" for question, times in raises.items() if times > 1]
     for said in asks.said:
         row = rows.get(said.question or "")
-        if said.action == "approved" and row is not None and row.raise_nusd is not None and not raises[row.id[:8]]:
+        if said.action != "approved" or row is None or row.raise_nusd is None or said.run_id not in asks.ended:
+            # Who was killed after the yes raised nothing any more.
+            continue
+        if not raises[row.id[:8]]:
             faults.append(f"question {row.id} was to raise a limit by {row.raise_nusd}, and that did not happen")
     return faults
 

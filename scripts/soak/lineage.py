@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 RELEASES: Final = ("1.4.0", "1.5.0")
 PROMPTS: Final = ("v1", "v2", "v3")
 OUTCOME: Final = "answered"
+SILENT: Final = frozenset({
+    "watched", "decorated", "lost", "declared", "hourly", "soft", "timed", "finished", "revived", "child", "forked",
+    "ahead", "full", "required",
+})  # fmt: skip
+"""Features whose runs say nothing of all this: those of tenants, and of processes of their own."""
 _SOURCES: Final = ("orders", "orders,invoices")
 _MOST: Final = 5
 _ENOUGH: Final = 20
@@ -62,6 +67,7 @@ def report(run: Run, mark: Mark) -> None:
 
 def faults(ledger: Path, ended: Sequence[Ended]) -> list[str]:
     """What of this the ledger has otherwise."""
+    ended = [each for each in ended if each.feature not in SILENT]
     database = apsw.Connection(str(ledger), flags=apsw.SQLITE_OPEN_READONLY)
     try:
         rows = list(database.execute(_ROWS, (json.dumps([each.run_id for each in ended]),)))
@@ -73,6 +79,7 @@ def faults(ledger: Path, ended: Sequence[Ended]) -> list[str]:
 
 def _strangers(rows: Sequence[tuple[Any, ...]], ended: Sequence[Ended]) -> list[str]:
     expected = {each.run_id: tags(_mark(each)) for each in ended}
+    features = {each.run_id: each.feature for each in ended}
     found = []
     for run_id, release, prompt, extra, session, user in rows:
         said = {
@@ -84,7 +91,7 @@ def _strangers(rows: Sequence[tuple[Any, ...]], ended: Sequence[Ended]) -> list[
             said["session"] = session
         wanted = {name: value for name, value in expected[run_id].items() if name in said}
         if said != wanted:
-            found.append(f"a row of run {run_id} is of {said}, its run of {wanted}")
+            found.append(f"a row of run {run_id} ({features[run_id]}) is of {said}, its run of {wanted}")
     return found or ([] if rows else ["no row of any run says where it comes from"])
 
 
