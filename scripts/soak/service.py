@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 import bursar
 from bursar import Budget, ContextWindow, LoopGuard, RetryCap
+from scripts.soak import lineage
 from scripts.soak.calls import FAILURES, PROMPT, READS
 from scripts.soak.runs import agent, aquietly, aseveral, calls, dice, quietly, several, small
 from scripts.soak.service_gates import GATED
@@ -65,7 +66,7 @@ async def tasks(user: str) -> None:
     limit = small(bound="hard" if hard else "practical")
     with agent("tasks", user, limit=limit, hard=hard) as (_, mark):
         await asyncio.gather(*(aquietly(aseveral(mark)) for _ in range(4)))
-        async with bursar.run("soak nested", Budget(usd="0.02")):
+        async with bursar.run("soak nested", Budget(usd="0.02"), **lineage.tags(mark)):
             await aseveral(mark)
 
 

@@ -66,9 +66,9 @@ def judge_windows(ledger: Path) -> tuple[list[str], dict[str, Any]]:
     """What is wrong, and what there was."""
     database = open_ledger(ledger, read_only=True)
     accounts = {
-        number: (kind, name, window, json.loads(limits), soft, settled)
-        for number, kind, name, window, limits, soft, settled in database.execute(
-            "SELECT id, kind, name, window, limits, soft, settled_nusd FROM account"
+        number: (kind, name, window, json.loads(limits), soft, settled, forgotten)
+        for number, kind, name, window, limits, soft, settled, forgotten in database.execute(
+            "SELECT id, kind, name, window, limits, soft, settled_nusd, forgotten_nusd FROM account"
         )
         if kind in _KINDS
     }
@@ -92,10 +92,11 @@ def judge_windows(ledger: Path) -> tuple[list[str], dict[str, Any]]:
     faults += [f"{call_id} of tenant {tenant} is charged to no account" for call_id, tenant in tagged]
     database.close()
     windows: dict[str, set[str]] = defaultdict(set)
-    for number, (kind, name, window, limits, soft, settled) in accounts.items():
+    for number, (kind, name, window, limits, soft, settled, forgotten) in accounts.items():
         windows[f"{kind}/{name}"].add(window)
-        if settled != sums[number]:
-            faults.append(f"{kind}/{name} {window} has settled {settled}, and its calls are {sums[number]}")
+        if settled != sums[number] + forgotten:
+            what = f"has settled {settled}, and its calls are {sums[number]} and {forgotten}"
+            faults.append(f"{kind}/{name} {window} {what}")
         limit = None if soft else limits.get("usd")
         if limit is not None and settled > limit + excess[number]:
             faults.append(f"{kind}/{name} {window} has settled {settled} of {limit}, overruns are {excess[number]}")
