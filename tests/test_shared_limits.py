@@ -570,3 +570,19 @@ def test_a_full_disk_refuses_and_loses_nothing(tmp_path: Path, ledger: Path, pro
     assert account("env").settled.nusd == provider.billed_nusd > before
     assert account("env").holds == 0
     assert process().shared.audit() == []
+
+
+def test_what_is_done_in_parts_counts_for_whom_it_is_done(client: Any, tmp_path: Path) -> None:
+    """A run within a run is of the same user, session and tenant, unless it names others."""
+    write(tmp_path, '[[limit]]\nper = "user"\nwindow = "day"\nmodel_calls = 1\n')
+    with bursar.run("outer", Budget(usd="1"), user="ana", session="s-1", tenant="north", feature="inbox") as outer:
+        with bursar.run("part", Budget(usd="1")) as part:
+            assert ask(client)
+            assert not ask(client, 1)
+        with bursar.run("another", Budget(usd="1"), user="bob", session="s-2", tenant="south") as another:
+            assert ask(client)
+        assert not ask(client)
+    assert (part.who.user, part.who.session, part.who.tags.tenant) == ("ana", "s-1", "north")
+    assert (another.who.user, another.who.session, another.who.tags.tenant) == ("bob", "s-2", "south")
+    assert part.who.tags.feature is None
+    assert outer.spend.settled.model_calls == 2

@@ -45,7 +45,8 @@ class RunOpener(Opener):
         owner = outer.owner if outer else process()
         owner.adopt()
         before = None if self._id is None else _before(self._id, outer, owner)
-        frame = run_frame(self._who, self._guards, outer, owner, observe=self._observe, before=before)
+        who = self._who if outer is None else _within(self._who, outer.who)
+        frame = run_frame(who, self._guards, outer, owner, observe=self._observe, before=before)
         assert frame.run is not None
         frame.run.open()
         self._push(frame, frame.run)
@@ -53,6 +54,12 @@ class RunOpener(Opener):
 
     def _again(self) -> RunOpener:
         return RunOpener(self._who, self._guards, observe=self._observe, run_id=self._id)
+
+
+def _within(who: Who, outer: Who) -> Who:
+    # For whom it is: what limits a user, a session or a tenant counts what is done for them in parts as well.
+    tags = who.tags if who.tags.tenant is not None else who.tags._replace(tenant=outer.tags.tenant)
+    return Who(tags, who.user or outer.user, who.session or outer.session)
 
 
 def _before(run_id: str, outer: ScopedFrame | None, owner: Process) -> Before:
@@ -113,7 +120,8 @@ def run(
 ) -> RunOpener:
     """Open one agent loop: `with bursar.run("triage", Budget(usd="0.50")) as run: ...`.
 
-    Every wrapped client called inside is limited and recorded under these tags. Without a budget of its own or
+    Every wrapped client called inside is limited and recorded under these tags. A run within a run is for the same
+    user, session and tenant, unless it names others. Without a budget of its own or
     of a run around it, a run gets the safe default ($5 and 200 model calls) and says so once. `mode="observe"`
     judges and records but stops nothing. `id` is the `run.id` of a run before, which goes on, in whatever process:
     its budgets count what its calls have cost so far; what was in flight when a process died is not known. Raises
