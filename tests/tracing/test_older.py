@@ -10,7 +10,7 @@ import apsw
 import pytest
 from typer.testing import CliRunner
 
-from bursar import LedgerError
+from bursar import BursarWarning, LedgerError
 from bursar.cli.app import app
 from bursar.db import open_ledger
 from bursar.ledger_file import APPLICATION_ID
@@ -48,8 +48,8 @@ def older(path: Path, version: int) -> None:
     connection.close()
 
 
-def new_call() -> ModelCall:
-    op_id = first_id(AT_US + 1)[:10] + f"{9:016}"
+def new_call(number: int = 9) -> ModelCall:
+    op_id = first_id(AT_US + 1)[:10] + f"{number:016}"
     return ModelCall(f"{op_id}/0", op_id, 0, AT_US, Who(), "openai", "gpt-4o", "sync", run_id="R2")
 
 
@@ -136,3 +136,30 @@ def test_an_older_file_that_may_not_be_written_says_so(ledger: Path) -> None:
     ledger.chmod(0o400)
     with pytest.raises(LedgerError, match=r"older version .* make it writable"):
         Reader(ledger)
+
+
+def test_a_file_that_becomes_newer_beneath_a_running_process_loses_nothing(ledger: Path) -> None:
+    """What it writes after that waits beside the file, until a process of the newer version takes it in."""
+    running = Ledger(ledger)
+    running.write(new_call())
+    newer = apsw.Connection(str(ledger))
+    newer.execute("BEGIN IMMEDIATE; DROP TRIGGER attempt_lane; ALTER TABLE attempt RENAME TO attempt_next")
+    newer.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}; COMMIT")
+    second = new_call(10)
+    with pytest.warns(BursarWarning, match="records go to"):
+        running.write(second)
+    running.close()
+    assert second.call_id.encode() in b"".join(path.read_bytes() for path in ledger.parent.glob("*.spool*"))
+    # Here the newer version is this one again.
+    newer.execute(
+        f"BEGIN IMMEDIATE; ALTER TABLE attempt_next RENAME TO attempt; PRAGMA user_version = {len(MIGRATIONS)}"
+    )
+    newer.execute("COMMIT")
+    again = Ledger(ledger)
+    again.write(new_call(11))
+    again.close()
+    kept = [call_id for (call_id,) in newer.execute("SELECT call_id FROM attempt")]
+    newer.close()
+    assert second.call_id in kept
+    assert len(kept) == 3
+    assert not list(ledger.parent.glob("*.spool*"))
