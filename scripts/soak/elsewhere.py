@@ -96,7 +96,7 @@ def full() -> None:
     from scripts.soak.runs import several
     from scripts.soak.tenants import asked, tenant
 
-    limit = Budget(usd="0.03")
+    limit, spent = Budget(usd="0.03"), 0
     process().ledger.database()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (_BYTES, resource.RLIM_INFINITY))

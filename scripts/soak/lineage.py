@@ -1,6 +1,6 @@
 """Where a run comes from and what came of it: said by the program, derived from its mark, looked up in the ledger.
 
-Every row of a run that ended has the tags that its mark says, nested runs included; its outcomes are as many as its
+Every row of a run that ended has the tags that its mark says; its outcomes are as many as its
 program reported, once each, whatever the ledger went through meanwhile. Only a forgotten user's rows have no session.
 """
 
@@ -26,19 +26,17 @@ PROMPTS: Final = ("v1", "v2", "v3")
 OUTCOME: Final = "answered"
 SILENT: Final = frozenset({
     "watched", "decorated", "lost", "declared", "hourly", "soft", "timed", "finished", "revived", "child", "forked",
-    "ahead", "full", "required",
+    "ahead", "full", "required", "embedded", "instance",
 })  # fmt: skip
-"""Features whose runs say nothing of all this: those of tenants, and of processes of their own."""
+"""Features whose runs say nothing of all this: those of tenants, of handlers alone, and of processes of their own."""
 _SOURCES: Final = ("orders", "orders,invoices")
 _MOST: Final = 5
 _ENOUGH: Final = 20
 """Runs of which some have outcomes."""
 _ROWS: Final = """
-    WITH RECURSIVE inner (number, run_id, of) AS (
-        SELECT number, run_id, run_id FROM run WHERE run_id IN (SELECT value FROM json_each(?))
-        UNION SELECT r.number, r.run_id, i.of FROM run r JOIN inner i ON r.parent_run_id = i.run_id)
-    SELECT DISTINCT i.of, d.release, d.prompt_version, d.extra, c.session_id, c.user_hash
-    FROM inner i JOIN model_call c ON c.run = i.number JOIN dimension d ON d.id = c.dimension
+    SELECT DISTINCT r.run_id, d.release, d.prompt_version, d.extra, c.session_id, c.user_hash
+    FROM run r JOIN model_call c ON c.run = r.number JOIN dimension d ON d.id = c.dimension
+    WHERE r.run_id IN (SELECT value FROM json_each(?))
 """
 _OUTCOMES: Final = "SELECT r.run_id, o.name, sum(o.count) FROM outcome o JOIN run r ON r.number = o.run GROUP BY 1, 2"
 

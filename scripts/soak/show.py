@@ -58,10 +58,11 @@ def conclude(
     books = (house.diary.read(), read_bill(served), kept)
     asks, tools = Asks(house.ledger), house.diary.read_made()
     judgement = Judgement(*books, user_limit_nusd=user_limit_nusd, asks=asks, made=tools)
+    # Before operators take back by hand what dead processes are charged for.
+    unjust, windows = judge_windows(house.ledger)
     said = findings.conclude(house, served, judgement)
     outcomes, claims = Outcomes(house.place), Claims(house.place)
     came = outcomes.faults(judgement.ended, kept, house.ledger)
-    unjust, windows = judge_windows(house.ledger)
     made, strayed = claims.faults(), lineage.faults(house.ledger, books[0])
     faults = [*wrong, *left, *judgement.faults, *came, *drift, *unjust, *made, *strayed, *findings.faults()]
     more |= {"claims": claims.figures(), "windows": windows}

@@ -52,5 +52,5 @@ def _extras(body: dict[str, Any], dice: random.Random) -> Extras:
     if "audio" in (body.get("modalities") or ()):
         return Extras(audio_output_tokens=dice.randint(1, 20))
     if body.get("prompt_cache_key"):
-        return Extras(cache_write_30m=dice.randint(1, 100))
+        return Extras(cache_write_30m=dice.randint(1, 20))
     return Extras()

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar.db import open_ledger
+from bursar.settings.limits import scope_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,8 @@ owner = "desk"
 promise = "offline"
 usd_per_run = "0.004"
 """
+WATCHED: Final = "watched only"
+"""A tenant of runs that only watch: its limits are counted and refuse nothing."""
 _KINDS: Final = ("tenant", "channel", "topic")
 _CALLS: Final = """
 SELECT e.call_id, e.path, e.charged_nusd, e.state, c.cost_nusd, n.flags, c.held_nusd
@@ -97,7 +100,7 @@ def judge_windows(ledger: Path) -> tuple[list[str], dict[str, Any]]:
         if settled != sums[number] + forgotten:
             what = f"has settled {settled}, and its calls are {sums[number]} and {forgotten}"
             faults.append(f"{kind}/{name} {window} {what}")
-        limit = None if soft else limits.get("usd")
+        limit = None if soft or name == scope_name(WATCHED) else limits.get("usd")
         if limit is not None and settled > limit + excess[number]:
             faults.append(f"{kind}/{name} {window} has settled {settled} of {limit}, overruns are {excess[number]}")
     return faults, {name: sorted(found) for name, found in sorted(windows.items())}
