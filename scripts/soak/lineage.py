@@ -1,6 +1,6 @@
 """Where a run comes from and what came of it: said by the program, derived from its mark, looked up in the ledger.
 
-Every row of a run that ended has the tags that its mark says; its outcomes are as many as its
+Every row of a run that ended has the tags that its mark says, nested runs included; its outcomes are as many as its
 program reported, once each, whatever the ledger went through meanwhile. Only a forgotten user's rows have no session.
 """
 
@@ -34,9 +34,11 @@ _MOST: Final = 5
 _ENOUGH: Final = 20
 """Runs of which some have outcomes."""
 _ROWS: Final = """
-    SELECT DISTINCT r.run_id, d.release, d.prompt_version, d.extra, c.session_id, c.user_hash
-    FROM run r JOIN model_call c ON c.run = r.number JOIN dimension d ON d.id = c.dimension
-    WHERE r.run_id IN (SELECT value FROM json_each(?))
+    WITH RECURSIVE inner (number, run_id, of) AS (
+        SELECT number, run_id, run_id FROM run WHERE run_id IN (SELECT value FROM json_each(?))
+        UNION SELECT r.number, r.run_id, i.of FROM run r JOIN inner i ON r.parent_run_id = i.run_id)
+    SELECT DISTINCT i.of, d.release, d.prompt_version, d.extra, c.session_id, c.user_hash
+    FROM inner i JOIN model_call c ON c.run = i.number JOIN dimension d ON d.id = c.dimension
 """
 _OUTCOMES: Final = "SELECT r.run_id, o.name, sum(o.count) FROM outcome o JOIN run r ON r.number = o.run GROUP BY 1, 2"
 
