@@ -76,15 +76,14 @@ def _plain(session: Session) -> dict[str, Any]:
 
 
 def _cells(session: Session, found: Curve) -> list[str]:
-    from bursar.reports.status import short
-    from bursar.words.money import show_usd
+    from bursar.words.money import show_count, show_usd
 
     return [
         safe(session.name, 22),
         f"{found.turns:,}",
-        f"{short(found.first)} - {short(found.last)}",
-        short(found.largest),
-        f"+{short(found.growth)}",
+        f"{show_count(found.first)} - {show_count(found.last)}",
+        show_count(found.largest),
+        f"+{show_count(found.growth)}",
         f"{found.resets:,}" if found.resets else "",
         show_usd(found.next_nusd),
         show_usd(session.others_nusd) if session.others else "",

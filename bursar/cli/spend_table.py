@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from bursar.cli.console import console, fits, output, safe, text_table
 from bursar.reports.costs import per_outcome
-from bursar.words.money import show_usd
+from bursar.words.money import show_count, show_usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +52,7 @@ def cells(
     rounded: bool = False,
 ) -> tuple[list[str], list[list[str]]]:
     """The heads of the columns in which anything stands, and the text of each row's cells."""
-    count, size = (_short, _short) if rounded else (_full, tokens)
+    count, size = (show_count, show_count) if rounded else (_full, tokens)
 
     def some(shown: Callable[[int], str], number: int) -> str:
         return shown(number) if number else ""
@@ -69,7 +69,7 @@ def cells(
         "tools": [some(count, row.tool_calls) for row in rows],
         "retries": [_retries(row, count) for row in rows],
         "batch": [f"{row.batch / row.attempts:.0%}" if row.batch else "" for row in rows],
-        "p50/p95 in": [_pair(row.p50_input, row.p95_input, _short) for row in rows],
+        "p50/p95 in": [_pair(row.p50_input, row.p95_input, show_count) for row in rows],
         "p50/p95 s": [_pair(row.p50_us, row.p95_us, _seconds) for row in rows],
         "cost": [show_usd(row.nusd) for row in rows],
         "per outcome": [safe(per_outcome(row.nusd, (outcomes or {}).get(row.key, {})), 60) for row in rows],
@@ -96,14 +96,6 @@ def tokens(number: int) -> str:
     """Tokens in full, from a million on rounded."""
     # In full a year's tokens would take the room of the name they belong to.
     return f"{number / 1_000_000:,.1f}M" if number >= 1_000_000 else _full(number)
-
-
-def _short(number: int) -> str:
-    if number < 1_000:
-        return str(number)
-    if number < 999_500:
-        return f"{number / 1_000:.{1 if number < 9_950 else 0}f}k"
-    return f"{number / 1_000_000:,.{1 if number < 99_950_000 else 0}f}M"
 
 
 def _trimmed(row: SpendRow) -> str:

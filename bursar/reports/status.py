@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from bursar.pricing.price import price
 from bursar.reports.sessions import growth
 from bursar.words.events import Usage
-from bursar.words.money import usd
+from bursar.words.money import show_count, usd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,9 +62,9 @@ def as_line(status: Status) -> str:
     """One line of what is known."""
     parts = [status.model] if status.model else []
     if status.context is not None:
-        whole = f" of {short(status.window)} ({status.context / status.window:.0%})" if status.window else ""
-        more = f", +{short(status.growth)} a turn" if status.growth else ""
-        parts.append(f"context {short(status.context)}{whole}{more}")
+        whole = f" of {show_count(status.window)} ({status.context / status.window:.0%})" if status.window else ""
+        more = f", +{show_count(status.growth)} a turn" if status.growth else ""
+        parts.append(f"context {show_count(status.context)}{whole}{more}")
     if status.next_nusd is not None:
         parts.append(f"next turn {_cents(status.next_nusd)}" + (", cache cold" if status.cold else ""))
     if status.session_nusd is not None:
@@ -73,15 +73,6 @@ def as_line(status: Status) -> str:
         limit = f" of {_cents(status.limit_nusd)}" if status.limit_nusd else ""
         parts.append(f"today {_cents(status.today_nusd)}{limit}")
     return " · ".join(parts)
-
-
-def short(tokens: int) -> str:
-    """Tokens in three or four characters: 950, 9.5k, 84k, 1.2M."""
-    if tokens < 1_000:
-        return str(tokens)
-    if tokens < 999_500:
-        return f"{tokens / 1_000:.{1 if tokens < 9_950 else 0}f}k"
-    return f"{tokens / 1_000_000:.1f}M"
 
 
 def _cents(nusd: int) -> str:

@@ -73,6 +73,15 @@ def show_usd(nano: int | None) -> str:
     return f"${amount.quantize(Decimal(1).scaleb(-decimals), ROUND_CEILING):,f}"
 
 
+def show_count(number: int) -> str:
+    """A number in at most five characters, up to 999 million: 950, 9.5k, 84k, 1.2M, 140M."""
+    if number < 1_000:
+        return str(number)
+    if number < 999_500:
+        return f"{number / 1_000:.{1 if number < 9_950 else 0}f}k"
+    return f"{number / 1_000_000:,.{1 if number < 99_950_000 else 0}f}M"
+
+
 def show_change(nano: int) -> str:
     """Write a difference in nano-dollars for a person, with its sign."""
     return f"+{show_usd(nano)}" if nano >= 0 else f"-{show_usd(-nano)}"
