@@ -68,7 +68,7 @@ def word(value: Any) -> str | None:
 
 def anthropic_usage(raw: Any) -> Reading:
     """Read a Messages usage (the `usage` of `message_start` merged with that of `message_delta` for a stream)."""
-    reading = _with_cost(raw, _read(raw))
+    reading = _with_cost(fields(raw), _read(raw))
     if reading.usage is None or (get(raw, "iterations") is None and get(raw, "fallback_credit") is None):
         return reading
     try:
@@ -82,12 +82,14 @@ def anthropic_usage(raw: Any) -> Reading:
 
 def chat_usage(raw: Any) -> Reading:
     """Read a Chat Completions usage."""
-    return _with_cost(raw, _openai(raw, "prompt_tokens", "completion_tokens"))
+    told = fields(raw)
+    return _with_cost(told, _openai(told, "prompt_tokens", "completion_tokens"))
 
 
 def responses_usage(raw: Any) -> Reading:
     """Read a Responses usage."""
-    return _with_cost(raw, _openai(raw, "input_tokens", "output_tokens"))
+    told = fields(raw)
+    return _with_cost(told, _openai(told, "input_tokens", "output_tokens"))
 
 
 def counted(
@@ -153,11 +155,11 @@ def _read(raw: Any) -> Reading:
     return Reading(usage)
 
 
-def _with_cost(raw: Any, reading: Reading) -> Reading:
+def _with_cost(told: Mapping[str, Any], reading: Reading) -> Reading:
     """Take in what it says that it costs."""
     if reading.usage is None:
         return reading
-    nusd, flags = stated(fields(raw))
+    nusd, flags = stated(told)
     return reading if nusd is None and not flags else reading._replace(flags=(*reading.flags, *flags), stated_nusd=nusd)
 
 
@@ -191,8 +193,8 @@ def _anthropic(raw: Any) -> Usage | None:
     return usage
 
 
-def _openai(raw: Any, into: str, out: str) -> Reading:
-    look = fields(raw).get
+def _openai(told: Mapping[str, Any], into: str, out: str) -> Reading:
+    look = told.get
     inside, outside = look(into + "_details"), look(out + "_details")
     written = half_day = 0
     read = heard = reasoned = spoken = None
