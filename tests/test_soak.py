@@ -23,6 +23,7 @@ from scripts.soak.judge import Judgement
 from scripts.soak.loops import Loops
 from scripts.soak.marks import new_mark
 from scripts.soak.provider import provider
+from tests.soak_house import furnished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,13 +107,7 @@ def test_what_balances_passes_and_what_does_not_is_named(
     served: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three agents under faults balance; one nano-dollar, a hold, a balance or an overrun that is wrong is found."""
-    # Set here, so that what the house sets is undone.
-    for name in ("BURSAR_SOAK", "BURSAR_SOAK_ANTHROPIC", "BURSAR_SOAK_OPENAI", "BURSAR_CONFIG"):
-        monkeypatch.setenv(name, "")
-    monkeypatch.delenv("BURSAR_LEDGER")
-    house = House(tmp_path, served.anthropic_url, served.openai_url)
-    house.furnish()
-    bursar.configure(config=str(tmp_path / "bursar.toml"))
+    house = furnished(served, tmp_path, monkeypatch)
     loops = Loops(house, 1, queue.Queue())
     for work in (loops.finishing, loops.hard_crew, loops.interrupted):
         work()

@@ -19,6 +19,7 @@ from scripts.soak.outcomes import Outcomes
 from scripts.soak.provider import provider
 from scripts.soak.threads import Left, Threads
 from scripts.soak.ways import Ways
+from tests.soak_house import furnished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,13 +36,7 @@ def served() -> Iterator[Provider]:
 
 @pytest.fixture
 def house(served: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    # Set here, so that what the house sets is undone.
-    for name in ("BURSAR_SOAK", "BURSAR_SOAK_ANTHROPIC", "BURSAR_SOAK_OPENAI", "BURSAR_CONFIG"):
-        monkeypatch.setenv(name, "")
-    monkeypatch.delenv("BURSAR_LEDGER")
-    house = House(tmp_path, served.anthropic_url, served.openai_url)
-    house.furnish()
-    bursar.configure(config=str(tmp_path / "bursar.toml"))
+    house = furnished(served, tmp_path, monkeypatch)
     yield house
     bursar.configure(config=None)
 
