@@ -5,6 +5,7 @@ The interpreter's SQLite may be older than 3.51.3, whose checkpoints by several 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from bursar.checkpoints import Keeper
+from bursar.intake import gather, on_the_way
 from bursar.ledger_file import BUSY_MS, busy, connect, identity
 from bursar.turn import Turn
 from bursar.words.errors import LedgerError
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 CHECKPOINT_EVERY: Final = 1_000
 """Transactions of this process between two checkpoints."""
@@ -37,6 +38,19 @@ class Run(Protocol):
 
     def __call__(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """The rows of one statement."""
+
+
+class Watcher(Protocol):
+    """Is told of the transactions of a connection, and may add to each."""
+
+    def begun(self, run: Run) -> None:
+        """One has begun; `run` runs statements in it."""
+
+    def done(self, *, moved: bool) -> None:
+        """It was committed; `moved` where the file is no longer where anybody looks for it."""
+
+    def undone(self) -> None:
+        """It was undone."""
 
 
 class Database:
@@ -56,8 +70,8 @@ class Database:
         self._commits = 0
         self._keeper = Keeper(path)
         self._closing = False
-        self.undone: Callable[[], object] | None = None
-        """Told, under the lock, that a transaction was undone."""
+        self.watcher: Watcher | None = None
+        """Told, under the lock, of every transaction."""
         self._use(connection)
         _databases.add(self)
 
@@ -72,32 +86,14 @@ class Database:
         Writers of all processes take turns at a lock file: SQLite's own waiting lets one of them starve for seconds.
         apsw.BusyError where another has it for more than five seconds, or at once where `wait` is False.
         """
-        self._enter(wait=wait)
-        try:
-            return self._in_turn(lambda run: self._transact(run, work), wait=wait)
-        finally:
-            self.lock.release()
-
-    def write(self, ready: Callable[[R], tuple[str, Sequence[Any]] | None], record: R, *, wait: bool = True) -> bool:
-        """Do the one statement that `ready` makes of a record, as a transaction of its own; False where it makes none.
-
-        `ready` is asked under the lock: no transaction of another thread is open or being undone. As `transact`.
-        """
-        self._enter(wait=wait)
-        try:
-            found = ready(record)
-            if found is None:
-                return False
-            self._in_turn(lambda run: run(*found), wait=wait)
-            return True
-        finally:
-            self.lock.release()
-
-    def _enter(self, *, wait: bool) -> None:
         if not (
             self.lock.acquire(blocking=False) or self.lock.acquire(timeout=BUSY_MS / 1_000 if wait else _PATIENCE_S)
         ):
             raise busy(f"another thread has {self.path}")
+        try:
+            return self._in_turn(work, wait=wait)
+        finally:
+            self.lock.release()
 
     def _in_turn(self, work: Callable[[Run], T], *, wait: bool) -> T:
         """Commit something while no other process writes; the lock is ours."""
@@ -107,7 +103,7 @@ class Database:
             raise busy(f"another process has {self.path}")
         try:
             self._set_busy(BUSY_MS if wait else 0)
-            done = work(run)
+            done = self._transact(run, work)
             self._count()
             return done
         finally:
@@ -121,17 +117,22 @@ class Database:
             self._keeper.want()
 
     def _transact(self, run: Run, work: Callable[[Run], T]) -> T:
+        watcher = self.watcher
         run("BEGIN IMMEDIATE")
         try:
+            if watcher is not None:
+                watcher.begun(run)
             result = work(run)
             run("COMMIT")
         except BaseException:
             # Some failures have undone it already.
             if self._connection.in_transaction:
                 run("ROLLBACK")
-            if self.undone is not None:
-                self.undone()
+            if watcher is not None:
+                watcher.undone()
             raise
+        if watcher is not None:
+            watcher.done(moved=self._has_moved())
         return result
 
     def displaced(self) -> bool:
@@ -139,10 +140,14 @@ class Database:
         # SQLite's own look at the file costs half as much as ours. It is not asked while another thread is at it.
         if self.lock.acquire(blocking=False):
             try:
-                if self._moved is not None and not self._moved():
-                    return False
+                return self._has_moved()
             finally:
                 self.lock.release()
+        return identity(self._name) != self._identity
+
+    def _has_moved(self) -> bool:
+        if self._moved is not None and not self._moved():
+            return False
         return identity(self._name) != self._identity
 
     def close(self) -> None:
@@ -199,10 +204,27 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Database:
     """Open a ledger file, creating it with its directory where it may be written.
 
     Raises `LedgerError` that names the file and what to do: no plain file, not ours, newer than this version,
-    not readable.
+    not readable. What processes have on the way into it is in it then.
     """
     path = Path(path)
-    return Database(path, connect(path, read_only=read_only), read_only=read_only)
+    database = Database(path, connect(path, read_only=read_only), read_only=read_only)
+    try:
+        if not read_only:
+            gather(database)
+        elif on_the_way(path):
+            _gather_for_a_reader(path)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _gather_for_a_reader(path: Path) -> None:
+    import apsw
+
+    # Where it may not be written, or is busy for long, it is read as it is.
+    with contextlib.suppress(LedgerError, apsw.Error, OSError):
+        open_ledger(path).close()
 
 
 def _runner(connection: Any) -> Run:

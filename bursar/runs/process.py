@@ -51,7 +51,7 @@ class Process:
         self.settings, self.rules = settings, rules_of_file(settings)
         path = settings.ledger or default_ledger_path()
         self.memory = MemoryStore(passing=True)
-        self.shared = SqliteStore(path, lambda: self.ledger.database())  # noqa: PLW0108 - the ledger is made after it
+        self.shared = SqliteStore(path, lambda: self.ledger.opened())  # noqa: PLW0108 - the ledger is made after it
         self.ledger = Ledger(path, self.shared.post)
         self.orders = Orders(self.ledger, self.shared)
         estimator = Estimator()

@@ -40,6 +40,7 @@ def find_before(owner: Process, run_id: object) -> Before:
     if not isinstance(run_id, str) or not _ID.fullmatch(run_id):
         raise ConfigError(f"id={run_id!r:.80} is no id of a run: it is the 26 characters of run.id, of a run before")
     try:
+        owner.ledger.gather()
         return owner.ledger.transact(lambda execute: _read(execute, run_id))
     except apsw.Error as error:
         raise LedgerError(f"what run {run_id} has spent cannot be read ({error}); nothing was opened") from None

@@ -42,6 +42,9 @@ class Shares:
         users = () if who.user is None else owner.ledger.user_hashes(who.user)
         settings = owner.settings
         limits = shared_limits(settings.limits, who, users, now_us, settings.timezone)
+        if limits:
+            # A limit that is new counts what was spent before it.
+            owner.ledger.gather()
         for limit in limits:
             seed = partial(
                 spent,

@@ -7,6 +7,7 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from bursar.intake import insert_of
 from bursar.tracing.events import side_usage
 from bursar.tracing.spool import HASHED
 from bursar.tracing.users import FORGOTTEN
@@ -18,16 +19,9 @@ if TYPE_CHECKING:
     from bursar.tracing.users import UserKeys
     from bursar.words.records import Record, Tags
 
+_INSERT_CALL: Final = insert_of(1)
 _MOST_KNOWN: Final = 4_096
 _HOUR_US: Final = 3_600_000_000
-_CALL: Final = (
-    "call_id, run, step, dimension, ending, caller, prompt, ts_us, latency_us, ttft_us, queue_us, response_id, "
-    "request_id, input_tokens, output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_30m_tokens, "
-    "cache_write_1h_tokens, reasoning_tokens, tool_calls, messages, tools_offered, max_tokens, sent_max_tokens, "
-    "est_input_tokens, trimmed_tokens, held_nusd, held_tokens, cost_nusd, cost_input_nusd, cost_output_nusd, "
-    "cost_cache_read_nusd, cost_cache_write_nusd, cost_fees_nusd, rare"
-)
-_INSERT_CALL: Final = f"INSERT OR IGNORE INTO attempt ({_CALL}) VALUES ({', '.join('?' * 36)})"
 _TOOL: Final = (
     "call_id, run, step, dimension, user_hash, session_id, ts_us, latency_us, queue_us, tool_name, tool_type, "
     "tool_call_id, requested_by, args_hash, result_bytes, result_hash, repeat_index, same_result, effect, status, "
@@ -90,7 +84,6 @@ _DIMENSION_SQL: Final = _shared("dimension", _DIMENSION)
 _ENDING_SQL: Final = _shared("ending", _ENDING)
 
 
-Statement = tuple[str, tuple[Any, ...]]
 _Caller = tuple[str | None, str | None, str | int]
 """A user, a session, and how long the number of both is kept: for a run, or for an hour."""
 
@@ -101,6 +94,8 @@ class Inserts:
     Its numbers are those of rows that are committed, or that are being written in the transaction that asks.
     """
 
+    __slots__ = ("_callers", "_dimensions", "_endings", "_open", "_prompts", "_runs", "_undone", "_users", "keys")
+
     def __init__(self) -> None:
         self.keys: UserKeys | None = None
         self._dimensions: dict[tuple[Any, ...], int] = {}
@@ -109,16 +104,17 @@ class Inserts:
         self._callers: dict[_Caller, int | None] = {}
         self._runs: dict[str | None, int | None] = {None: None}
         self._users: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._open, self._undone = False, 0
 
-    def ready(self, record: Record) -> Statement | None:
-        """The one statement that writes a record down; None for one that takes several, or no call of a model."""
-        if record.__class__ is ModelCall:
-            try:
-                return _INSERT_CALL, self._call_row(record)
-            except KeyError:
-                # Something of it has no number yet.
-                return None
-        return None
+    def row(self, call: ModelCall) -> tuple[Any, ...] | None:
+        """The row of a call, outside of any transaction; None where something of it has no number for good yet."""
+        undone = self._undone
+        try:
+            row = self._call_row(call)
+        except KeyError:
+            return None
+        # A number that another thread has found in a transaction counts when that is committed.
+        return None if self._open or undone != self._undone else row
 
     def put(self, run: Run, record: Record) -> None:
         """Write one record down within a transaction; a call or verdict that is there already stays."""
@@ -157,8 +153,14 @@ class Inserts:
                 self._users.popitem(last=False)
         return known
 
+    def done(self) -> None:
+        """The transaction was committed: what was numbered in it has its number."""
+        self._open = False
+
     def forget_numbers(self) -> None:
         """After a transaction that was undone: what was numbered in it has no number. And for another file."""
+        self._undone += 1
+        self._open = False
         self._dimensions.clear()
         self._endings.clear()
         self._prompts = {_NO_PROMPT: None}
@@ -187,13 +189,13 @@ class Inserts:
     def _number_all(self, run: Run, call: ModelCall) -> None:
         self._run_number(run, call.run_id)
         self._dimension_number(run, _dimension(call))
-        _number(self._endings, run, _ending(call), _ENDING_SQL)
-        _number(self._prompts, run, (call.system_hash, call.tools_hash), _PROMPT_SQL)
+        self._number(self._endings, run, _ending(call), _ENDING_SQL)
+        self._number(self._prompts, run, (call.system_hash, call.tools_hash), _PROMPT_SQL)
         key = _caller(call)
         if key not in self._callers:
             whose = self._whose(run, call)
             # Where there is no key the user is nobody.
-            _keep(self._callers, key, None if whose == _NOBODY else _found(run, whose, _CALLER_SQL))
+            self._keep(self._callers, key, None if whose == _NOBODY else _found(run, whose, _CALLER_SQL))
 
     def _whose(self, run: Run, record: ModelCall | ToolCall | RunRecord) -> tuple[str | None, str | None]:
         """The user's hash and the session; of a run that was open when its user was forgotten, nobody's.
@@ -214,7 +216,7 @@ class Inserts:
         if known is None:
             tags, *others = key
             known = _found(run, (*_tag_columns(tags), *others), _DIMENSION_SQL)
-            _keep(self._dimensions, key, known)
+            self._keep(self._dimensions, key, known)
         return known
 
     def _tool_row(self, run: Run, call: ToolCall) -> tuple[Any, ...]:
@@ -255,8 +257,20 @@ class Inserts:
             values = safe((run_id,))
             run("INSERT OR IGNORE INTO run (run_id) VALUES (?)", values)
             known = int(run("SELECT number FROM run WHERE run_id = ?", values)[0][0])
-            _keep(self._runs, run_id, known)
+            self._keep(self._runs, run_id, known)
         return known
+
+    def _number(self, known: dict[Any, Any], run: Run, row: tuple[Any, ...], sql: tuple[str, str]) -> None:
+        if row not in known:
+            self._keep(known, row, _found(run, row, sql))
+
+    def _keep(self, known: dict[Any, Any], key: Any, number: int | None) -> None:
+        self._open = True
+        if len(known) > _MOST_KNOWN:
+            # The oldest but the first, which stands for none where there is such a one.
+            first, second, *_ = known
+            del known[second if known[first] is None else first]
+        known[key] = number
 
 
 def _caller(call: ModelCall) -> _Caller:
@@ -291,23 +305,10 @@ def _rare(call: ModelCall) -> Json | None:
     return to_json(found) if found else None
 
 
-def _number(known: dict[Any, Any], run: Run, row: tuple[Any, ...], sql: tuple[str, str]) -> None:
-    if row not in known:
-        _keep(known, row, _found(run, row, sql))
-
-
 def _found(run: Run, row: tuple[Any, ...], sql: tuple[str, str]) -> int:
     values, (find, add) = safe(tuple(plain(value) for value in row)), sql
     run(add, values)
     return int(run(find, values)[0][0])
-
-
-def _keep(known: dict[Any, Any], key: Any, number: int | None) -> None:
-    if len(known) > _MOST_KNOWN:
-        # The oldest but the first, which stands for none where there is such a one.
-        first, second, *_ = known
-        del known[second if known[first] is None else first]
-    known[key] = number
 
 
 def _tag_columns(tags: Tags) -> tuple[str | None, ...]:

@@ -1,7 +1,8 @@
-"""Write records into the ledger file, one commit each, before the caller goes on.
+"""Write records into the ledger file, so that they are safe before the caller goes on.
 
-A record that cannot be written there goes to a spool file beside it and is taken back at the next start or
-success; writing a record never raises into a call.
+The usual record is a line in the intake file of the process, which the next transaction puts into its table; any other
+is committed at once, with what waits. A record that cannot be written goes to a spool file beside the ledger and is
+taken back at the next start or success; writing a record never raises into a call.
 """
 
 from __future__ import annotations
@@ -14,19 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bursar.db import Database, open_ledger
+from bursar.intake import MANY, Intake, gather
 from bursar.tracing.inserts import Inserts
 from bursar.tracing.spool import Spool, from_spool, spooled
 from bursar.tracing.users import load_user_keys
 from bursar.tracing.values import clean
 from bursar.words.errors import BursarWarning, ConfigError, LedgerError, StoreError
-from bursar.words.records import Verdict
+from bursar.words.records import ModelCall, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from bursar.db import Run
     from bursar.words.ports import Posting
-    from bursar.words.records import ModelCall, Record
+    from bursar.words.records import Record
 
 T = TypeVar("T")
 
@@ -40,12 +42,13 @@ class Ledger:
         self._spool = Spool(self.path)
         self._lock = threading.Lock()
         self._database: Database | None = None
+        self._intake: Intake | None = None
         self._inserts = Inserts()
         self._kept_aside = False
         self._warned = False
 
     def write(self, record: Record, posting: Posting | None = None) -> None:
-        """Commit a record, and with it what it means for shared limits.
+        """Keep a record for good, and with it what it means for shared limits.
 
         Never raises: what cannot be written is spooled, and a warning says so once.
         """
@@ -95,8 +98,24 @@ class Ledger:
         return self._inserts.hash_of(user)
 
     def database(self) -> Database:
-        """The open file, what was kept aside taken back into it. Raises `LedgerError`, `ConfigError`, apsw's errors."""
+        """The open file, with all that this process has written. Raises `LedgerError`, `ConfigError`, apsw's errors."""
+        self.deliver()
         return self._open()
+
+    def opened(self) -> Database:
+        """The open file, to write to: what this process has on the way goes with the transaction. As `database`."""
+        return self._database or self._open()
+
+    def deliver(self) -> None:
+        """Put what this process has on the way into the table, if it can be done now."""
+        intake = self._intake
+        if intake is not None and intake.waiting():
+            self._deliver(wait=True)
+
+    def gather(self) -> None:
+        """As `deliver`, with what other processes have on the way."""
+        with contextlib.suppress(*failures()):
+            gather(self._open())
 
     def transact(self, work: Callable[[Run], T]) -> T:
         """Do several things in one commit, or none of them. Raises `LedgerError`, `ConfigError`, apsw's errors."""
@@ -108,18 +127,24 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file; a later write opens it again."""
+        self.deliver()
         with self._lock:
             database, self._database = self._database, None
+            intake, self._intake = self._intake, None
+        if intake is not None:
+            intake.end()
         if database is not None:
             database.close()
 
     def _write(self, record: Record, posting: Posting | None, *, wait: bool) -> bool:
+        if posting is None and record.__class__ is ModelCall and self._take_in(record, wait=wait):
+            return True
         try:
             database = self._database or self._open()
             self._commit(database, record, posting, wait=wait)
             if database.displaced():
                 # The file was moved, deleted or replaced: the row is where nobody looks. The same id makes it one row.
-                self._forget(database)
+                self._leave(database)
                 database = self._open()
                 self._commit(database, record, posting, wait=wait)
         except _busy():
@@ -130,27 +155,51 @@ class Ledger:
             self._keep_aside(record, posting, str(error))
             current = self._database
             if current is not None and current.displaced():
-                self._forget(current)
+                self._leave(current)
         else:
-            if self._kept_aside:
-                self._kept_aside = False
-                if wait:
-                    self._take_back(database)
-                else:
-                    # Whoever does not wait is an event loop.
-                    threading.Thread(target=self._take_back, args=(database,), daemon=True).start()
+            self._succeeded(database, wait=wait)
         return True
 
+    def _take_in(self, call: ModelCall, *, wait: bool) -> bool:
+        """Whether a call is safe in the intake: nearly every one is."""
+        intake = self._intake
+        if intake is None or self._kept_aside:
+            # A commit brings back what was kept aside.
+            return False
+        row = self._inserts.row(call)
+        if row is None or not intake.add(row, call):
+            return False
+        if not intake.waiting() % MANY:
+            self._deliver(wait=wait)
+        return True
+
+    def _deliver(self, *, wait: bool) -> None:
+        database = self._database
+        if database is None:
+            return
+        try:
+            database.transact(_nothing_more, wait=wait)
+        except _busy():
+            # It is safe where it is, and comes with the next transaction.
+            return
+        except failures() as error:
+            self._say(f"records wait beside it until it can ({error})")
+        else:
+            self._succeeded(database, wait=wait)
+        if database.displaced():
+            self._leave(database)
+
     def _commit(self, database: Database, record: Record, posting: Posting | None, *, wait: bool) -> None:
-        # Nearly every row is one statement; what has no number yet, or a posting, takes several.
-        if posting is None:
-            try:
-                if database.write(self._inserts.ready, record, wait=wait):
-                    return
-            except OverflowError:
-                # A number that 64 bits do not hold is made to fit.
-                pass
         database.transact(lambda run: self._insert(run, record, posting), wait=wait)
+
+    def _succeeded(self, database: Database, *, wait: bool) -> None:
+        if self._kept_aside:
+            self._kept_aside = False
+            if wait:
+                self._take_back(database)
+            else:
+                # Whoever does not wait is an event loop.
+                threading.Thread(target=self._take_back, args=(database,), daemon=True).start()
 
     def _insert(self, run: Run, record: Record, posting: Posting | None) -> None:
         self._inserts.put(run, record)
@@ -160,12 +209,19 @@ class Ledger:
             except StoreError as error:
                 self._say(f"what call {posting.call_id} cost was not posted to shared limits ({error})")
 
-    def _forget(self, database: Database) -> None:
+    def _leave(self, database: Database) -> None:
+        # What was on the way into the file that is gone is written anew, into the one that takes its place.
         with self._lock:
-            if self._database is database:
-                self._database = None
+            if self._database is not database:
+                return
+            intake, self._database, self._intake = self._intake, None, None
         with contextlib.suppress(*failures()):
             database.close()
+        if intake is not None:
+            for record in intake.sources():
+                self._write(record, None, wait=True)
+            intake.drop()
+            intake.end()
 
     def _open(self) -> Database:
         database = self._database
@@ -181,9 +237,10 @@ class Ledger:
                     raise
                 # Another file may lie here by now: the numbers of the last one's rows are not this one's.
                 self._inserts.forget_numbers()
-                opened.undone = self._inserts.forget_numbers
+                intake = Intake(opened, self.deliver)
+                opened.watcher = _Transactions(intake, self._inserts)
                 self._take_back(opened, locked=True)
-                self._database = opened
+                self._database, self._intake = opened, intake
             return self._database
 
     def _keep_aside(self, record: Record, posting: Posting | None, why: str) -> None:
@@ -217,6 +274,31 @@ class Ledger:
             # Where warnings are errors the record is safe all the same, and a paid answer is not thrown away for it.
             with contextlib.suppress(BursarWarning):
                 warnings.warn(f"the ledger {self.path} cannot be written: {what}", BursarWarning, stacklevel=2)
+
+
+class _Transactions:
+    """What goes with every transaction of a ledger: the rows that wait, and what counts once it is committed."""
+
+    def __init__(self, intake: Intake, inserts: Inserts) -> None:
+        self._intake, self._inserts = intake, inserts
+
+    def begun(self, run: Run) -> None:
+        self._intake.put(run)
+
+    def done(self, *, moved: bool) -> None:
+        self._inserts.done()
+        if moved:
+            self._intake.undone()
+        else:
+            self._intake.done()
+
+    def undone(self) -> None:
+        self._intake.undone()
+        self._inserts.forget_numbers()
+
+
+def _nothing_more(_: Run) -> None:
+    """For a transaction that is there for what waits."""
 
 
 def _busy() -> tuple[type[Exception], ...]:

@@ -464,6 +464,7 @@ def test_a_file_that_goes_away_under_its_writer_loses_nothing_more(ledger: Path,
     writer = Ledger(ledger)
     for record in (run_record(), call(), call()):
         writer.write(record)
+    writer.deliver()
     if what in {"deleted", "moved"}:
         for path in ledger.parent.glob("ledger.db*"):
             path.unlink() if what == "deleted" else path.rename(path.with_name("old-" + path.name))
