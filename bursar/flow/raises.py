@@ -13,7 +13,7 @@ from bursar.flow.refusals import note
 from bursar.guards.gate_rules import FULL
 from bursar.words.events import UNITS
 from bursar.words.money import show_usd
-from bursar.words.ports import Raise
+from bursar.words.ports import SHARED, Raise
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -50,7 +50,7 @@ def lacking(
         short = {i for i, (wanted, left) in enumerate(zip(least, room.idle, strict=True)) if wanted > left}
         if not short:
             continue
-        if short != {_USD} or room.scope.window:
+        if short != {_USD} or not _of_a_run(room):
             return None
         narrow = room
     purse = None if narrow is None else _purse(frame, narrow, asking)
@@ -68,7 +68,7 @@ def lacking(
 
 def raisable(frame: Frame, rules: Sequence[Rule], rooms: Sequence[Room]) -> Purse | None:
     """The budget that an answer may raise where none is in the way: the innermost that limits dollars."""
-    own = [room for room in rooms if "usd" in room.limits and not room.scope.window]
+    own = [room for room in rooms if "usd" in room.limits and _of_a_run(room)]
     return _purse(frame, own[-1], rules) if own else None
 
 
@@ -78,6 +78,10 @@ def lift(call: Call | ToolStep, purse: Purse, nusd: int, said: str, world: World
     reason = f"{show_usd(nusd)} more, {show_usd(limit)} now: {said}"
     yield note(call, world, "raise", reason, {"scope": str(purse.scope), "unit": "usd", "limit": limit, "nusd": nusd},
                guard="gate")  # fmt: skip
+
+
+def _of_a_run(room: Room) -> bool:
+    return room.scope.window in ("", SHARED)
 
 
 def _purse(frame: Frame, room: Room, rules: Sequence[Rule]) -> Purse | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from bursar.flow.terms import Deadline, Reserve
+from bursar.stores.manage import raise_limit
 from bursar.words.clock import CLOCK
+from bursar.words.errors import StoreError
 from bursar.words.events import UNITS, Amounts
 from bursar.words.money import MAX_AMOUNT, usd
 
@@ -38,7 +41,8 @@ class Spend:
 class Account:
     """A scope in the store, there as long as anything refers to it: a late settle still finds it.
 
-    `of_file`: its limit is set by the configuration. `closed`: somebody was asked to raise it, and said no.
+    `of_file`: its limit is set by the configuration. `closed`: somebody was asked to raise it, and said no. `together`:
+    where what all processes spend of it is kept.
     """
 
     def __init__(
@@ -51,6 +55,8 @@ class Account:
         of_file: bool = False,
     ) -> None:
         self.scope, self._store, self.of_file = scope, owner.memory, of_file
+        self.together: Scope | None = None
+        self._shared = owner.shared
         self.closed = False
         self._raising = threading.Lock()
         self.limits = dict(limits) if limits is not None else spec.limits() if spec is not None else {}
@@ -63,9 +69,14 @@ class Account:
         self.reserves: tuple[Reserve, ...] = ()
         weakref.finalize(self, owner.memory.drop, scope).atexit = False
 
+    def share(self, scope: Scope) -> None:
+        """Leave the limit to a scope that other processes spend of as well."""
+        self.together = scope
+        self._store.define(self.scope, {})
+
     def covers(self, scope: Scope) -> bool:
         """Whether a limit on this scope is one of its own: the whole, or what ordinary calls have of it."""
-        return scope == self.scope or any(reserve.inner == scope for reserve in self._own_reserves())
+        return scope in (self.scope, self.together) or any(reserve.inner == scope for reserve in self._own_reserves())
 
     def lift(self, nusd: int) -> int:
         """Raise the limit in dollars by so much: the whole, and what ordinary calls have of it; the new one.
@@ -74,7 +85,10 @@ class Account:
         """
         with self._raising:
             self.limits["usd"] = self.stated["usd"] = min(MAX_AMOUNT, self.limits["usd"] + nusd)
-            self._store.define(self.scope, self.limits)
+            if self.together is None:
+                self._store.define(self.scope, self.limits)
+            else:
+                self.limits["usd"] = self.stated["usd"] = raise_limit(self._shared, self.together, "usd", nusd)
             for reserve in self._own_reserves():
                 self._store.define(reserve.inner, reserve.lift(nusd))
             return self.limits["usd"]
@@ -84,7 +98,10 @@ class Account:
         return [reserve for reserve in self.reserves if reserve.scope == self.scope]
 
     def balance(self) -> Balance:
-        """What is settled, held and unmeasured now, in every unit."""
+        """What is settled, held and unmeasured now, in every unit, by all who share it."""
+        if self.together is not None:
+            with contextlib.suppress(StoreError):
+                return self._shared.balance(self.together)
         return self._store.balance(self.scope)
 
     def spend(self) -> Spend:
@@ -96,7 +113,7 @@ class Account:
         """What is left of each limit: `usd` and `seconds` as `Decimal`, the rest as integers; never below zero."""
         balance = self.balance()
         left: dict[str, Decimal | int] = {}
-        for unit, limit in self.limits.items():
+        for unit, limit in (self.limits if self.together is None else balance.limits).items():
             i = UNITS.index(unit)
             amount = limit - balance.settled[i] - balance.held[i]
             left[unit] = usd(amount) if unit == "usd" else amount

@@ -19,9 +19,10 @@ from bursar.runs.loops import Loops
 from bursar.runs.process import process
 from bursar.runs.run import Run
 from bursar.runs.scoped import ScopedFrame, changed
-from bursar.runs.shares import Shares
+from bursar.runs.shares import SharedRun, Shares, share_run
 from bursar.words.clock import new_id
 from bursar.words.errors import BursarWarning, ConfigError
+from bursar.words.events import NOTHING
 from bursar.words.ports import Scope
 from bursar.words.records import UNATTRIBUTED, Tags, Who
 
@@ -127,7 +128,7 @@ def told(frame: ScopedFrame, more: Who) -> ScopedFrame:
     """The frame with further tags: what it says already stays."""
     who = frame.who
     filled = Who(_filled(who.tags, more.tags), who.user or more.user, who.session or more.session)
-    return frame if filled == who else changed(frame, who=filled, shares=_shares(filled, frame.owner))
+    return frame if filled == who else changed(frame, who=filled, shares=_shares(filled, frame.owner, _runs(frame)))
 
 
 @lru_cache(maxsize=1_024)
@@ -150,8 +151,12 @@ def run_frame(
     *,
     observe: bool | None,
     before: Before | None = None,
+    shared: bool = False,
 ) -> ScopedFrame:
-    """The frame of a run: its own guards, those of the settings, what lies around it, and what there is of it."""
+    """The frame of a run: its own guards, those of the settings, what lies around it, and what there is of it.
+
+    `shared`: what it has spent is kept where other processes that open it find it.
+    """
     specs = [spec for spec in guards if isinstance(spec, Budget)]
     declared = owner.settings.workflows.get(who.tags.workflow, {})
     of_file = Budget(usd=declared["usd_per_run"]) if "usd_per_run" in declared else None
@@ -171,7 +176,13 @@ def run_frame(
         added.append((spec, Account(Scope("budget", f"{run_id}.{n}"), spec, owner, of_file=spec is of_file)))
     judged = owner.settings.mode == "observe" if observe is None else observe
     base = ScopedFrame(who, observe=judged, owner=owner) if outer is None else changed(outer, who=who)
-    base.run, base.asks, base.shares = opened, opened.asks, _shares(who, owner)
+    runs = _runs(outer)
+    if shared:
+        spent = NOTHING if before is None else before.spent()
+        runs += (share_run(owner, opened.id, specs, spent, lenient=default),)
+        for _, account in added:
+            account.share(runs[-1].scope)
+    base.run, base.asks, base.shares = opened, opened.asks, _shares(who, owner, runs)
     base.observe = judged or base.observe
     base.retries = _retries(guards, who, owner, base.retries)
     base.gates = _gates(guards, owner, base.gates)
@@ -255,8 +266,12 @@ def _gates(guards: Sequence[Spec], owner: Process, outer: Gates | None) -> Gates
     return Gates(owner.rules, declared, lambda: owner.approvals).with_rules(own)
 
 
-def _shares(who: Who, owner: Process) -> Shares | None:
-    return Shares(who, owner) if owner.settings.limits else None
+def _shares(who: Who, owner: Process, runs: tuple[SharedRun, ...] = ()) -> Shares | None:
+    return Shares(who, owner, runs) if owner.settings.limits or runs else None
+
+
+def _runs(frame: ScopedFrame | None) -> tuple[SharedRun, ...]:
+    return () if frame is None or frame.shares is None else frame.shares.runs
 
 
 def _retries(guards: Sequence[Spec], who: Who, owner: Process, outer: RetryLimits | None) -> RetryLimits | None:

@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 class RunOpener(Opener):
     """What `bursar.run` returns."""
 
-    def __init__(self, who: Who, guards: Sequence[Spec], *, observe: bool | None, run_id: str | None = None) -> None:
+    def __init__(
+        self, who: Who, guards: Sequence[Spec], *, observe: bool | None, run_id: str | None = None, shared: bool = False
+    ) -> None:
         super().__init__()
-        self._who, self._guards, self._observe, self._id = who, guards, observe, run_id
+        self._who, self._guards, self._observe, self._id, self._shared = who, guards, observe, run_id, shared
 
     def __enter__(self) -> Run:
         return self._enter()
@@ -46,14 +48,14 @@ class RunOpener(Opener):
         owner.adopt()
         before = None if self._id is None else _before(self._id, outer, owner)
         who = self._who if outer is None else _within(self._who, outer.who)
-        frame = run_frame(who, self._guards, outer, owner, observe=self._observe, before=before)
+        frame = run_frame(who, self._guards, outer, owner, observe=self._observe, before=before, shared=self._shared)
         assert frame.run is not None
         frame.run.open()
         self._push(frame, frame.run)
         return frame.run
 
     def _again(self) -> RunOpener:
-        return RunOpener(self._who, self._guards, observe=self._observe, run_id=self._id)
+        return RunOpener(self._who, self._guards, observe=self._observe, run_id=self._id, shared=self._shared)
 
 
 def _within(who: Who, outer: Who) -> Who:
@@ -108,6 +110,7 @@ def run(
     workflow: str,
     *guards: Spec,
     id: str | None = None,  # noqa: A002 - the word that everybody expects
+    shared: bool = False,
     user: str | None = None,
     feature: str | None = None,
     owner: str | None = None,
@@ -124,7 +127,10 @@ def run(
     user, session and tenant, unless it names others. Without a budget of its own or
     of a run around it, a run gets the safe default ($5 and 200 model calls) and says so once. `mode="observe"`
     judges and records but stops nothing. `id` is the `run.id` of a run before, which goes on, in whatever process:
-    its budgets count what its calls have cost so far; what was in flight when a process died is not known. Raises
+    its budgets count what its calls have cost so far; what was in flight when a process died is not known. With
+    `shared` its budget lies in the ledger file: other processes of the machine that open it too (`id=run.id,
+    shared=True`, with the same budget) spend of the same, at the same time, and what a process that died had in flight
+    is charged. Raises `StoreUnavailable` where that cannot be had, and
     `ConfigError` for an unknown mode, an empty workflow, a tag that is no text or an id that the ledger does not have;
     inside, calls raise `Stopped` before anything is sent that does not fit.
     """
@@ -141,7 +147,8 @@ def run(
         promise=promise,
         **tags,
     )
-    return RunOpener(who, check_guards(guards), observe=None if mode is None else mode == "observe", run_id=id)
+    judged = None if mode is None else mode == "observe"
+    return RunOpener(who, check_guards(guards), observe=judged, run_id=id, shared=shared)
 
 
 def budget(**limits: Any) -> BudgetOpener:

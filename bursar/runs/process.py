@@ -59,10 +59,9 @@ class Process:
         self.world = World(CLOCK, price_list(path, settings), estimator, Earlier())
         self.recorder = Recorder(self.ledger, listener_of(settings.trace))
         self.store: Store = self.memory
-        hurried: Store = self.memory
+        self.desk = Desk(self.store, self.recorder, self.memory)
         if settings.limits:
-            self.store, hurried = Tiers(self.memory, self.shared), Tiers(self.memory, self.shared, wait=False)
-        self.desk = Desk(self.store, self.recorder, hurried)
+            self.share()
         self.contents = (
             None
             if settings.content == "off"
@@ -81,6 +80,12 @@ class Process:
         from bursar.approvals.desk import ApprovalDesk
 
         return ApprovalDesk(self.ledger)
+
+    def share(self) -> None:
+        """Hold calls in the ledger file as well where a limit lies there."""
+        if self.store is self.memory:
+            self.store = Tiers(self.memory, self.shared)
+            self.desk = Desk(self.store, self.recorder, Tiers(self.memory, self.shared, wait=False))
 
     def adopt(self) -> None:
         """Conclude what the garbage collector found abandoned (it cannot: it may run inside any lock)."""

@@ -1,12 +1,13 @@
 """A run that goes on, perhaps in another process: what it has spent is read from the rows of its calls.
 
 What was in flight when its process died has no row, and is not in it. Two processes that have one run open at once each
-count from what they have found.
+count from what they have found, unless it is shared.
 """
 
 from __future__ import annotations
 
 import re
+from operator import add
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar.tracing.run_rows import OF_RUNS
@@ -31,6 +32,10 @@ class Before(NamedTuple):
     unmeasured: Amounts
     unpriced: int
     statuses: frozenset[CostStatus]
+
+    def spent(self) -> Amounts:
+        """What was charged for it in all."""
+        return Amounts(*map(add, self.measured, self.unmeasured))
 
 
 def find_before(owner: Process, run_id: object) -> Before:

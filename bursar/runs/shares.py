@@ -7,12 +7,40 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bursar.flow.terms import Term
 from bursar.settings.limits import shared_limits
-from bursar.tracing.spent import spent
+from bursar.tracing.spent import spent as spent_on
+from bursar.words.ports import SHARED, Scope
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bursar.guards.budget import Budget
     from bursar.runs.process import Process
-    from bursar.words.ports import Scope
+    from bursar.words.events import Amounts
     from bursar.words.records import Who
+
+
+class SharedRun(NamedTuple):
+    """A run whose budget all processes that open it have in common; `usd`: calls without a price are refused."""
+
+    scope: Scope
+    limits: Mapping[str, int]
+    usd: bool
+
+
+def share_run(owner: Process, run_id: str, specs: Sequence[Budget], spent: Amounts, *, lenient: bool) -> SharedRun:
+    """Keep the budgets of a run in the ledger file. `spent` is what it has cost where nobody has shared it before.
+
+    A `lenient` budget does not insist on a price. Raises `StoreUnavailable`.
+    """
+    # Several budgets of a run are limits on the same calls: the lowest of each unit holds.
+    limits: dict[str, int] = {}
+    for spec in specs:
+        if not spec.over_limit().soft:
+            limits.update((unit, min(limit, limits.get(unit, limit))) for unit, limit in spec.limits().items())
+    scope = Scope("run", run_id, SHARED)
+    owner.share()
+    owner.shared.define(scope, limits, seed=lambda _: spent)
+    return SharedRun(scope, limits, usd="usd" in limits and not lenient)
 
 
 class Applied(NamedTuple):
@@ -24,10 +52,10 @@ class Applied(NamedTuple):
 
 
 class Shares:
-    """The shared limits that apply to one `Who`. Made once for a frame."""
+    """The shared limits that apply to one `Who` within some shared runs. Made once for a frame."""
 
-    def __init__(self, who: Who, owner: Process) -> None:
-        self._who, self._owner = who, owner
+    def __init__(self, who: Who, owner: Process, runs: tuple[SharedRun, ...] = ()) -> None:
+        self._who, self._owner, self.runs = who, owner, runs
         self._since_us = self._until_us = 0
         self._applied = Applied((), (), usd=False)
 
@@ -47,7 +75,7 @@ class Shares:
             owner.ledger.gather()
         for limit in limits:
             seed = partial(
-                spent,
+                spent_on,
                 tag=limit.tag,
                 values=limit.values,
                 since_us=limit.window.since_us,
@@ -55,9 +83,10 @@ class Shares:
             )
             owner.shared.define(limit.scope, limit.limits, soft=limit.over.soft, seed=seed)
         self._applied = Applied(
-            tuple(limit.scope for limit in limits),
+            (*(limit.scope for limit in limits), *(run.scope for run in self.runs)),
             tuple(Term(limit.scope, limit.limits, limit.over, {}, None) for limit in limits if limit.over.soft),
-            usd=any("usd" in limit.limits and not limit.over.soft for limit in limits),
+            usd=any("usd" in limit.limits and not limit.over.soft for limit in limits)
+            or any(run.usd for run in self.runs),
         )
         self._since_us = max((limit.window.since_us for limit in limits), default=0)
         self._until_us = min((limit.window.until_us for limit in limits), default=2**63)

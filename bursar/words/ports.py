@@ -6,7 +6,7 @@ answer back. Nothing in this file does anything.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from bursar.words.events import NOTHING, Amounts
 from bursar.words.money import MAX_AMOUNT
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from bursar.words.questions import Decision, Question
     from bursar.words.records import Record
+
+
+SHARED: Final = "shared"
+"""Stands for the window of a run that several processes have open: no time limits it."""
 
 
 class Scope(NamedTuple):
