@@ -17,7 +17,7 @@ import pytest
 
 import bursar
 from bursar import Budget, BudgetExceeded, BursarWarning, ConfigError
-from bursar.runs import frames as _frames
+from bursar.runs import budgets as _budgets
 from bursar.runs import scoped as _scoped
 from bursar.runs.process import process
 from bursar.testing import Provider, Reply
@@ -150,7 +150,7 @@ def test_a_raw_thread_needs_bind(gpt: openai.OpenAI, monkeypatch: Any) -> None:
 
 def test_a_run_without_a_budget_gets_the_default_and_says_so_once(gpt: openai.OpenAI, monkeypatch: Any) -> None:
     """The safe default limits dollars and calls, warns the first time, and lets an unpriced model be counted."""
-    monkeypatch.setattr(_frames, "_said", set())
+    monkeypatch.setattr(_budgets, "_said", set())
     monkeypatch.setenv("BURSAR_DEFAULT_MODEL_CALLS", "2")
     bursar.configure()
     with pytest.warns(BursarWarning, match=r"\$5 and 2 model calls"):

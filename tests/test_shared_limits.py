@@ -95,6 +95,32 @@ def test_calls_outside_any_run_are_limited_too(tmp_path: Path, provider: Provide
     assert account("env").settled.model_calls == 2
 
 
+def test_a_limit_on_each_run_is_each_runs_own(tmp_path: Path, client: Any) -> None:
+    """By any tag; it is the budget of a run that names none, and holds beside one that does."""
+    limit = '[[limit]]\nper = "{}"\nwindow = "run"\nmodel_calls = {}\n'
+    write(tmp_path, limit.format("user", 2) + limit.format("feature", 1) + 'of = "inbox"\n')
+    served = {}
+    for name, budget in (("first", Budget(usd="1")), ("second", None)):
+        with bursar.run("w", *([] if budget is None else [budget]), user="ana"):
+            served[name] = [ask(client) for _ in range(3)]
+    with bursar.run("w", Budget.unlimited(), user="ana", feature="inbox") as run:
+        served["inbox"] = [ask(client) for _ in range(2)]
+    with bursar.run("w", Budget(model_calls=3)):
+        served["nobody"] = [ask(client) for _ in range(3)]
+    assert served == {
+        "first": [True, True, False], "second": [True, True, False], "inbox": [True, False], "nobody": [True] * 3,
+    }  # fmt: skip
+    assert run.stop_reason == "budget"
+    assert process().shared.every_account() == []
+
+
+def test_a_limit_on_each_run_may_only_warn(tmp_path: Path, client: Any) -> None:
+    """Beyond it calls go on, with a verdict and one warning."""
+    write(tmp_path, '[[limit]]\nper = "env"\nwindow = "run"\nmodel_calls = 1\nover = "warn"\n')
+    with pytest.warns(bursar.BursarWarning, match="model_calls"), bursar.run("w", Budget(usd="1")):
+        assert [ask(client) for _ in range(3)] == [True, True, True]
+
+
 def test_each_user_has_his_own(tmp_path: Path, provider: Provider, client: Any) -> None:
     """A limit per user counts each by himself, under a hash; a call without a user is not under it."""
     write(tmp_path, '[[limit]]\nper = "user"\nwindow = "day"\nmodel_calls = 1\n')
@@ -432,6 +458,8 @@ def test_waiting_for_another_process_ends_when_it_does(tmp_path: Path, provider:
         ('[[limit]]\nper = "user"\nwindow = "day"\nusd = "-1"\n', 4, "'-1'"),
         ('[[limit]]\nper = "user"\nwindow = "day"\nmodel_calls = 0\n', 4, "between 1 and"),
         ('[[limit]]\nper = "user"\nwindow = "day"\nusd = "1"\nover = "throttle:fast"\n', 5, "throttle:fast"),
+        ('[[limit]]\nper = "user"\nwindow = "run"\nusd = "1"\nover = "throttle:6/min"\n', 5, "refused or warned of"),
+        ("[workflow.w]\nusd_per_outcome = 0.5\n", 2, "never a float"),
         ('[bursar]\nrequire = "work flow"\n', 2, "no list of tags"),
         ('[[gate]]\ntol = "wire_*"\n', 2, "did you mean 'tool'"),
         ('[bursar]\nbudget_store = "redis://x"\n', 2, "not in this version"),

@@ -51,6 +51,7 @@ def checks(workflow: str, declared: Declared, facts: Facts) -> list[Check]:
         _named("owner", table.get("owner") or ", ".join(facts.owners), FAIL, f'{key} owner = "team"'),
         _named("on call", table.get("oncall"), WARN, f'{key} oncall = "team-oncall"'),
         _budget(table.get("usd_per_run"), facts, key),
+        *_outcome(table.get("usd_per_outcome"), facts),
         _named("shared limit", ", ".join(declared.limits), FAIL, f'{key} usd_per_day = "20"'),
         _retries(table.get("retries"), facts, key),
         _models(table.get("models"), facts, key),
@@ -102,6 +103,17 @@ def _budget(limit: Any, facts: Facts, key: str) -> Check:
     if cost > _TIGHT * parse_usd(limit, "usd_per_run"):
         return Check("budget of a run", WARN, found, "too tight for a bad day: raise it, or make runs cheaper")
     return Check("budget of a run", OK, found)
+
+
+def _outcome(limit: Any, facts: Facts) -> list[Check]:
+    if limit is None:
+        return []
+    most, cost = parse_usd(limit, "usd_per_outcome"), dict(facts.measured).get("usd_per_outcome")
+    if cost is None:
+        found = f"{show_usd(most)}, and none in seven days"
+        return [Check("cost of an outcome", WARN, found, 'run.outcome("ticket_resolved") where one is reached')]
+    found = f"{show_usd(most)}, seen {show_usd(cost)} in seven days, runs that failed included"
+    return [Check("cost of an outcome", *((OK, found) if cost <= most else (FAIL, found, "what grew: bursar explain")))]
 
 
 def _retries(cap: Any, facts: Facts, key: str) -> Check:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from bursar.guards.loops import LoopGuard
 from bursar.guards.retries import RetryCap
 from bursar.guards.window import ContextWindow
 from bursar.runs.accounts import Account
+from bursar.runs.budgets import budgets_of
 from bursar.runs.context import ContextMemory
 from bursar.runs.loops import Loops
 from bursar.runs.process import process
@@ -21,7 +21,7 @@ from bursar.runs.run import Run
 from bursar.runs.scoped import ScopedFrame, changed
 from bursar.runs.shares import SharedRun, Shares, share_run
 from bursar.words.clock import new_id
-from bursar.words.errors import BursarWarning, ConfigError
+from bursar.words.errors import ConfigError
 from bursar.words.events import NOTHING
 from bursar.words.ports import Scope
 from bursar.words.records import UNATTRIBUTED, Tags, Who
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 Spec = Budget | Unlimited | RetryCap | LoopGuard | ContextWindow | CostGate
 """What a run and a wrapped client can be given."""
 _NAMED_TAGS = frozenset(Tags._fields) - {"workflow", "extra"}
-_said: set[str] = set()
 
 
 def make_who(workflow: str | None, *, user: str | None = None, session: str | None = None, **tags: str | None) -> Who:
@@ -157,29 +156,23 @@ def run_frame(
 
     `shared`: what it has spent is kept where other processes that open it find it.
     """
-    specs = [spec for spec in guards if isinstance(spec, Budget)]
-    declared = owner.settings.workflows.get(who.tags.workflow, {})
-    of_file = Budget(usd=declared["usd_per_run"]) if "usd_per_run" in declared else None
-    specs += [] if of_file is None else [of_file]
-    unlimited = any(isinstance(spec, Unlimited) for spec in guards)
-    default = not unlimited and not specs and (outer is None or not outer.limits)
-    if default:
-        specs = [_default_budget(owner, who)]
+    given = budgets_of(who, guards, owner, alone=outer is None or not outer.limits)
+    specs = [*given.specs, *given.of_file]
     # What goes on has accounts of its own: those of before are there as long as anybody has the run of before.
     run_id = new_id() if before is None else f"{before.run_id} {new_id()}"
     head = specs[0] if specs else None
-    first = Account(Scope("run", run_id), head, owner, of_file=head is not None and head is of_file)
+    first = Account(Scope("run", run_id), head, owner, of_file=not given.specs and bool(specs))
     parent = outer.run if outer else None
     opened = Run(who, first, parent, owner)
     added: list[tuple[Budget | None, Account]] = [(head, first)]
     for n, spec in enumerate(specs[1:], 2):
-        added.append((spec, Account(Scope("budget", f"{run_id}.{n}"), spec, owner, of_file=spec is of_file)))
+        added.append((spec, Account(Scope("budget", f"{run_id}.{n}"), spec, owner, of_file=n > len(given.specs))))
     judged = owner.settings.mode == "observe" if observe is None else observe
     base = ScopedFrame(who, observe=judged, owner=owner) if outer is None else changed(outer, who=who)
     runs = _runs(outer)
     if shared:
         spent = NOTHING if before is None else before.spent()
-        runs += (share_run(owner, opened.id, specs, spent, lenient=default),)
+        runs += (share_run(owner, opened.id, specs, spent, lenient=given.default),)
         for _, account in added:
             account.share(runs[-1].scope)
     base.run, base.asks, base.shares = opened, opened.asks, _shares(who, owner, runs)
@@ -189,7 +182,7 @@ def run_frame(
     # Budgets add up; of loop guards and windows the innermost holds.
     base.loops, base.context = _loops(guards) or base.loops, _context(guards) or base.context
     base.judged = None
-    frame = narrow(base, added, lenient=default)
+    frame = narrow(base, added, lenient=given.default)
     # The run's own `final` draws on whatever any of its budgets has set aside.
     first.reserves = tuple(reserve for _, account in added for reserve in account.reserves)
     if before is not None:
@@ -286,17 +279,3 @@ def _retries(guards: Sequence[Spec], who: Who, owner: Process, outer: RetryLimit
 
 def _wait(specs: Sequence[Budget]) -> float:
     return min((spec.max_wait for spec in specs), default=60.0)
-
-
-def _default_budget(owner: Process, who: Who) -> Budget:
-    settings = owner.settings
-    if "default" not in _said:
-        _said.add("default")
-        warnings.warn(
-            f"run {who.tags.workflow!r} has no budget: it gets the default, ${settings.default_usd} and "
-            f"{settings.default_model_calls} model calls. Give it one, as in bursar.run({who.tags.workflow!r}, "
-            "Budget(usd='0.50')), or Budget.unlimited().",
-            BursarWarning,
-            stacklevel=5,
-        )
-    return Budget(usd=settings.default_usd, model_calls=settings.default_model_calls)

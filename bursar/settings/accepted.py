@@ -10,7 +10,7 @@ from bursar.words.errors import ConfigError
 from bursar.words.money import parse_usd
 
 KEYS: Final = ("why", "owner", "revisit", "revisit_when")
-MEASURES: Final = ("usd_per_day", "usd_per_run")
+MEASURES: Final = ("usd_per_day", "usd_per_run", "usd_per_outcome")
 """What a condition may speak of: means of the last seven days."""
 _CONDITION: Final = re.compile(r"\s*(\w+)\s*>\s*\$?([0-9][0-9.]*)\s*", re.ASCII)
 

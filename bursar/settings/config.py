@@ -45,8 +45,8 @@ class Settings:
     which days, weeks and months of limits begin. on_store_error: what a call does while a shared limit cannot be
     reached, "deny" or "allow". require: the tags that every call must have, else it raises `Unattributed`.
     lost_context: "allow" or "deny" for a call on a thread that has lost the context of an open run. limits: those that
-    runs and processes share; workflows, tools, gates: what the file says of each; prices: those that were set; all only
-    in `bursar.toml`. config: that file.
+    runs and processes share; run_limits: those that each run has for itself; workflows, tools, gates: what the file
+    says of each; prices: those that were set; all only in `bursar.toml`. config: that file.
     trace: the file that every record is appended to, or "structlog" for the application's own, None for neither.
     content: what of prompts and answers is kept ("off", "masked" without keys and people, "full" without keys),
     keep_content: for how long. max_price_age: under a limit in dollars, calls at list prices that are older than this
@@ -68,6 +68,7 @@ class Settings:
     keep_content: str = "14d"
     max_price_age: str | None = None
     limits: tuple[LimitSpec, ...] = ()
+    run_limits: tuple[LimitSpec, ...] = ()
     workflows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     prices: tuple[PriceSpec, ...] = ()
     tools: tuple[ToolRule, ...] = ()
@@ -79,7 +80,7 @@ class Settings:
         return None if self.max_price_age is None else parse_age(self.max_price_age, "max_price_age") // _DAY_S
 
 
-_OF_THE_FILE: Final = {"limits", "workflows", "prices", "tools", "gates"}
+_OF_THE_FILE: Final = {"limits", "run_limits", "workflows", "prices", "tools", "gates"}
 _NAMES: Final = tuple(each.name for each in fields(Settings) if each.name not in _OF_THE_FILE)
 """What can be given to `configure` and by `BURSAR_*`; all but `config` in the table `[bursar]` too."""
 
@@ -113,6 +114,7 @@ def read_settings(given: Mapping[str, object], environ: Mapping[str, str] | None
 
 def _from_file(file: File) -> dict[str, Any]:
     # Only whoever has a file needs what reads its tables: it takes a third of the time of reading settings.
+    from bursar.settings.limits import RUN
     from bursar.settings.toml import read_gates, read_limits, read_prices, read_tools, read_workflows
 
     file.check_keys((), file.content, ["bursar", "env", "gate", "limit", "price", "tool", "workflow"])
@@ -124,9 +126,11 @@ def _from_file(file: File) -> dict[str, Any]:
     ledger = values.get("ledger")
     if ledger is not None and not ledger.is_absolute():
         values["ledger"] = file.path.parent / ledger
+    limits = read_limits(file)
     return {
         **values,
-        "limits": read_limits(file),
+        "limits": tuple(limit for limit in limits if limit.window != RUN),
+        "run_limits": tuple(limit for limit in limits if limit.window == RUN),
         "workflows": read_workflows(file),
         "prices": read_prices(file),
         "tools": read_tools(file),

@@ -23,6 +23,8 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9._/@:+-]{1,128}")
 
 
 DENY: Final = Over("deny")
+RUN: Final = "run"
+"""Stands for the window of a limit that each run has for itself."""
 
 
 class LimitSpec(NamedTuple):
@@ -66,6 +68,16 @@ def shared_limits(
             limit = SharedLimit(scope, dict(spec.limits), spec.over, window, spec.per, values)
             found[scope] = limit if scope not in found else _strictest(found[scope], limit)
     return tuple(sorted(found.values(), key=_rank))
+
+
+def limits_of_run(specs: Sequence[LimitSpec], who: Who) -> list[LimitSpec]:
+    """Those of limits on each run that apply to a run for `who`."""
+    found = []
+    for spec in specs:
+        value = who.user if spec.per == "user" else tag_value(who, spec.per)
+        if value is not None and spec.of in (None, value):
+            found.append(spec)
+    return found
 
 
 def _values(who: Who, tag: str) -> tuple[str, ...]:

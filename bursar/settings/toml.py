@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bursar.settings.accepted import parse_accepted
-from bursar.settings.limits import LimitSpec
+from bursar.settings.limits import RUN, LimitSpec
 from bursar.settings.over import Over, parse_over
 from bursar.settings.prices import (
     ANY_MODEL,
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from bursar.settings.file import File
 
-_WORKFLOW: Final = ("owner", "promise", "usd_per_run", "retries", "oncall", "models", "eval", "accepted")
+_USD: Final = ("usd_per_run", "usd_per_outcome")
+_WORKFLOW: Final = ("owner", "promise", *_USD, "retries", "oncall", "models", "eval", "accepted")
 _GATE: Final = (
     "tool", "effect", "model", "top", "ask", "deny", "ask_above_usd", "ask_above_share", "deny_above_usd", "approver",
     "timeout", "count_wait",
@@ -49,7 +50,7 @@ def read_prices(file: File, *, by_hand: bool = False) -> tuple[PriceSpec, ...]:
 
 
 def read_limits(file: File) -> tuple[LimitSpec, ...]:
-    """All limits that several runs share: of `[env.x]`, `[workflow.x]` and `[[limit]]`."""
+    """All limits of `[env.x]`, `[workflow.x]` and `[[limit]]`: those that runs share, and those that each run has."""
     found: list[LimitSpec] = []
     for kind, extra in (("env", ()), ("workflow", _WORKFLOW)):
         for path, name, table in file.tables(kind):
@@ -70,9 +71,10 @@ def read_workflows(file: File) -> dict[str, dict[str, Any]]:
         for key in ("owner", "promise", "oncall", "eval"):
             if key in kept and not (isinstance(kept[key], str) and kept[key].strip()):
                 raise file.error(path, key, f"{key} = {kept[key]!r} is a text that is not empty")
-        if "usd_per_run" in kept:
-            file.checked(path, "usd_per_run", kept["usd_per_run"], parse_usd)
-            kept["usd_per_run"] = str(kept["usd_per_run"])
+        for key in _USD:
+            if key in kept:
+                file.checked(path, key, kept[key], parse_usd)
+                kept[key] = str(kept[key])
         if "retries" in kept:
             _check_retries(file, path, kept["retries"])
         if "models" in kept:
@@ -153,14 +155,19 @@ def _limit(file: File, path: tuple[str, ...], table: object) -> LimitSpec:
     per, window, of = table.get("per"), table.get("window"), table.get("of")
     if not isinstance(per, str) or not per.isidentifier():
         raise file.error(path, "per", f'per = {per!r} is not the name of a tag, as in per = "user"')
-    if window not in WINDOWS:
-        raise file.error(path, "window", f"window = {window!r} is none of {', '.join(WINDOWS)}")
+    if window not in (RUN, *WINDOWS):
+        raise file.error(path, "window", f"window = {window!r} is none of {', '.join((RUN, *WINDOWS))}")
     if of is not None and (not isinstance(of, str) or not of):
         raise file.error(path, "of", f"of = {of!r} is a text: the one value of the tag that this limit is on")
     limits = tuple((unit, _amount(file, path, unit, unit, table[unit])) for unit in UNITS if unit in table)
     if not limits:
         raise file.error(path, None, f"a limit limits something: one of {', '.join(UNITS)}")
-    return LimitSpec(per, window, limits, _over(file, path, table), of)
+    over = _over(file, path, table)
+    if window == RUN and over.kind == "throttle":
+        raise file.error(
+            path, "over", f'over = {table["over"]!r}: calls of a run are refused or warned of, as in "warn"'
+        )
+    return LimitSpec(per, window, limits, over, of)
 
 
 def _price(file: File, path: tuple[str, ...], table: object, by_hand: bool) -> PriceSpec:  # noqa: FBT001 - one caller

@@ -75,8 +75,14 @@ class ReadinessReader(Reader):
             JOIN dimension d ON d.id = c.dimension WHERE c.call_id >= ? AND d.workflow = ?""",
             (first_id(now_us - week_us), workflow),
         )
-        nusd, runs = int(spent[0]), int(spent[1])
-        return {"usd_per_day": nusd // 7} | ({"usd_per_run": nusd // runs} if runs else {})
+        ((outcomes,),) = self._ask(
+            """SELECT total(o.count) FROM outcome o JOIN dimension d ON d.id = o.dimension
+            WHERE o.outcome_id >= ? AND d.workflow = ?""",
+            (first_id(now_us - week_us), workflow),
+        )
+        nusd = int(spent[0])
+        means = {"usd_per_run": int(spent[1]), "usd_per_outcome": int(outcomes)}
+        return {"usd_per_day": nusd // 7} | {name: nusd // count for name, count in means.items() if count}
 
     def _count(self, query: str, workflow: str, since: str) -> int:
         return int(self._ask(query, (workflow, since))[0][0])

@@ -44,10 +44,12 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def runs(version: str | None = "v3") -> None:
+def runs(version: str | None = "v3", outcomes: int = 0) -> None:
     with Provider(latency_s=0.0) as provider, openai.OpenAI(base_url=provider.openai_url, api_key="x") as gpt:
         for _ in range(3):
-            with bursar.run("triage", prompt_version=version):
+            with bursar.run("triage", prompt_version=version) as run:
+                if outcomes:
+                    run.outcome("ticket_resolved", outcomes)
                 bursar.wrap(gpt).chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hi"}])
 
 
@@ -93,6 +95,20 @@ def test_a_loop_without_a_guard_and_a_tool_without_a_gate_are_found(config: Path
     assert found["gate"]["found"] == "none seen at work; may change something: send"
     config.write_text(FILE + '[[gate]]\ntool = "send"\nask = "always"\n')
     assert "ok    gate: 1 in bursar.toml" in cli("ready", "triage").stdout
+
+
+def test_what_an_outcome_may_cost_is_held_against_what_it_did(config: Path) -> None:
+    """All spend of the workflow divided by its outcomes; none at all is a warning, and nothing is said unasked."""
+    runs()
+    assert "cost of an outcome" not in cli("ready", "triage").stdout
+    config.write_text(FILE + 'usd_per_outcome = "0.000001"\n')
+    assert "warn  cost of an outcome: $0.000001000, and none in seven days" in cli("ready", "triage").stdout
+    runs(outcomes=2)
+    failed = cli("ready", "triage")
+    assert failed.exit_code == 1
+    assert "FAIL  cost of an outcome: $0.000001000, seen $" in failed.stdout
+    config.write_text(FILE + 'usd_per_outcome = "1"\n')
+    assert "ok    cost of an outcome: $1.00" in cli("ready", "triage").stdout
 
 
 def accept(config: Path, **more: str) -> None:

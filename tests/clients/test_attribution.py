@@ -16,7 +16,7 @@ import pytest
 
 import bursar
 from bursar import Budget, BursarWarning, ConfigError, Unattributed
-from bursar.runs import frames as _frames
+from bursar.runs import budgets as _budgets
 from bursar.runs import scoped as _scoped
 from bursar.runs.process import process
 from bursar.testing import Provider
@@ -27,7 +27,7 @@ from tests.clients.callers import CALLERS, Ask, achat, sync_chat
 
 @pytest.fixture(autouse=True)
 def _said_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_frames, "_said", {"default"})
+    monkeypatch.setattr(_budgets, "_said", {"default"})
     monkeypatch.setattr(_scoped, "_said", set())
 
 
