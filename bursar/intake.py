@@ -119,7 +119,8 @@ class Intake:
     """
 
     def __init__(self, database: Database, deliver: Callable[[], object]) -> None:
-        self._ledger, self._ending = database.path, _ending_of(database)
+        # Where it is now, wherever the process goes.
+        self._ledger, self._ending = database.path.absolute(), _ending_of(database)
         self._deliver = deliver
         self._lock = threading.Lock()
         self._now, self._then = _Side(), _Side()
@@ -143,17 +144,21 @@ class Intake:
             side = self._now
             if self._ended or len(side.rows) >= MOST:
                 return False
+            # In memory first: whoever is interrupted in between has it at least there.
+            side.rows.append(row)
+            side.sources.append(source)
             try:
                 if side.handle < 0:
                     side.open(self._ledger, self._ending)
-                if os.write(side.handle, line) != len(line):
+                whole = os.write(side.handle, line) == len(line)
+                if not whole:
                     # What is there of it is no row, and the next line must not go on with it.
                     os.write(side.handle, b"\n")
-                    return False
             except OSError:
+                whole = False
+            if not whole:
+                del side.rows[-1], side.sources[-1]
                 return False
-            side.rows.append(row)
-            side.sources.append(source)
             if not self._awake:
                 self._wake()
         return True
@@ -173,7 +178,7 @@ class Intake:
         if self._taken:
             self._taken = False
             # Where it cannot be emptied its rows are put again by the next who comes, to no effect.
-            with contextlib.suppress(OSError):
+            with self._lock, contextlib.suppress(OSError):
                 self._then.empty()
 
     def undone(self) -> None:
@@ -254,7 +259,12 @@ def gather(database: Database) -> None:
 
 def on_the_way(ledger: Path) -> bool:
     """Whether there may be rows that are not in the table yet."""
-    return any(path.stat().st_size for path in intakes(ledger))
+    for path in intakes(ledger):
+        # Somebody may delete it just now.
+        with contextlib.suppress(OSError):
+            if path.stat().st_size:
+                return True
+    return False
 
 
 def intakes(ledger: Path) -> list[Path]:
