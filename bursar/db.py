@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from bursar.checkpoints import Keeper
-from bursar.intake import gather, on_the_way
 from bursar.ledger_file import BUSY_MS, busy, connect, identity
+from bursar.leftovers import gather, on_the_way
 from bursar.turn import Turn
 from bursar.words.errors import LedgerError
 

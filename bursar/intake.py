@@ -20,7 +20,7 @@ import time
 import weakref
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -85,7 +85,7 @@ class _Side:
         """Make the file, locked. Raises `OSError`."""
         how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         while True:
-            self.path = ledger.with_name(f"{_prefix(ledger)}{new_id()}{ending}")
+            self.path = ledger.with_name(f"{prefix_of(ledger)}{new_id()}{ending}")
             self.handle = os.open(self.path, how, 0o600)
             fcntl.flock(self.handle, fcntl.LOCK_EX)
             if os.fstat(self.handle).st_nlink:
@@ -120,7 +120,7 @@ class Intake:
 
     def __init__(self, database: Database, deliver: Callable[[], object]) -> None:
         # Where it is now, wherever the process goes.
-        self._ledger, self._ending = database.path.absolute(), _ending_of(database)
+        self._ledger, self._ending = database.path.absolute(), ending_of(database)
         self._deliver = deliver
         self._lock = threading.Lock()
         self._now, self._then = _Side(), _Side()
@@ -241,101 +241,15 @@ class Intake:
                 side.handle = -1
 
 
-def gather(database: Database) -> None:
-    """Put into the table what other processes have on the way, and delete the files of those that have died."""
-    paths = intakes(database.path)
-    found = _leftovers(database.path, paths, _ending_of(database)) if paths else []
-    try:
-        rows = [row for _, rows in found for row in rows]
-        if rows:
-            database.transact(lambda run: put_rows(run, rows))
-        for left, _ in found:
-            if left.dead:
-                left.path.unlink(missing_ok=True)
-    finally:
-        for left, _ in found:
-            os.close(left.handle)
-
-
-def on_the_way(ledger: Path) -> bool:
-    """Whether there may be rows that are not in the table yet."""
-    for path in intakes(ledger):
-        # Somebody may delete it just now.
-        with contextlib.suppress(OSError):
-            if path.stat().st_size:
-                return True
-    return False
-
-
-def intakes(ledger: Path) -> list[Path]:
-    """The files of all processes that write to a ledger, and of those that have died."""
-    prefix = _prefix(ledger)
-    try:
-        with os.scandir(ledger.parent) as found:
-            return [ledger.with_name(file.name) for file in found if file.name.startswith(prefix)]
-    except OSError:
-        return []
-
-
-class _Left(NamedTuple):
-    path: Path
-    handle: int
-    dead: bool
-
-
-def _ending_of(database: Database) -> str:
-    # Another ledger in its place numbers its rows otherwise.
-    ((ledger,),) = database.execute("SELECT ledger FROM rollup_mark")
-    return f".{ledger}"
-
-
-def _prefix(ledger: Path) -> str:
+def prefix_of(ledger: Path) -> str:
+    """How the names of the files of a ledger begin."""
     return f"{ledger.name}.intake."
 
 
-def _leftovers(ledger: Path, paths: list[Path], ending: str) -> list[tuple[_Left, list[Row]]]:
-    found = []
-    for path in paths:
-        try:
-            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            continue
-        left = _Left(path, handle, _lock(handle))
-        ours = path.name.endswith(ending)
-        if left.dead and not ours:
-            _reject(ledger, handle)
-        found.append((left, _read(handle) if ours else []))
-    return found
-
-
-def _reject(ledger: Path, handle: int) -> None:
-    # Made for a ledger that lay here before, by numbers that only that one knows: for a person to look at.
-    how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    kept = os.open(ledger.with_name(f"{ledger.name}.rejected"), how, 0o600)
-    try:
-        with open(handle, "rb", closefd=False) as file:
-            os.write(kept, file.read())
-    finally:
-        os.close(kept)
-
-
-def _lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _read(handle: int) -> list[Row]:
-    rows = []
-    with open(handle, "rb", closefd=False) as file:
-        for line in file:
-            with contextlib.suppress(orjson.JSONDecodeError):
-                row = orjson.loads(line)
-                if isinstance(row, list) and len(row) == len(COLUMNS):
-                    rows.append(tuple(row))
-    return rows
+def ending_of(database: Database) -> str:
+    """How the names of files end whose rows were made for this ledger: another in its place numbers otherwise."""
+    ((ledger,),) = database.execute("SELECT ledger FROM rollup_mark")
+    return f".{ledger}"
 
 
 _intakes: weakref.WeakSet[Intake] = weakref.WeakSet()

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bursar import BursarWarning, db
-from bursar.intake import COLUMNS, MANY, Intake, gather, intakes
+from bursar.intake import COLUMNS, MANY, Intake
+from bursar.leftovers import gather, intakes
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.queries import Reader
 from tests.tracing.test_ledger import HOLD, WHO, call, count, run_record
@@ -27,6 +28,17 @@ if TYPE_CHECKING:
 
     from bursar.words.records import ModelCall
 
+MORTAL = """
+import sys
+from pathlib import Path
+from tests.tracing.test_ledger import Ledger, call, run_record
+ledger = Ledger(Path(sys.argv[1]))
+with open(sys.argv[2], "a", buffering=1) as said:
+    while True:
+        record = call()
+        ledger.write(record)
+        said.write(record.call_id + "\\n")
+"""
 NOW = time.time_ns() // 1_000
 OTHER = """
 import sys
@@ -150,6 +162,32 @@ def test_a_reader_sees_what_a_living_process_has_on_the_way(ledger: Path) -> Non
         assert len(intakes(ledger)) == 1
         child.communicate("\n")
     assert count(ledger) == 7
+    assert intakes(ledger) == []
+
+
+def test_whoever_is_killed_and_whoever_looks_every_row_that_was_acknowledged_is_there_once(
+    ledger: Path, tmp_path: Path
+) -> None:
+    """Two writers that are killed again and again, and somebody who opens the ledger all the time."""
+    said = [tmp_path / f"said-{n}" for n in range(2)]
+    db.open_ledger(ledger).close()
+    for _ in range(3):
+        writers = [subprocess.Popen([sys.executable, "-c", MORTAL, str(ledger), str(path)]) for path in said]
+        until = time.monotonic() + 20
+        while time.monotonic() < until and not all(path.exists() and path.stat().st_size > 9_000 for path in said):
+            count(ledger)
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+        count(ledger)
+    # The last line may be torn: the process was killed while it wrote it.
+    wanted = [line for path in said for line in path.read_text().splitlines() if len(line) == 28]
+    reader = db.open_ledger(ledger, read_only=True)
+    found = {call_id for (call_id,) in reader.execute("SELECT call_id FROM attempt")}
+    reader.close()
+    assert len(set(wanted)) == len(wanted) > 600
+    assert set(wanted) <= found
+    assert len(found) <= len(wanted) + 6
     assert intakes(ledger) == []
 
 

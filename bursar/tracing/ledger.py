@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bursar.db import Database, open_ledger
-from bursar.intake import MANY, Intake, gather
+from bursar.intake import MANY, Intake
+from bursar.leftovers import gather
 from bursar.tracing.inserts import Inserts
 from bursar.tracing.spool import Spool, from_spool, spooled
 from bursar.tracing.users import load_user_keys
