@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 720
 _HEIGHT: Final = 240
-_LEFT, _TOP, _BOTTOM = 56, 10, 28
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 10, 28
 _ROW: Final = 26
 _NAME: Final = 200
 COLOURS: Final = 8
@@ -31,7 +31,8 @@ def stacked(
 ) -> str:
     """Columns, one a day, each made of parts; hovering names day, part and value."""
     most = _round_up(max((sum(values) for values in zip(*(values for _, values in parts), strict=True)), default=0))
-    room, step = WIDTH - _LEFT, (WIDTH - _LEFT) / max(1, len(days))
+    room = WIDTH - _LEFT - _RIGHT
+    step = room / max(1, len(days))
     height = _HEIGHT - _TOP - _BOTTOM
     marks = []
     for share in (0.0, 0.5, 1.0):
@@ -85,11 +86,11 @@ def bars(rows: Sequence[Bar], names: Sequence[str], title: str) -> str:
 
 
 def _round_up(value: float) -> float:
-    # To 1, 2 or 5 of some power of ten: the half of it is as readable.
+    # To a multiple of a power of ten whose half is as readable.
     if value <= 0:
         return 1
     power = 10.0 ** floor(log10(value))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= value)
+    return next(step * power for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * power >= value)
 
 
 def _svg(height: int, title: str, marks: Sequence[str]) -> str:

@@ -25,10 +25,12 @@ h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.05rem; margin: 2.2rem 0 .
 svg { width: 100%; height: auto; min-width: 36rem; overflow: visible; }
 .axis { fill: var(--soft); font-size: 12px; } .grid { stroke: var(--line); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: 13px; }
-th, td { text-align: right; padding: .3rem .5rem; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; min-width: 9rem; }
+th, td { text-align: right; padding: .3rem .5rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
 tr.total { font-weight: 600; }
 .scroll { overflow-x: auto; }
+.wide { width: max-content; min-width: 100%; max-width: calc(100vw - 2rem); margin-left: 50%;
+  transform: translateX(-50%); }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .3rem 1rem; padding: 0; margin: .3rem 0; }
 .legend i { display: inline-block; width: .8rem; height: .8rem; margin-right: .4rem; vertical-align: -1px; }
 """
@@ -66,7 +68,7 @@ def page(
         f"<h2>Tokens per feature and day</h2>{_tokens(tokens)}"
         f"<h2>Latency per model: median and 95th percentile</h2>{_latency(models)}"
         f"<h2>Cost per session: the dearest</h2>{_sessions(sessions)}"
-        f'<h2>By {escape(by)}</h2><div class="scroll">{_table(table, by, owners or {}, outcomes or {})}</div>'
+        f'<h2>By {escape(by)}</h2><div class="scroll wide">{_table(table, by, owners or {}, outcomes or {})}</div>'
         f"{''.join(f'<p>{escape(note)}</p>' for note in notes)}</html>"
     )
 
