@@ -14,6 +14,7 @@ from bursar import BursarWarning, LedgerError
 from bursar.cli.app import app
 from bursar.db import open_ledger
 from bursar.ledger_file import APPLICATION_ID
+from bursar.leftovers import intakes
 from bursar.schema import MIGRATIONS
 from bursar.tracing.ledger import Ledger
 from bursar.tracing.queries import Reader
@@ -146,10 +147,10 @@ def test_a_file_that_becomes_newer_beneath_a_running_process_loses_nothing(ledge
     newer.execute("BEGIN IMMEDIATE; DROP TRIGGER attempt_lane; ALTER TABLE attempt RENAME TO attempt_next")
     newer.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}; COMMIT")
     second = new_call(10)
-    with pytest.warns(BursarWarning, match="records go to"):
+    with pytest.warns(BursarWarning, match="records wait beside it"):
         running.write(second)
-    running.close()
-    assert second.call_id.encode() in b"".join(path.read_bytes() for path in ledger.parent.glob("*.spool*"))
+        running.close()
+    assert second.call_id.encode() in b"".join(path.read_bytes() for path in intakes(ledger))
     # Here the newer version is this one again.
     newer.execute(
         f"BEGIN IMMEDIATE; ALTER TABLE attempt_next RENAME TO attempt; PRAGMA user_version = {len(MIGRATIONS)}"
@@ -162,4 +163,4 @@ def test_a_file_that_becomes_newer_beneath_a_running_process_loses_nothing(ledge
     newer.close()
     assert second.call_id in kept
     assert len(kept) == 3
-    assert not list(ledger.parent.glob("*.spool*"))
+    assert not intakes(ledger)

@@ -231,12 +231,13 @@ def test_a_damaged_file_is_an_error_that_names_it(ledger: Path, writer: Ledger) 
 
 
 def test_a_reader_works_beside_a_writer(ledger: Path, writer: Ledger) -> None:
-    """Rows are seen as soon as they are written; a reader that stays open keeps no writer out."""
+    """Rows are seen as soon as they are in the table; a reader that stays open keeps no writer out."""
     writer.write(call(START_US, 0))
     with Reader(ledger) as reader:
         for number in range(1, 20):
             assert reader.spend_by("workflow")[0].attempts == number
             assert writer.try_write(call(START_US, number))
+            writer.deliver()
 
 
 def test_a_report_by_time_reads_only_its_range(ledger: Path, writer: Ledger) -> None:
