@@ -8,6 +8,7 @@ later was not given.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import hashlib
 import secrets
 import threading
@@ -30,7 +31,7 @@ from bursar.words.money import show_usd
 from bursar.words.questions import Decision, Reply, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from bursar.approvals.approver import Approver
     from bursar.approvals.rows import Row
@@ -104,7 +105,7 @@ class ApprovalDesk:
             while True:
                 try:
                     put = effect.__class__ is _Put
-                    reply = await (effect.approver.aask(*effect.what) if put else asyncio.to_thread(effect))
+                    reply = await (effect.approver.aask(*effect.what) if put else _to_its_end(effect))
                 except BaseException as error:  # noqa: BLE001 - as above
                     effect = flow.throw(error)
                 else:
@@ -144,8 +145,8 @@ class ApprovalDesk:
         if known is not None and known.state != "asked":
             # The node has run before: what was said then holds.
             return (yield from self._concluded(known, question, known))
-        row: Row = known or (yield partial(self._open, question, chain, left_us, place))
-        opened.append(row)
+        row: Row = known or (yield partial(self._open, question, chain, left_us, place, opened))
+        opened[:] = [row]
         troubles: list[str] = []
         answered = False
         for step in chain:
@@ -204,13 +205,16 @@ class ApprovalDesk:
         except UnableError:
             return None
 
-    def _open(self, question: Question, chain: tuple[Step, ...], left_us: int, place: str | None) -> Row:
+    def _open(
+        self, question: Question, chain: tuple[Step, ...], left_us: int, place: str | None, opened: list[Row]
+    ) -> Row:
         user = None if question.user is None else self._ledger.hash_of(question.user)
         first = _name(chain[0])
         until_us = self.book.now_us() + left_us
         # A graph that was interrupted is kept, and waits in no process.
         asker = self._me() if place is None else None
         row = self.book.open(question, until_us=until_us, asking=first, user_hash=user, place=place, asker=asker)
+        opened.append(row)
         if row.rules not in self._said:
             self._notice(row)
         return row
@@ -258,6 +262,21 @@ class ApprovalDesk:
         if step.who == "inbox":
             return Inbox(self._watcher)
         return named(step.who)
+
+
+async def _to_its_end(work: Callable[[], Any]) -> Any:
+    """Do it in a thread, which goes on when its caller is cancelled: what it has written is to be known then."""
+    cut: asyncio.CancelledError | None = None
+    doing = asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, work)
+    while not doing.done():
+        try:
+            await asyncio.wait([doing])
+        except asyncio.CancelledError as error:
+            cut = error
+    if cut is None:
+        return doing.result()
+    doing.exception()
+    raise cut
 
 
 def _check_wait(approver: Approver, *, may_wait: bool) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import apsw
 import pytest
 
 import bursar
@@ -21,6 +22,7 @@ from bursar.runs.process import process
 from bursar.runs.scoped import scoped_frame
 from bursar.testing import Provider
 from bursar.words.events import Amounts
+from bursar.words.questions import Step
 from tests.clients.books import verdicts_of
 from tests.clients.callers import CALLERS
 
@@ -408,6 +410,27 @@ def test_a_cancelled_wait_withdraws_its_question(provider: Provider) -> None:
 
     asyncio.run(main())
     assert (states(), provider.charges) == (["withdrawn"], [])
+
+
+def test_who_is_cancelled_while_his_question_is_written_down_leaves_none_open() -> None:
+    """Another process is writing, so his row comes when he has gone: nobody is left to say yes to somebody else's."""
+    book, question = process().approvals.book, _question(approvers=(Step("inbox"),), short_nusd=1)
+    book.open_ones()
+
+    async def main() -> None:
+        other = apsw.Connection(process().ledger.path.as_posix())
+        other.execute("BEGIN IMMEDIATE")
+        asking = asyncio.create_task(process().approvals.aask(question))
+        await asyncio.sleep(0.1)
+        asking.cancel()
+        await asyncio.sleep(0.1)
+        other.execute("ROLLBACK")
+        other.close()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(main())
+    assert (book.open_ones(), states()) == ([], ["withdrawn"])
 
 
 def test_a_yes_that_comes_too_late_is_for_nothing() -> None:
