@@ -165,7 +165,7 @@ class GuardMiddleware(anthropic.Middleware):
         watch = self.guard.watch(call, attempt, _request_id(response))
         attach(http, watch)
         if mode is not None:
-            listen(http, Ear(watch, events=request.stream))
+            listen(http, Ear(watch, http, events=request.stream))
         return True
 
 
@@ -288,10 +288,12 @@ def _failed(api: str, error: BaseException, response: Any) -> Answer:
 
 
 def _request_id(response: Any) -> str | None:
-    value = response.http_response.headers.get("request-id")
+    headers = response.http_response.headers
+    value = headers.get("request-id") or headers.get("x-amzn-requestid")
     return value if isinstance(value, str) else None
 
 
 def _may_have_left(error: BaseException) -> bool:
-    # What the SDK says of a request that it could not even build is a plain TypeError or ValueError.
-    return not isinstance(error, TypeError | ValueError) or isinstance(error, anthropic.AnthropicError)
+    # What goes wrong in sending the SDK calls an APIError. Whatever else it is, it came before: the request could not
+    # be built, or signed, or there are no credentials.
+    return not isinstance(error, Exception) or isinstance(error, anthropic.APIError)

@@ -83,7 +83,7 @@ class Operation:
             self.watch = self.guard.watch(self.call, self.attempt, self.request_id, hide_usage=self.hides_usage)
             attach(response, self.watch)
             if self.raw is not None:
-                listen(response, Ear(self.watch, events=self.stream))
+                listen(response, Ear(self.watch, response, events=self.stream))
         return None
 
 

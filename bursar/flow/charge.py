@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar.pricing.price import Cost, add, as_stated, price, weaker
-from bursar.pricing.rates import PriceContext
+from bursar.pricing.rates import PriceContext, placed
 from bursar.words.events import (
     CREDIT,
     DECLINED,
@@ -249,7 +249,7 @@ def _cost(
     flags: tuple[str, ...] = ()
     other = answer.response_model
     if other is not None and other != request.model:
-        second = _card(request, other, context, world)
+        second = _card(request, placed(request.provider, request.model, other), context, world)
         if second is not None and (card is None or second.model != card.model):
             # What answered is not what was asked for, and only the invoice will say which was billed.
             flags = ("model_drift",)
