@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-[ $# -gt 0 ] || set -- tests/clients/test_entry_points.py tests/clients/test_endings.py tests/clients/test_streams.py \
-  tests/clients/test_growth.py tests/clients/test_wrap.py tests/clients/test_surface.py tests/clients/test_holes.py \
-  tests/clients/test_usage_doubts.py tests/clients/test_variants.py
+[ $# -gt 0 ] || set -- tests/clients/test_{entry_points,endings,cloud_endings,clouds,frames,streams,growth,wrap,surface}.py \
+  tests/clients/test_{attacks,holes,usage_doubts,stated,compaction,variants}.py
+echo "on anthropic 0.120.0 and openai 2.45.0:" "$@"
 exec uv run --locked --isolated --with 'anthropic==0.120.0' --with 'openai==2.45.0' pytest "$@"

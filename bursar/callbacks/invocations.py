@@ -63,7 +63,7 @@ class Invocations:
             root = roots.get(parent) if parent is not None else None
             if root is None:
                 return self._invoked(run_id, alone=parent is not None, metadata=metadata or {}, name=name)
-            root.add(key, parent, name)
+            root.add(key, parent)
         if self.is_new_to(root):
             self.join(root)
         return root
@@ -78,7 +78,7 @@ class Invocations:
         """What holds a model call that was begun without anything, where there are guards to be added to it."""
         if not self._guards:
             return None
-        root = calling.root = Root(run_id, None, calling.frame, None)
+        root = calling.root = Root(run_id, calling.frame, None)
         root.open[root.key] = calling
         return root
 
@@ -99,7 +99,7 @@ class Invocations:
         frame, opened = scoped_frame(), None
         joins = frame is not None and frame.run is not None
         if self._per == "scope":
-            return None if frame is None else Root(run_id, name, frame, None)
+            return None if frame is None else Root(run_id, frame, None)
         if joins:
             assert frame is not None
             base = frame
@@ -110,7 +110,7 @@ class Invocations:
             base, frame = None, self._run_frame(metadata, name)
             opened = frame.run
         self.last_run = frame.run
-        root = Root(run_id, name, frame, opened)
+        root = Root(run_id, frame, opened)
         root.members.add(id(self))
         if frame is not base:
             root.lend(frame)

@@ -13,6 +13,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 
 from bursar.callbacks.answers import of_decision, of_result
 from bursar.callbacks.calls import begin, calls, pop, withdraw_batch
+from bursar.callbacks.fallbacks import falls_back
 from bursar.callbacks.invocations import Invocations
 from bursar.callbacks.requests import Asking
 from bursar.callbacks.roots import Root, roots
@@ -98,7 +99,10 @@ class BursarCallbackHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Note a part of an invocation, or open a run for a new one."""
-        self._part(run_id, parent_run_id, metadata, kwargs.get("name"), "on_chain_error")
+        name = kwargs.get("name")
+        root = self._part(run_id, parent_run_id, metadata, name, "on_chain_error")
+        if root is not None and falls_back(name):
+            root.falls_back(run_id.int)
         if kwargs.get("run_type") == "llm":
             self._decision_start(inputs, run_id, parent_run_id, metadata or {})
 

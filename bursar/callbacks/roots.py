@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from bursar.callbacks.tags import Tags
     from bursar.runs.run import Run
 
-_FALLBACKS: Final = "RunnableWithFallbacks"
-
 _LEFT: Final[dict[type[BaseException], str]] = {GeneratorExit: "abandoned", asyncio.CancelledError: "cancelled"}
 
 roots: dict[int, Root] = {}
@@ -32,12 +30,12 @@ roots: dict[int, Root] = {}
 class Root:
     """One invocation from outside. `opened` is the run that was opened for it, None where it joined one."""
 
-    def __init__(self, run_id: UUID, name: str | None, frame: ScopedFrame, opened: Run | None) -> None:
+    def __init__(self, run_id: UUID, frame: ScopedFrame, opened: Run | None) -> None:
         self.key, self.frame, self.opened = run_id.int, frame, opened
         self.open: dict[int, ModelCalling] = {}
         self.members: set[int] = set()
         self._parts: dict[int, bool] = {self.key: True}
-        self._fallbacks = {self.key} if name == _FALLBACKS else set()
+        self._fallbacks: set[int] = set()
         self._stops: dict[int, Stopped] = {}
         self._tagged: dict[Tags, tuple[ScopedFrame, ScopedFrame]] = {}
         self._loans: list[Loan] = []
@@ -50,15 +48,17 @@ class Root:
         self.frame = frame
         self._loans.append(Loan(frame, opened_frame()).lend())
 
-    def add(self, key: int, parent: int | None, name: str | None) -> None:
+    def add(self, key: int, parent: int | None) -> None:
         """Note a part. Raises the stop that a sibling of it met, where they are each other's fallbacks."""
         stop = self._stops.get(parent) if parent is not None else None
         if stop is not None:
             raise stop
         self._parts[key] = True
         roots[key] = self
-        if name == _FALLBACKS:
-            self._fallbacks.add(key)
+
+    def falls_back(self, key: int) -> None:
+        """Note that a part tries something else when one thing fails."""
+        self._fallbacks.add(key)
 
     def ended(self, key: int, error: BaseException | None) -> None:
         """Forget a part that is over; with the outermost, all of it."""

@@ -11,7 +11,7 @@ import orjson
 from bursar.clients.asked import of_chat, of_items, of_messages
 from bursar.clients.failures import of_error
 from bursar.clients.usage import Reading, anthropic_usage, chat_usage, fields, get, responses_usage, word
-from bursar.words.events import Answer, Status, UsageSource, filled
+from bursar.words.events import COMPACTED, Answer, Status, UsageSource, filled
 
 if TYPE_CHECKING:
     from bursar.words.tools import ToolAsk
@@ -186,6 +186,9 @@ def _responses(body: Any, usage: Any, request_id: str | None, said: object) -> A
     )
     if items:
         answer = not_nothing(answer)
+        # The answer of `responses.compact` is all compaction, and its usage of nothing else.
+        if get(body, "object") != "response.compaction" and any(get(item, "type") == "compaction" for item in items):
+            answer = answer._replace(flags=(*answer.flags, COMPACTED))
     return answer._replace(status=Status.ERROR) if status == "failed" else answer
 
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import anthropic
 
 from bursar.clients.answers import of_message, of_refused
+from bursar.clients.anthropic_requests import RAW_HEADER, apart, counting, merged, rewritten
 from bursar.clients.failures import error_type_of, of_error, of_status
 from bursar.clients.fetches import ahear, hear, of_anthropic
-from bursar.clients.requests import api_of, read, with_cap, without_tool_use
+from bursar.clients.requests import api_of, read
 from bursar.clients.sellers import host_of, region_of, seller_of
-from bursar.clients.streams import attach, tapped
+from bursar.clients.streams import attach
 from bursar.clients.unmetered import LATER, METERED, kind_of, notice
 from bursar.clients.usage import believable, get
 from bursar.clients.wire import Ear, listen
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from bursar.flow.call import Attempt, Call
     from bursar.words.events import Answer, ModelRequest
 
-_COUNTED: Final = ("model", "messages", "system", "tools", "tool_choice", "thinking")
-_COUNT_TIMEOUT_S: Final = 5.0
-_RAW_HEADER: Final = "X-Stainless-Raw-Response"
 _CARRIES: Final = "_bursar_carries"
 
 
@@ -54,6 +52,7 @@ class GuardMiddleware(anthropic.Middleware):
 
     def handle(self, request: APIRequest, call_next: Any) -> Any:
         """One attempt of a sync client."""
+        request = merged(request)
         api = self._pass(request)
         if api is None:
             passed = call_next(request)
@@ -65,7 +64,7 @@ class GuardMiddleware(anthropic.Middleware):
         )
         response: Any = None
         try:
-            response = call_next(_rewritten(request, call, attempt))
+            response = call_next(rewritten(request, call, attempt))
             if self._watches(call, attempt, request, response):
                 return response
             answer = _refusal(response)
@@ -84,6 +83,7 @@ class GuardMiddleware(anthropic.Middleware):
 
     async def handle_async(self, request: APIRequest, call_next: Any) -> Any:
         """One attempt of an async client."""
+        request = merged(request)
         api = self._pass(request)
         if api is None:
             passed = await call_next(request)
@@ -95,7 +95,7 @@ class GuardMiddleware(anthropic.Middleware):
         )
         response: Any = None
         try:
-            response = await call_next(_rewritten(request, call, attempt))
+            response = await call_next(rewritten(request, call, attempt))
             if self._watches(call, attempt, request, response):
                 return response
             answer = _refusal(response)
@@ -144,14 +144,14 @@ class GuardMiddleware(anthropic.Middleware):
     def _ask(self, request: APIRequest, body: dict[str, Any], call_next: Any) -> Any:
         operation = _operation.get()
         try:
-            return _succeeded(self.handle(_apart(request, body), call_next)).parse()
+            return _succeeded(self.handle(apart(request, body), call_next)).parse()
         finally:
             _operation.set(operation)
 
     async def _aask(self, request: APIRequest, body: dict[str, Any], call_next: Any) -> Any:
         operation = _operation.get()
         try:
-            return await _succeeded(await self.handle_async(_apart(request, body), call_next)).parse()
+            return await _succeeded(await self.handle_async(apart(request, body), call_next)).parse()
         finally:
             _operation.set(operation)
 
@@ -159,13 +159,13 @@ class GuardMiddleware(anthropic.Middleware):
         return read(api, body, host_of(self._client), self._seller, self._region)
 
     def _watches(self, call: Call, attempt: Attempt, request: APIRequest, response: Any) -> bool:
-        mode, http = request.headers.get(_RAW_HEADER), response.http_response
+        mode, http = request.headers.get(RAW_HEADER), response.http_response
         if not http.is_success or not (request.stream or mode == "stream"):
             return False
         watch = self.guard.watch(call, attempt, _request_id(response))
         attach(http, watch)
         if mode is not None:
-            listen(http, Ear(watch, events=request.stream))
+            listen(http, Ear(watch, http, events=request.stream))
         return True
 
 
@@ -207,14 +207,6 @@ def _carrying(base: Any) -> type[Any]:
     return Carrying
 
 
-def _apart(request: APIRequest, body: dict[str, Any]) -> APIRequest:
-    # A call of its own that goes the way of the one at hand, and is not streamed.
-    options = request.options.model_copy()
-    options.json_data = body
-    options.headers = {name: value for name, value in request.headers.items() if name != _RAW_HEADER}
-    return anthropic.APIRequest(options=options, cast_to=anthropic.types.Message)
-
-
 def _succeeded(response: Any) -> Any:
     response.http_response.raise_for_status()
     return response
@@ -222,56 +214,21 @@ def _succeeded(response: Any) -> Any:
 
 def _count(request: APIRequest, call: Call, call_next: Any) -> int | None:
     try:
-        return _counted(call_next(_counting(request, call)))
+        return _counted(call_next(counting(request, call)))
     except Exception:  # noqa: BLE001 - the count is a help; the call itself says what is wrong
         return None
 
 
 async def _acount(request: APIRequest, call: Call, call_next: Any) -> int | None:
     try:
-        return _counted(await call_next(_counting(request, call)))
+        return _counted(await call_next(counting(request, call)))
     except Exception:  # noqa: BLE001 - as above
         return None
-
-
-def _counting(request: APIRequest, call: Call) -> APIRequest:
-    # By the way that the call itself will go: a copy of the client may have another host and another key.
-    body, options = call.body or _body(request), request.options.model_copy()
-    options.url = options.url.replace("/v1/messages", "/v1/messages/count_tokens", 1)
-    options.json_data = {name: body[name] for name in _COUNTED if name in body}
-    options.headers = {name: value for name, value in request.headers.items() if name != _RAW_HEADER}
-    options.timeout = _COUNT_TIMEOUT_S
-    return anthropic.APIRequest(options=options, cast_to=object)
 
 
 def _counted(response: Any) -> int | None:
     http = response.http_response
     return believable(get(http.json(), "input_tokens")) if http.is_success else None
-
-
-def _rewritten(request: APIRequest, call: Call, attempt: Attempt) -> APIRequest:
-    if attempt.cap is None and not request.stream and not attempt.last and call.body is None:
-        return request
-    options = request.options.model_copy()
-    if call.body is not None:
-        options.json_data = call.body
-    if attempt.cap is not None:
-        options.json_data = with_cap("messages", call.body or _body(request), attempt.cap)
-    if attempt.last and isinstance(options.json_data, dict):
-        options.json_data = without_tool_use("messages", options.json_data)
-    stream_cls: Any = request.stream_cls
-    return anthropic.APIRequest(
-        options=options,
-        cast_to=request.cast_to,
-        stream=request.stream,
-        stream_cls=None if stream_cls is None else tapped(stream_cls),
-        retries_taken=request.retries_taken,
-    )
-
-
-def _body(request: APIRequest) -> dict[str, Any]:
-    body: Any = request.json
-    return body if isinstance(body, dict) else {}
 
 
 def _refusal(response: Any) -> Answer | None:
@@ -288,10 +245,12 @@ def _failed(api: str, error: BaseException, response: Any) -> Answer:
 
 
 def _request_id(response: Any) -> str | None:
-    value = response.http_response.headers.get("request-id")
+    headers = response.http_response.headers
+    value = headers.get("request-id") or headers.get("x-amzn-requestid")
     return value if isinstance(value, str) else None
 
 
 def _may_have_left(error: BaseException) -> bool:
-    # What the SDK says of a request that it could not even build is a plain TypeError or ValueError.
-    return not isinstance(error, TypeError | ValueError) or isinstance(error, anthropic.AnthropicError)
+    # What goes wrong in sending the SDK calls an APIError. Whatever else it is, it came before: the request could not
+    # be built, or signed, or there are no credentials.
+    return not isinstance(error, Exception) or isinstance(error, anthropic.APIError)

@@ -70,13 +70,15 @@ def of_error(error: BaseException, *, sent: bool = True) -> Answer:
 
 
 def error_type_of(response: Any) -> str | None:
-    """The provider's word for an error, where its body has been read."""
+    """The provider's word for an error: in its body where that has been read, with Amazon in a header."""
     try:
         body = response.json()
     except Exception:  # noqa: BLE001 - a body that is unread, cut or no JSON has no word in it
-        return None
+        body = None
     error = get(body, "error") if isinstance(body, dict) else None
     word = (get(error, "type") or get(error, "code")) if isinstance(error, dict) else None
+    if word is None:
+        word = response.headers.get("x-amzn-errortype", "").partition(":")[0] or None
     return word if isinstance(word, str) else None
 
 

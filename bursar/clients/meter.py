@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
 _LISTS: Final = (list, tuple)
 _FRAME: Final = frozenset({"type", "text", "cache_control"})
-_SEALED: Final = {"thinking": "signature", "redacted_thinking": "data", "reasoning": "encrypted_content"}
-"""Thinking that is sent back, and where it holds what only the provider can read."""
+_SEALED: Final = {
+    "thinking": "signature",
+    "redacted_thinking": "data",
+    "reasoning": "encrypted_content",
+    "compaction": "encrypted_content",
+}
+"""Thinking and summaries that are sent back, and where they hold what only the provider can read."""
 _SEALED_PER_TOKEN: Final = 6
-"""Characters of sealed thinking for a token: four bytes of text in base64, rounded up. No vendor publishes it."""
+"""Characters of what is sealed for a token: four bytes of text in base64, rounded up. No vendor publishes it."""
 
 
 class Size(NamedTuple):
@@ -86,7 +91,7 @@ class Meter:
             return self.value(block.get("content"))
         sealed = _SEALED.get(kind) if isinstance(kind, str) else None
         if sealed is not None and isinstance(block.get(sealed), str):
-            return _thinking(block, sealed)
+            return _unsealed(block, sealed)
         return size_of(_json(block))
 
     def _attached(self, block: Mapping[str, Any]) -> Size:
@@ -103,10 +108,10 @@ class Meter:
         )
 
 
-def _thinking(block: Mapping[str, Any], name: str) -> Size:
-    # What is readable is a part or a summary of what is sealed: the larger of the two is what was thought.
+def _unsealed(block: Mapping[str, Any], name: str) -> Size:
+    # What is readable is a part or a summary of what is sealed: the larger of the two is what it stands for.
     sealed: str = block[name]
-    readable = block.get("thinking", block.get("summary"))
+    readable = block.get("thinking") or block.get("summary") or block.get("content")
     said = size_of(text_of(readable)) if readable else EMPTY
     within = len(sealed) // _SEALED_PER_TOKEN
     return Size(max(said.tokens, within), max(said.utf8_bytes, len(sealed)), hash((said.mark, sealed)))

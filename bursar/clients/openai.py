@@ -23,11 +23,10 @@ from bursar.clients.openai_operation import (
     apart,
     begin,
     count,
-    merged,
     raw_mode,
     rewritten,
 )
-from bursar.clients.requests import api_of
+from bursar.clients.requests import api_of, merged
 from bursar.clients.sellers import origin_of
 from bursar.clients.streams import tapped
 from bursar.clients.unmetered import LATER, METERED, kind_of, notice, sockets

@@ -83,19 +83,8 @@ class Operation:
             self.watch = self.guard.watch(self.call, self.attempt, self.request_id, hide_usage=self.hides_usage)
             attach(response, self.watch)
             if self.raw is not None:
-                listen(response, Ear(self.watch, events=self.stream))
+                listen(response, Ear(self.watch, response, events=self.stream))
         return None
-
-
-def merged(options: Any) -> Any:
-    """The options with what the caller added to the body in its place."""
-    # What the caller adds by extra_body wins over what he named: the SDK merges it as it builds the request.
-    body, extra = options.json_data, options.extra_json
-    if not isinstance(extra, dict) or not (body is None or isinstance(body, dict)):
-        return options
-    copy = options.model_copy()
-    copy.json_data, copy.extra_json = {**(body or {}), **extra}, None
-    return copy
 
 
 def begin(client: Any, guard: Guard, api: str, options: Any) -> Call:

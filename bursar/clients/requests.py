@@ -145,6 +145,17 @@ def _batch(provider: str, api: str, model: str, host: str | None) -> ModelReques
     )
 
 
+def merged(options: Any) -> Any:
+    """An SDK's options with what the caller added to the body in its place; the same where he added nothing."""
+    # What the caller adds by extra_body wins over what he named: the SDK merges it as it builds the request.
+    body, extra = options.json_data, options.extra_json
+    if not isinstance(extra, dict) or not (body is None or isinstance(body, dict)):
+        return options
+    copy = options.model_copy()
+    copy.json_data, copy.extra_json = {**(body or {}), **extra}, None
+    return copy
+
+
 def with_cap(api: str, body: Mapping[str, Any], cap: int | None) -> dict[str, Any]:
     """Put an output cap into a copy of the body, in the parameter that this caller and API use."""
     if cap is None:

@@ -14,9 +14,12 @@ _SELLERS: Final = {
     "AnthropicBedrock": "aws.bedrock",
     "AnthropicBedrockMantle": "aws.bedrock",
     "AnthropicVertex": "gcp.vertex_ai",
-    "AnthropicGoogleCloud": "gcp.vertex_ai",
     "AnthropicFoundry": "azure.ai.inference",
 }
+"""Not AnthropicAWS and AnthropicGoogleCloud: there Anthropic runs its own API and sells it at its own prices, whoever
+sends the bill ("Claude Platform on AWS", "Claude Models on Google Cloud (Anthropic managed)")."""
+_PROVIDERS: Final = {"bedrock": "aws.bedrock", "vertex": "gcp.vertex_ai"}
+"""What `OpenAI(provider=...)` may have been given, by the name that the SDK has for it."""
 _HOSTS: Final = (
     (re.compile(r".*\.(?:openai\.azure\.com|cognitiveservices\.azure\.com)"), "azure.ai.openai"),
     (re.compile(r".*\.services\.ai\.azure\.com"), "azure.ai.inference"),
@@ -41,7 +44,7 @@ _ORIGIN: Final = "_bursar_origin"
 
 
 def seller_of(client: Any) -> str | None:
-    """Say who bills the calls of a client, by the SDK's class, else by the host; None is the vendor himself."""
+    """Say who bills the calls of a client: by the SDK's class, what it was made with, the host; None is the vendor."""
     return origin_of(client)[1]
 
 
@@ -57,10 +60,8 @@ def _seller_at(host: str) -> str | None:
 
 
 def region_of(client: Any) -> str | None:
-    """Say where a cloud processes the calls of a client, where the client knows: Vertex and Claude on Google Cloud."""
-    if seller_of(client) != "gcp.vertex_ai":
-        return None
-    return word(getattr(client, "region", None)) or word(getattr(client, "_location", None))
+    """Say where a cloud processes the calls of a client, where the client knows: Vertex."""
+    return word(getattr(client, "region", None)) if seller_of(client) == "gcp.vertex_ai" else None
 
 
 def host_of(client: Any) -> str:
@@ -75,8 +76,12 @@ def origin_of(client: Any) -> tuple[str, str | None]:
     if known is None or known[0] is not url:
         kind: Any = type(client)
         host = url.host
-        known = client.__dict__[_ORIGIN] = (url, (host, _seller(kind) or _seller_at(host)))
+        known = client.__dict__[_ORIGIN] = (url, (host, _seller(kind) or _seller_named(client) or _seller_at(host)))
     return known[1]
+
+
+def _seller_named(client: Any) -> str | None:
+    return _PROVIDERS.get(getattr(client.__dict__.get("_provider_runtime"), "name", ""))
 
 
 @lru_cache(maxsize=256)

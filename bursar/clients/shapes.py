@@ -12,7 +12,7 @@ import orjson
 
 from bursar.clients import options
 from bursar.clients.meter import Meter
-from bursar.clients.summed import may_be_summed
+from bursar.clients.summed import may_be_compacted, may_be_summed
 from bursar.clients.transcript import weigh
 from bursar.pricing.tokens import COUNTER
 from bursar.words.events import ModelRequest, filled
@@ -102,13 +102,14 @@ def conversation(
         request = with_said(found, _list(get("messages")), (get("system"),))
         return request._replace(summed=True) if may_be_summed(body, request) else request
     said, stored, prompt = get("input"), get("previous_response_id") or get("conversation"), get("prompt")
-    return with_said(
+    request = with_said(
         found,
         [said] if isinstance(said, str) else _list(said),
         (get("instructions"), get("text"), prompt),
         first=str(stored) if stored else None,
         unbounded=bool(stored or prompt),
     )
+    return request._replace(summed=True) if may_be_compacted(body, request) else request
 
 
 def with_said(

@@ -18,12 +18,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bursar.flow.unmeasured import dearest, presumed
 from bursar.pricing.price import Cost, add, as_stated, price, weaker
-from bursar.pricing.rates import PriceContext
+from bursar.pricing.rates import PriceContext, placed
 from bursar.words.events import (
-    CREDIT,
-    DECLINED,
-    IN_PART,
-    UNCLEAR,
+    LESS_BILLED,
+    MORE_BILLED,
     Amounts,
     Answer,
     CostStatus,
@@ -62,8 +60,6 @@ _STANDARD: Final = frozenset({None, "default", "standard", "auto", "standard_onl
 """Tiers that everybody gets: no price of their own."""
 _NOWHERE: Final = frozenset({None, "", "not_available"})
 """Places that say nothing: Anthropic's word for models that cannot be told where to run."""
-_BOUNDED: Final = frozenset({UNCLEAR, DECLINED, CREDIT})
-"""What may make the bill smaller than what was counted."""
 
 _SAY_COSTS: Final = frozenset({"openrouter", "perplexity", "x_ai"})
 """Sellers whose usage has what they charge in it."""
@@ -144,9 +140,9 @@ def with_side(
             beside = beside if beside.nusd is None else beside._replace(status=CostStatus.LOWER_BOUND)
         side.append(Beside(each.kind, each.model, each.usage, beside.nusd))
         cost = add(cost, beside)
-    if cost.nusd is not None and IN_PART in answer.flags:
+    if cost.nusd is not None and not MORE_BILLED.isdisjoint(answer.flags):
         cost = cost._replace(status=weaker(cost.status, CostStatus.LOWER_BOUND))
-    if cost.nusd is not None and not _BOUNDED.isdisjoint(answer.flags):
+    if cost.nusd is not None and not LESS_BILLED.isdisjoint(answer.flags):
         cost = cost._replace(status=weaker(cost.status, CostStatus.UPPER_BOUND))
     return cost, tuple(side)
 
@@ -230,7 +226,7 @@ def _cost(
     flags: tuple[str, ...] = ()
     other = answer.response_model
     if other is not None and other != request.model:
-        second = _card(request, other, context, world)
+        second = _card(request, placed(request.provider, request.model, other), context, world)
         if second is not None and (card is None or second.model != card.model):
             # What answered is not what was asked for, and only the invoice will say which was billed.
             flags = ("model_drift",)

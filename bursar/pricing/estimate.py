@@ -23,7 +23,7 @@ import orjson
 
 from bursar.pricing.window import Window
 from bursar.words.demand import FLOOR_TOKENS, LEAST_TOKENS, Demand, Rate
-from bursar.words.events import ModelRequest, filled, parts_of
+from bursar.words.events import COMPACTED, ModelRequest, filled, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -163,7 +163,7 @@ class Estimator:
     ) -> None:
         """Take in what the provider says an attempt used; `cut` where our own cap ended the answer."""
         usage = answer.usage
-        if usage is None:
+        if usage is None or COMPACTED in answer.flags:
             return
         key = (workflow, request.provider, request.model)
         script = request.transcript

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from bursar.settings.prices import PriceSpec
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:/@+\-\[\] ]{1,200}", re.ASCII)
+_PROFILE: Final = re.compile(r"(?:[a-z-]+\.)?(?:anthropic|openai)\.")
+"""What Bedrock has before the vendor's name of a model: it says where the model runs, and so what it costs."""
 _MOST_CARDS: Final = 4_096
 _FORMAT: Final = 2
 """Of the file of compiled rates: a file of another one is not read."""
@@ -211,6 +213,12 @@ class PriceList:
     def _file(self) -> Path:
         name = packaged() if self._copy is None else self._copy.name
         return (self._directory or cache_directory()) / f"rates-{_FORMAT}-{name.replace(' ', '-')}.json"
+
+
+def placed(provider: str, asked: str, answered: str) -> str:
+    """The model that answered, in the words of the one that was asked for: Bedrock's answers leave the place out."""
+    profile = _PROFILE.match(asked) if provider == "aws.bedrock" else None
+    return answered if profile is None or _PROFILE.match(answered) else profile[0] + answered
 
 
 def cache_directory() -> Path:

@@ -5,6 +5,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from bursar.testing import bedrock, clouds
 from bursar.testing.bill import answer_nusd, beside_nusd
 from bursar.testing.billing import InputTokens, ModelPrice
 from bursar.testing.books import Books, Charge, Ended, ReceivedRequest
@@ -79,7 +80,8 @@ class Delivery:
 
     async def _play(self, events: EventStream) -> tuple[Ended, int]:
         """Sends the frames, each in its time; how that ended, and the output tokens by then."""
-        self.connection.begin_events(self._headers())
+        own = bedrock.STREAM_HEADERS if clouds.is_bedrock(self.request.path) else {}
+        self.connection.begin_events({**own, **self._headers()})
         await self._send(events.opening())
         frames, generated = list(events.frames()), 0
         breaks_at = self._breaks_at(frames)
@@ -152,7 +154,10 @@ class Delivery:
         return RefusalError(self.reply.status, kind=self.reply.error_type, headers=self.reply.headers)
 
     def _headers(self) -> dict[str, str]:
-        return {**id_header(self.price.vendor, f"req_{uuid.uuid4().hex[:24]}"), **self.reply.headers}
+        request_id = f"req_{uuid.uuid4().hex[:24]}"
+        amazons = clouds.is_bedrock(self.request.path)
+        named = bedrock.id_header(request_id) if amazons else id_header(self.price.vendor, request_id)
+        return {**named, **self.reply.headers}
 
     async def _latency(self) -> None:
         await asyncio.sleep(self.latency_s if self.reply.latency_s is None else self.reply.latency_s)

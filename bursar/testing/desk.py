@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bursar.testing import clouds, embeddings_api, messages_api, responses_api
+from bursar.testing import bedrock, clouds, embeddings_api, messages_api, responses_api
 from bursar.testing.bill import speed, with_extras
 from bursar.testing.billing import InputTokens, ModelPrice, Vendor
 from bursar.testing.books import COUNTING, Api, Books, ReceivedRequest
@@ -90,8 +90,10 @@ class Desk:
             )
         except RefusalError as refusal:
             request_id = f"req_{uuid.uuid4().hex[:24]}"
-            headers = {**id_header(vendor, request_id), **refusal.headers}
-            await connection.send_json(refusal.status, refusal.body(vendor, request_id), headers)
+            headers, body = id_header(vendor, request_id), refusal.body(vendor, request_id)
+            if clouds.is_bedrock(request.path):
+                headers, body = bedrock.refused(refusal.status, body["error"]["message"], request_id)
+            await connection.send_json(refusal.status, body, {**headers, **refusal.headers})
 
     def _admit(self, request: ReceivedRequest, vendor: Vendor) -> ModelPrice:
         if request.api == "unknown" or request.method != "POST":
@@ -158,7 +160,9 @@ class Desk:
         dialect = _DIALECTS[request.api]
         answer, reading, _, _ = self._write(request, reply, delivery.price)
         if request.stream and reply.fault != "reset_after_billing":
-            await delivery.stream(answer, dialect.stream(answer), reading)
+            events = dialect.stream(answer)
+            framed = bedrock.BedrockStream(events) if clouds.is_bedrock(request.path) else events
+            await delivery.stream(answer, framed, reading)
         else:
             await delivery.plain(answer, dialect.plain(answer), reading)
 
@@ -206,9 +210,9 @@ class Desk:
 
 def _received(http: HttpRequest, number: int) -> tuple[ReceivedRequest, bool]:
     parsed = _parsed(http.body)
-    path, model = clouds.plain_path(http.path.rstrip("/"))
+    path, said = clouds.place(http.path.rstrip("/"))
     api = _ROUTES.get(path, "unknown")
-    body = (parsed or {}) | ({} if model is None else {"model": model})
+    body = {**(parsed or {}), **said}
     model = body.get("model")
     retries = http.headers.get("x-stainless-retry-count", "0")
     dialect = _DIALECTS.get(api)

@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Iteration:
-    """One entry of Anthropic's `usage.iterations` that is not the answer itself.
+    """One entry of Anthropic's `usage.iterations` that is not the answer itself, or a compaction of OpenAI's Responses.
 
     "compaction" is billed at the price of the model that was asked, "advisor_message" at that of its own `model`; both
     come on top of the totals of the usage. `input_tokens` are uncached.

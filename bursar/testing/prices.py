@@ -12,6 +12,7 @@ from types import MappingProxyType
 from bursar.testing.billing import ModelPrice, Rates, rates
 
 _DATE = re.compile(r"([-@]\d{8}|-\d{4}-\d{2}-\d{2}|-latest)(-v\d+:\d+)?$")
+_BEDROCK = re.compile(r"^(?:[a-z-]+\.)?(?:anthropic|openai)\.")
 
 
 def _claude(
@@ -133,5 +134,5 @@ class PriceList:
 
     def find(self, model: str) -> ModelPrice | None:
         """The price of `model`, or of the model that it is a dated version of."""
-        bare = _DATE.sub("", model.rpartition("anthropic.")[2])
+        bare = _DATE.sub("", _BEDROCK.sub("", model))
         return self._models.get(model) or self._models.get(bare)

@@ -49,7 +49,11 @@ def finished(answer: Answer) -> dict[str, Any]:
     body |= {
         "status": "incomplete" if cut else "completed",
         "incomplete_details": {"reason": "max_output_tokens"} if cut else None,
-        "output": [*_searches(answer), *(item(answer, index, section) for index, section in sections)],
+        "output": [
+            *_compactions(answer),
+            *_searches(answer),
+            *(item(answer, index, section) for index, section in sections),
+        ],
     }
     return answer.reply.with_usage(body, _usage(answer))
 
@@ -85,6 +89,19 @@ def item(answer: Answer, index: int, section: Section) -> dict[str, Any]:
 def part(text: str) -> dict[str, Any]:
     """A part of a message item."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _compactions(answer: Answer) -> list[dict[str, Any]]:
+    # What they cost is billed and in no usage: nobody has said that it is.
+    return [
+        {
+            "id": f"cmp_{answer.ident}{index:02d}",
+            "type": "compaction",
+            "encrypted_content": "x" * 6 * entry.output_tokens,
+        }
+        for index, entry in enumerate(answer.reply.extras.iterations)
+        if entry.kind == "compaction"
+    ]
 
 
 def _searches(answer: Answer) -> list[dict[str, Any]]:

@@ -102,8 +102,14 @@ DECLINED = "declined_hop"
 """Flag: a model that declined was counted; vendors bill some of these and not others."""
 IN_PART = "cost_in_part"
 """Flag: the seller says what he takes, and not what another one bills for the same call."""
+COMPACTED = "compaction_unclear"
+"""Flag: the context was summed up within the call, and the vendor does not say whether its usage counts that."""
 CREDIT = "fallback_credit"
 """Flag: cache writes of the model that answered after another one declined may be billed as reads."""
+LESS_BILLED: Final = frozenset({UNCLEAR, DECLINED, CREDIT})
+"""Flags: the bill may be smaller than what was counted."""
+MORE_BILLED: Final = frozenset({IN_PART, COMPACTED})
+"""Flags: it may be larger."""
 
 
 def sum_usage(usages: Iterable[Usage]) -> Usage:

@@ -108,6 +108,42 @@ def test_calls_of_other_middlewares_are_charged_once(other: Any, door: str, how:
                 assert "summarization" in {row.key for row in reader.spend_by("purpose")}
 
 
+@HOW
+@pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "wrapped"])
+@pytest.mark.parametrize("other", [summarising, selecting], ids=["Summarization", "ToolSelector"])
+def test_under_a_handler_and_the_middleware_each_call_is_charged_once(other: Any, wrapped: bool, how: str) -> None:
+    """All doors at once, and no `with`: the handler's run has every call one time, its own limit and theirs."""
+    asked: Any = {"messages": [("user" if n % 2 == 0 else "ai", f"{n} {LONG}") for n in range(7)]}
+    handler = BursarCallbackHandler("both", Budget(usd="1", model_calls=2))
+    with Provider(latency_s=0.0, replies=answer) as provider:
+        model = bursar.wrap(gpt(provider)) if wrapped else gpt(provider)
+        agent = create_agent(model, [look, weigh], middleware=[other(model), BursarMiddleware(on_stop="raise")])
+        run(agent.with_config(callbacks=[handler]), asked, how)
+        both = handler.last_run
+        assert both is not None
+        assert len(provider.charges) == len(rows_of(both)) == both.spend.settled.model_calls == 2
+        assert both.spend.settled.nusd == provider.billed_nusd
+    assert both.spend.held == NOTHING
+    assert both.stop_reason == "finished"
+
+
+@DOORS
+@HOW
+def test_an_emulated_tool_is_a_model_call(door: str, how: str) -> None:
+    """LLMToolEmulator asks a model in place of the tool: that is charged as what it is, once, and so is the tool call."""
+    script = [Reply(output_tokens=5, tool_calls=(ToolUse("look", {"about": "sky"}),)), *[Reply(output_tokens=9)] * 2]
+    with Provider(latency_s=0.0, replies=scripted(script)) as provider:
+        model, ours = door_of(claude(provider), door)
+        emulator = shipped.LLMToolEmulator(tools=["look"], model=model)
+        agent = create_agent(model, [look], middleware=[emulator, *ours])
+        with bursar.run("emulated", Budget(usd="1")) as both:
+            run(agent, {"messages": [("user", "hi")]}, how)
+        assert len(provider.charges) == len(rows_of(both)) == both.spend.settled.model_calls == 3
+        assert both.spend.settled.nusd == provider.billed_nusd
+    assert both.spend.settled.tool_calls == 1
+    assert both.spend.held == NOTHING
+
+
 @DOORS
 @HOW
 def test_a_fallback_after_a_failure_is_charged_beside_it(door: str, how: str) -> None:
@@ -245,18 +281,29 @@ def test_only_what_was_sent_is_charged_beside_a_response_cache(read: Any, wrappe
     assert again.spend.held == NOTHING
 
 
-@WRAPPED
-def test_a_node_that_a_cache_answers_is_free(wrapped: bool) -> None:
-    """LangGraph's node cache answers in place of the node: no call is begun, none is charged."""
+@DOORS
+@HOW
+def test_a_node_that_a_cache_answers_is_free(door: str, how: str) -> None:
+    """LangGraph's node cache answers in place of the node, be it an agent: no call is begun, none is charged."""
     with Provider(latency_s=0.0, replies=lambda _: Reply(output_tokens=9)) as provider:
-        model = bursar.wrap(claude(provider)) if wrapped else claude(provider)
+        model, ours = door_of(claude(provider), door)
+        agent = create_agent(model, middleware=ours)
+
+        def ask(state: Any) -> Any:
+            return {"messages": [agent.invoke({"messages": [("user", "hi")]})["messages"][-1]]}
+
+        async def aask(state: Any) -> Any:
+            answered = await agent.ainvoke({"messages": [("user", "hi")]})
+            return {"messages": [answered["messages"][-1]]}
+
         graph: Any = StateGraph(MessagesState)
-        graph.add_node("ask", lambda _: {"messages": [model.invoke("hi")]}, cache_policy=CachePolicy())
+        graph.add_node("ask", aask if how == "async" else ask, cache_policy=CachePolicy())
         graph.add_edge(START, "ask")
         compiled = graph.compile(cache=NodeCache())
+        handler = BursarCallbackHandler("handled", Budget(usd="1"))
         with bursar.run("cached", Budget(model_calls=1)) as both:
             for _ in range(2):
-                compiled.invoke({"messages": []})
-        assert len(provider.charges) == both.spend.settled.model_calls == 1
+                run(compiled.with_config(callbacks=[handler]), {"messages": []}, how)
+        assert len(provider.charges) == len(rows_of(both)) == both.spend.settled.model_calls == 1
         assert both.spend.settled.nusd == provider.billed_nusd
     assert both.spend.held == NOTHING

@@ -96,14 +96,15 @@ class World:
     def run(self, entry: Entry, way: str, ending: Ending) -> tuple[bursar.Run, Any]:
         """One call under a generous budget; the run, and what the caller got or was raised."""
         self.reply = ending.reply
-        client = bursar.wrap(self.clients[entry.sdk, way])
+        bare = self.clients[entry.sdk, way]
+        made = [client := bursar.wrap(bare)]
         if ending.timeout_s is not None:
             # Of reading alone: a connection that takes long was not yet a request, and costs nothing.
             timeout = anthropic.Timeout(10, read=ending.timeout_s)
             if isinstance(client, ModuleType):
                 entry = replace(entry, arguments=entry.arguments | {"timeout": timeout})
             else:
-                client = client.with_options(timeout=timeout)
+                made.append(client := client.with_options(timeout=timeout))
         with bursar.run("endings", Budget(usd="1", tokens=100_000)) as run:
             try:
                 if way == "sync":
@@ -116,6 +117,10 @@ class World:
             except Exception as error:  # noqa: BLE001 - what the SDK raises is what the caller gets
                 outcome = error
             self.provider.wait_idle()
+        for copy in made:
+            # Older SDKs give a copy of a cloud's client connections of its own.
+            if not isinstance(copy, ModuleType) and copy._client is not bare._client:
+                copy.close() if way == "sync" else self.runner.run(copy.close())
         return run, outcome
 
     async def _cancelled(self, entry: Entry, client: Any) -> Any:

@@ -33,7 +33,8 @@ class Entry:
     """One entry point: the SDK's name, the method's path on the client, its arguments, how its answer is read.
 
     reads: "object" as it is; "parse" of a raw response; "events" of a stream; "parsed events" of a raw response;
-    "helper", a manager that gives events; "body" and "lines" of a streaming response; "runner", a tool loop.
+    "helper", a manager that gives events; "body", "lines" and "pieces" (of bytes) of a streaming response; "runner", a
+    tool loop.
     """
 
     sdk: str
@@ -46,7 +47,7 @@ class Entry:
 
     @property
     def streams(self) -> bool:
-        return self.reads in ("events", "parsed events", "helper", "lines")
+        return self.reads in ("events", "parsed events", "helper", "lines", "pieces")
 
     def exists(self) -> bool:
         """Whether the SDK at hand has it: the oldest supported ones lack some."""
@@ -71,7 +72,7 @@ class Entry:
         with asked as answer:
             if self.reads == "body":
                 return [answer.read()]
-            return _some(answer.iter_lines() if self.reads == "lines" else answer, take)
+            return _some(self._parts(answer), take)
 
     async def acall(self, client: Any, take: int | None = None) -> list[Any]:
         """As `call`, of an async client."""
@@ -90,7 +91,12 @@ class Entry:
         async with asked as answer:
             if self.reads == "body":
                 return [await answer.read()]
-            return await _asome(answer.iter_lines() if self.reads == "lines" else answer, take)
+            return await _asome(self._parts(answer), take)
+
+    def _parts(self, answer: Any) -> Any:
+        if self.reads == "pieces":
+            return answer.iter_bytes()
+        return answer.iter_lines() if self.reads == "lines" else answer
 
 
 def _some(answer: Any, take: int | None) -> list[Any]:

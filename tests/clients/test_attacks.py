@@ -69,6 +69,25 @@ def test_extra_body_is_no_way_round(extra: dict[str, Any]) -> None:
         assert provider.billed_nusd == run.spend.settled.nusd <= 6_000_000
 
 
+CLAUDES_EXTRA: dict[str, dict[str, Any]] = {
+    "a larger cap": {"max_tokens": 5_000},
+    "a dearer model": {"model": "claude-opus-5-5"},
+    "a longer prompt": {"messages": [{"role": "user", "content": "word " * 5_000}]},
+}
+
+
+@pytest.mark.parametrize("extra", list(CLAUDES_EXTRA.values()), ids=list(CLAUDES_EXTRA))
+def test_extra_body_is_no_way_round_with_claude(extra: dict[str, Any]) -> None:
+    """As with OpenAI: a cap that was lowered stays lowered, whoever merges the bodies."""
+    with Provider(latency_s=0.0, replies=lambda _: Reply(output_tokens=4_000)) as provider:
+        with claude_on(provider) as client, bursar.run("extra", Budget(usd="0.006")) as run:
+            try:
+                client.messages.create(**CLAUDE, extra_body=extra)
+            except bursar.BudgetExceeded:
+                assert provider.charges == []
+        assert provider.billed_nusd == run.spend.settled.nusd <= 6_000_000
+
+
 def test_two_caps_are_both_lowered() -> None:
     """A request that names both of Chat's caps is held at the one that counts, and both are lowered."""
     body = {"model": "gpt-4o", "messages": HI, "max_tokens": 300, "max_completion_tokens": 3_000}

@@ -12,6 +12,7 @@ import pytest
 from openai import _module_client
 
 from scripts.soak.clouds import azure, bedrock, foundry, vertex
+from tests.clients.clouds import aws, bedrock_openai, google_cloud, mantle, openai_bedrock
 from tests.clients.endings import World, check_all, world_of
 from tests.clients.entries import CHAT, CLAUDE, EMBEDDINGS, RESPONSES, STREAM, Entry, Rivers
 
@@ -20,41 +21,64 @@ if TYPE_CHECKING:
 
     from bursar.testing import Provider
 
-MADE = {"azure": azure, "vertex": vertex, "bedrock": bedrock, "foundry": foundry}
-MODELS = {
-    "vertex": "claude-sonnet-4-5@20250929", "bedrock": "global.anthropic.claude-haiku-4-5-20251001-v1:0",
-    "foundry": "claude-sonnet-5-5",
-}  # fmt: skip
+CLAUDES: Any = {
+    "vertex": (vertex, "claude-sonnet-4-5@20250929"),
+    "bedrock": (bedrock, "global.anthropic.claude-haiku-4-5-20251001-v1:0"),
+    "mantle": (mantle, "global.anthropic.claude-sonnet-5-5"),
+    "foundry": (foundry, "claude-sonnet-5-5"),
+    "aws": (aws, "claude-sonnet-5-5"),
+    "google-cloud": (google_cloud, "claude-sonnet-5-5"),
+}
+TERRA: Any = {"model": "global.openai.gpt-6.1-terra"}
+GPTS: Any = {
+    "azure": (azure, {}),
+    "bedrock-openai": (bedrock_openai, TERRA),
+    "openai-at-bedrock": (openai_bedrock, TERRA),
+}
+MADE = {name: made for name, (made, _) in (CLAUDES | GPTS).items()}
 
 
-def gpts(client: str) -> Iterator[Entry]:
-    """What OpenAI's clients and the module have."""
-    yield Entry(client, "chat.completions.create", "object", CHAT)
-    yield Entry(client, "chat.completions.create", "events", CHAT | STREAM)
-    yield Entry(client, "chat.completions.stream", "helper", CHAT)
-    yield Entry(client, "chat.completions.parse", "object", CHAT | {"response_format": Rivers})
-    yield Entry(client, "responses.with_raw_response.create", "parse", RESPONSES)
-    yield Entry(client, "responses.with_streaming_response.create", "lines", RESPONSES | STREAM)
-    yield Entry(client, "embeddings.create", "object", EMBEDDINGS)
+def gpts(client: str, model: Any) -> Iterator[Entry]:
+    """What OpenAI's clients and the module have; Bedrock has no embeddings of OpenAI's."""
+    chat, responses = CHAT | model, RESPONSES | model
+    yield Entry(client, "chat.completions.create", "object", chat)
+    yield Entry(client, "chat.completions.create", "events", chat | STREAM)
+    yield Entry(client, "chat.completions.stream", "helper", chat)
+    yield Entry(client, "chat.completions.parse", "object", chat | {"response_format": Rivers})
+    yield Entry(client, "responses.with_raw_response.create", "parse", responses)
+    yield Entry(client, "responses.with_streaming_response.create", "lines", responses | STREAM)
+    if not model:
+        yield Entry(client, "embeddings.create", "object", EMBEDDINGS)
 
 
-def claudes(client: str) -> Iterator[Entry]:
-    """What Anthropic's clients have; Bedrock streams in a form of its own."""
-    asked = CLAUDE | {"model": MODELS[client]}
+def claudes(client: str, model: str) -> Iterator[Entry]:
+    """What Anthropic's clients have; less of those that send the same to another address."""
+    asked = CLAUDE | {"model": model}
     yield Entry(client, "messages.create", "object", asked)
-    yield Entry(client, "messages.with_raw_response.create", "parse", asked)
-    yield Entry(client, "messages.with_streaming_response.create", "body", asked)
-    yield Entry(client, "beta.messages.create", "object", asked)
-    if client != "bedrock":
-        yield Entry(client, "messages.create", "events", asked | STREAM)
+    yield Entry(client, "messages.create", "events", asked | STREAM)
+    yield Entry(client, "messages.with_streaming_response.create", "pieces", asked | STREAM)
+    if client in ("vertex", "bedrock", "foundry"):
+        yield Entry(client, "messages.with_raw_response.create", "parse", asked)
+        yield Entry(client, "messages.with_streaming_response.create", "body", asked)
+        yield Entry(client, "beta.messages.create", "object", asked)
         yield Entry(client, "messages.stream", "helper", asked)
         yield Entry(client, "messages.with_raw_response.create", "parsed events", asked | STREAM)
 
 
 ENTRIES = [
-    *((entry, way) for entry in gpts("azure") for way in ("sync", "async")),
-    *((entry, "sync") for entry in gpts("module")),
-    *((entry, way) for client in MODELS for entry in claudes(client) for way in ("sync", "async")),
+    *(
+        (entry, way)
+        for client, (_, model) in GPTS.items()
+        for entry in gpts(client, model)
+        for way in ("sync", "async")
+    ),
+    *((entry, "sync") for entry in gpts("module", {})),
+    *(
+        (entry, way)
+        for client, (_, model) in CLAUDES.items()
+        for entry in claudes(client, model)
+        for way in ("sync", "async")
+    ),
 ]
 
 

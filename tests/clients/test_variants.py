@@ -1,96 +1,21 @@
-"""The clouds' clients and the module itself: the type stays, who bills is on the record, each call is charged once."""
+"""The module `openai`, wrapped as a client is: each call is charged once, whatever becomes of its client."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
-import anthropic
 import openai
 import pytest
 from openai import _module_client
 
 import bursar
 from bursar import Budget
-from bursar.clients.sellers import seller_of
-from bursar.testing import Provider, Reply
-from scripts.soak.clouds import azure, bedrock, foundry, vertex
+from bursar.testing import Provider
 from tests.clients.books import rows_of
-from tests.clients.entries import CHAT, CLAUDE
-from tests.clients.http import HTTP
+from tests.clients.entries import CHAT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-VARIANTS: Any = [
-    pytest.param(azure, "gpt-4o", "azure.ai.openai", id="azure"),
-    pytest.param(vertex, "claude-sonnet-4-5@20250929", "gcp.vertex_ai", id="vertex"),
-    pytest.param(bedrock, "global.anthropic.claude-haiku-4-5-20251001-v1:0", "aws.bedrock", id="bedrock"),
-    pytest.param(foundry, "claude-sonnet-5-5", "azure.ai.inference", id="foundry"),
-]
-
-
-def ask(client: Any, model: str, **options: Any) -> Any:
-    if isinstance(client, (openai.OpenAI, openai.AsyncOpenAI)):
-        return client.chat.completions.create(**(CHAT | {"model": model} | options))
-    return client.messages.create(**(CLAUDE | {"model": model} | options))
-
-
-@pytest.mark.parametrize("way", ["sync", "async"])
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-@pytest.mark.parametrize(("made", "model", "seller"), VARIANTS)
-def test_a_client_of_a_cloud_is_charged_once_at_its_price(
-    made: Any, model: str, seller: str, stream: bool, way: str
-) -> None:
-    """The class stays, one row is written, and where the cloud sells at the vendor's price it is that to the nano."""
-    if stream and made is bedrock:
-        pytest.skip("Bedrock streams in a binary format that the provider does not speak")
-    with Provider(latency_s=0.0, replies=lambda _: Reply(output_tokens=50)) as provider:
-        bare = made(provider, is_async=way == "async")
-        client = bursar.wrap(bare)
-        assert isinstance(client, type(bare))
-        assert type(client).__name__ == type(bare).__name__
-        assert seller_of(client) == seller
-        options = {"stream": True} if stream else {}
-
-        async def aask() -> None:
-            async with client:
-                answer = await ask(client, model, **options)
-                if stream:
-                    assert [event async for event in answer]
-
-        with bursar.run("clouds", Budget(usd="1")) as run:
-            if way == "async":
-                asyncio.run(aask())
-            else:
-                with client:
-                    answer = ask(client, model, **options)
-                    assert list(answer) if stream else answer
-        (row,) = rows_of(run)
-        assert (row.status, row.usage_source, row.request_model) == ("ok", "provider", model)
-        assert run.spend.settled.nusd == provider.billed_nusd > 0
-
-
-@pytest.mark.parametrize("name", ["AnthropicAWS", "AnthropicBedrockMantle", "AnthropicGoogleCloud", "BedrockOpenAI"])
-def test_other_variants_are_known_by_their_class(name: str) -> None:
-    """Each class of a cloud that an SDK has is one whose seller is decided, and not by accident."""
-    made = getattr(anthropic, name, None) or getattr(openai, name, None)
-    if made is None:
-        pytest.skip("this SDK has no such class")
-    client = made.__new__(made)
-    client._base_url = HTTP.URL("https://cloud.example.com")
-    seller = seller_of(client)
-    assert (seller is None) == (name == "AnthropicAWS")
-
-
-def test_a_deployment_of_an_unknown_name_is_refused_under_dollars() -> None:
-    """Azure's deployments have names of their own: without a price nothing is sent, and the model is named."""
-    with Provider(latency_s=0.0) as provider, azure(provider) as bare:
-        with bursar.run("clouds", Budget(usd="1")), pytest.raises(bursar.PriceUnknown) as refused:
-            ask(bursar.wrap(bare), "our-deployment")
-        assert (refused.value.provider, refused.value.model) == ("azure.ai.openai", "our-deployment")
-        assert provider.requests == []
 
 
 @pytest.fixture
