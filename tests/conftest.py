@@ -43,6 +43,16 @@ def price_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch.undo()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nobody to trust: loopback speaks no TLS, and reading all roots is most of what making a client costs."""
+    patch = pytest.MonkeyPatch()
+    patch.delenv("SSL_CERT_FILE", raising=False)
+    patch.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("authorities")))
+    yield
+    patch.undo()
+
+
 @pytest.fixture(autouse=True)
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A fresh ledger file, and a process that has learned nothing."""

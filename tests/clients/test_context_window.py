@@ -19,6 +19,8 @@ from tests.clients.conversations import FORMS, agent, check, extends, requests, 
 
 API = {"claude": "messages", "chat": "chat", "responses": "responses"}
 FIELD = {"messages": "messages", "chat": "messages", "responses": "input"}
+LONG = agent(20, words=200)
+"""Few messages with long results: what the SDKs do with each message of a request is most of what these tests cost."""
 
 
 def api_of(caller: str) -> str:
@@ -41,8 +43,8 @@ def verdicts(ledger: Path) -> list[Any]:
 
 @pytest.mark.parametrize("caller", CALLERS)
 def test_what_is_sent_fits_and_only_grows_between_cuts(caller: str, provider: Provider, ledger: Path) -> None:
-    """Forty steps under 3,000 tokens, by every door: a conversation each time, and as many new beginnings as verdicts."""
-    api, messages = api_of(caller), agent(40)
+    """Twenty steps under 3,000 tokens, by every door: a conversation each time, and as many new beginnings as verdicts."""
+    api, messages = api_of(caller), LONG
     with bursar.run("w", Budget.unlimited(), ContextWindow(tokens=3_000)):
         sent = talk(CALLERS[caller], api, provider, messages)
     whole, cuts = FORMS[api](messages), 0
@@ -62,7 +64,7 @@ def test_a_summary_is_asked_for_on_the_cached_prefix_and_paid_by_the_run(
     caller: str, provider: Provider, ledger: Path
 ) -> None:
     """The question stands behind what was last sent; the answer stands for what was dropped; the run pays for both."""
-    api, messages = api_of(caller), agent(40)
+    api, messages = api_of(caller), LONG
     window = ContextWindow(tokens=4_000, strategy="summarise", summarise="same", keep="80%")
     with bursar.run("w", Budget.unlimited(), window) as run:
         sent = talk(CALLERS[caller], api, provider, messages)

@@ -75,7 +75,7 @@ def test_cut_at_every_step_by_every_strategy() -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_without_a_memory_the_cut_is_found_again(form: str, strategy: str) -> None:
     """No state at all: the cuts are as few as a window of half its size needs, and what is sent only grows between."""
-    messages = agent(80, words=80)
+    messages = agent(40, words=170)
     cuts = replay(form, strategy, messages, 4_000, stateless=True)
     assert 2 <= cuts <= 16
 

@@ -37,8 +37,9 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
 
 
 def test_random_histories(make: Make) -> None:
-    """Five hundred random histories of every verb, compared with a plain model after each step."""
-    store_contract.check_random(make, examples=500, steps=30)
+    """Two hundred and fifty random histories of every verb, compared with a plain model after each step."""
+    # Of six rules that were broken on purpose each was found within 240, three times of three.
+    store_contract.check_random(make, examples=250, steps=30)
 
 
 def test_bad_input(make: Make) -> None:

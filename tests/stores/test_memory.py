@@ -351,5 +351,6 @@ class StoreMachine(RuleBasedStateMachine):
                 assert balance.holds == len(self.holds)
 
 
-StoreMachine.TestCase.settings = settings(max_examples=500, stateful_step_count=25, deadline=None)
+# The contract's histories are of this store as well: these are for what it takes beyond, the owners' numbers.
+StoreMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
 test_any_order_of_verbs_keeps_the_books = StoreMachine.TestCase
