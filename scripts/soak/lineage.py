@@ -43,7 +43,7 @@ _ROWS: Final = """
 _OUTCOMES: Final = "SELECT r.run_id, o.name, sum(o.count) FROM outcome o JOIN run r ON r.number = o.run GROUP BY 1, 2"
 
 
-def tags(mark: Mark) -> dict[str, str]:
+def tags(mark: Mark) -> dict[str, Any]:
     """What a run with this mark says of itself."""
     number = int(mark.name[8:16], 16)
     return {

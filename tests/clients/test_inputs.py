@@ -208,6 +208,7 @@ def test_an_unpriced_answer_is_recorded_as_such() -> None:
 def test_names_in_tags_are_kept_harmless(gpt: openai.OpenAI) -> None:
     """SQL, markup, control characters and very long text in tags change nothing but the text."""
     nasty = "x'); DROP TABLE run;-- [red]\x1b[31m\0 \ud800" + "y" * 500
-    with bursar.run(nasty, Budget(usd="1"), user=nasty, session=nasty, **{"a'b": nasty}) as run:
+    tags: dict[str, Any] = {"a'b": nasty}
+    with bursar.run(nasty, Budget(usd="1"), user=nasty, session=nasty, **tags) as run:
         gpt.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hi"}])
     assert len(rows_of(run)) == 1
