@@ -60,11 +60,11 @@ class Database:
     a child of a process with an open connection believes it holds its parent's file locks, and loses rows.
     """
 
-    def __init__(self, path: Path, connection: Any, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, connection: Any, *, read_only: bool = False, durable: bool = False) -> None:
         self.path = path
         self.lock = threading.Lock()
         self._name = str(path)
-        self._read_only = read_only
+        self._read_only, self._durable = read_only, durable
         self._identity = identity(self._name)
         self._busy_ms = BUSY_MS
         self._commits = 0
@@ -168,6 +168,9 @@ class Database:
 
     def _use(self, connection: Any) -> Run:
         self._connection = connection
+        if self._durable:
+            # Each commit waits for the disk.
+            connection.execute("PRAGMA synchronous=FULL")
         self._turn = None if self._read_only else Turn(self.path)
         self._busy_ms = BUSY_MS
         self._moved = _mover(connection)
@@ -200,14 +203,14 @@ class Database:
             self._connection.set_busy_timeout(ms)
 
 
-def open_ledger(path: Path, *, read_only: bool = False) -> Database:
-    """Open a ledger file, creating it with its directory where it may be written.
+def open_ledger(path: Path, *, read_only: bool = False, durable: bool = False) -> Database:
+    """Open a ledger file, creating it with its directory where it may be written. `durable`: commits wait for the disk.
 
     Raises `LedgerError` that names the file and what to do: no plain file, not ours, newer than this version,
     not readable. What processes have on the way into it is in it then.
     """
     path = Path(path)
-    database = Database(path, connect(path, read_only=read_only), read_only=read_only)
+    database = Database(path, connect(path, read_only=read_only), read_only=read_only, durable=durable)
     try:
         if not read_only:
             gather(database)

@@ -261,6 +261,21 @@ def test_where_no_file_can_be_made_a_row_is_committed_at_once(ledger: Path) -> N
     writer.close()
 
 
+def test_what_has_to_survive_a_power_cut_goes_no_way_round(ledger: Path) -> None:
+    """Each row is a commit, which waits for the disk: before a fork and after it."""
+    writer = Ledger(ledger, durable=True)
+    for n in range(3):
+        writer.write(call())
+        assert in_table(ledger) == n + 1
+    assert intakes(ledger) == []
+    assert writer.database().execute("PRAGMA synchronous") == [(2,)]
+    if not (child := os.fork()):
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert writer.database().execute("PRAGMA synchronous") == [(2,)]
+    writer.close()
+
+
 @pytest.mark.parametrize("odd", [{"latency_us": 2**60}, {"cost_nusd": 2**63}])
 def test_what_is_odd_is_committed_at_once(ledger: Path, odd: dict[str, Any]) -> None:
     """Numbers that readers of JSON, or the table, may not hold."""

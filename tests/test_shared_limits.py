@@ -121,6 +121,24 @@ def test_a_limit_on_each_run_may_only_warn(tmp_path: Path, client: Any) -> None:
         assert [ask(client) for _ in range(3)] == [True, True, True]
 
 
+def test_a_shared_limit_survives_a_power_cut_where_that_was_said(tmp_path: Path, client: Any, monkeypatch: Any) -> None:
+    """What is about to leave is on the disk before it does, and so are the hold and the row."""
+    synced: list[int] = []
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        synced.append(handle)
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write(tmp_path, '[bursar]\ndurability = "power"\n[env.development]\nmodel_calls_per_day = 9\n')
+    with bursar.run("w", Budget(usd="1")):
+        assert [ask(client) for _ in range(2)] == [True, True]
+    # The folder of the journal, and a line of each call.
+    assert len(synced) == 3
+    assert process().ledger.database().execute("PRAGMA synchronous") == [(2,)]
+
+
 def test_each_user_has_his_own(tmp_path: Path, provider: Provider, client: Any) -> None:
     """A limit per user counts each by himself, under a hash; a call without a user is not under it."""
     write(tmp_path, '[[limit]]\nper = "user"\nwindow = "day"\nmodel_calls = 1\n')

@@ -51,8 +51,9 @@ class Process:
         self.settings, self.rules = settings, rules_of_file(settings)
         path = settings.ledger or default_ledger_path()
         self.memory = MemoryStore(passing=True)
-        self.shared = SqliteStore(path, lambda: self.ledger.opened())  # noqa: PLW0108 - the ledger is made after it
-        self.ledger = Ledger(path, self.shared.post)
+        durable = settings.durability == "power"
+        self.shared = SqliteStore(path, lambda: self.ledger.opened(), durable=durable)  # noqa: PLW0108 - the ledger is made after it
+        self.ledger = Ledger(path, self.shared.post, durable=durable)
         self.orders = Orders(self.ledger, self.shared)
         estimator = Estimator()
         estimator.load(self.ledger.load_calibration())

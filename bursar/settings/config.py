@@ -26,6 +26,7 @@ _CHOICES: Final = {
     "on_store_error": ("deny", "allow"),
     "lost_context": ("allow", "deny"),
     "content": ("off", "masked", "full"),
+    "durability": ("process", "power"),
 }
 STRUCTLOG: Final = "structlog"
 """The value of `trace` that means the application's own structlog."""
@@ -50,7 +51,8 @@ class Settings:
     trace: the file that every record is appended to, or "structlog" for the application's own, None for neither.
     content: what of prompts and answers is kept ("off", "masked" without keys and people, "full" without keys),
     keep_content: for how long. max_price_age: under a limit in dollars, calls at list prices that are older than this
-    are refused; None for never.
+    are refused; None for never. durability: what a row, and a hold on a shared limit, survives once its call goes on:
+    the death of the "process", or a cut of the "power" too.
     """
 
     ledger: Path | None = None
@@ -67,6 +69,7 @@ class Settings:
     content: str = "off"
     keep_content: str = "14d"
     max_price_age: str | None = None
+    durability: str = "process"
     limits: tuple[LimitSpec, ...] = ()
     run_limits: tuple[LimitSpec, ...] = ()
     workflows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

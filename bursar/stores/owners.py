@@ -26,9 +26,13 @@ _LONG: Final = 1 << 20
 
 
 class Owner:
-    """This process as an owner of holds on one ledger. Made at its first hold; forgotten in a forked child."""
+    """This process as an owner of holds on one ledger. Made at its first hold; forgotten in a forked child.
 
-    def __init__(self, ledger: Path) -> None:
+    A `durable` one waits for the disk before it lets a call leave.
+    """
+
+    def __init__(self, ledger: Path, *, durable: bool = False) -> None:
+        self._durable = durable
         self.id = new_id()
         self._path = _place(ledger) / self.id
         self._bytes = 0
@@ -39,6 +43,8 @@ class Owner:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._handle = os.open(self._path, flags, 0o600)
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if durable:
+                _sync(self._path.parent)
         except OSError as error:
             raise StoreUnavailable(
                 f"{self._path} cannot be made ({error.strerror}): shared limits need it to tell who is alive; "
@@ -53,6 +59,8 @@ class Owner:
         with self._lock:
             try:
                 written = os.write(self._handle, line)
+                if self._durable:
+                    os.fsync(self._handle)
             except OSError as error:
                 raise StoreUnavailable(f"{self._path} cannot be written ({error.strerror}); nothing was sent") from None
             if written != len(line):
@@ -119,6 +127,15 @@ def estate(ledger: Path, owner: str) -> Iterator[Estate | None]:
             yield None
             return
         yield Estate(path, handle)
+    finally:
+        os.close(handle)
+
+
+def _sync(folder: Path) -> None:
+    # The name of a file is its folder's.
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
     finally:
         os.close(handle)
 

@@ -45,10 +45,13 @@ SWEEP_EVERY: Final = 64
 
 
 class SqliteStore:
-    """A `HoldStore` in a ledger file. `database` gives the open file: the ledger's own, so that both write together."""
+    """A `HoldStore` in a ledger file. `database` gives the open file: the ledger's own, so that both write together.
 
-    def __init__(self, path: Path, database: Callable[[], Database]) -> None:
-        self.path = path
+    Where it is `durable`, what is about to be sent is on the disk before.
+    """
+
+    def __init__(self, path: Path, database: Callable[[], Database], *, durable: bool = False) -> None:
+        self.path, self._durable = path, durable
         self._database = database
         self._lock = threading.Lock()
         self._of: Database | None = None
@@ -284,7 +287,7 @@ class SqliteStore:
         owner = self._owner
         if owner is None:
             with self._lock:
-                owner = self._owner = self._owner or Owner(self.path)
+                owner = self._owner = self._owner or Owner(self.path, durable=self._durable)
         return owner.id
 
     def _numbers(self, run: Run, path: tuple[Scope, ...]) -> list[int]:

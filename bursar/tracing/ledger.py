@@ -35,10 +35,15 @@ T = TypeVar("T")
 
 
 class Ledger:
-    """The writer of one ledger file. The file is opened at the first write; safe for threads."""
+    """The writer of one ledger file. The file is opened at the first write; safe for threads.
 
-    def __init__(self, path: Path, post: Callable[[Run, Posting], object] | None = None) -> None:
-        self.path = Path(path)
+    What is `durable` has reached the disk when `write` returns.
+    """
+
+    def __init__(
+        self, path: Path, post: Callable[[Run, Posting], object] | None = None, *, durable: bool = False
+    ) -> None:
+        self.path, self._durable = Path(path), durable
         self._post = post
         self._spool = Spool(self.path)
         self._lock = threading.Lock()
@@ -230,7 +235,7 @@ class Ledger:
             return database
         with self._lock:
             if self._database is None:
-                opened = open_ledger(self.path)
+                opened = open_ledger(self.path, durable=self._durable)
                 try:
                     self._inserts.keys = load_user_keys(self.path)
                 except BaseException:
@@ -241,7 +246,7 @@ class Ledger:
                 intake = Intake(opened, self.deliver)
                 opened.watcher = _Transactions(intake, self._inserts)
                 self._take_back(opened, locked=True)
-                self._database, self._intake = opened, intake
+                self._database, self._intake = opened, None if self._durable else intake
             return self._database
 
     def _keep_aside(self, record: Record, posting: Posting | None, why: str) -> None:
