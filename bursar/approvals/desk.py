@@ -24,7 +24,7 @@ from bursar.approvals.interrupt import Interrupt, place_of
 from bursar.approvals.terminal import Terminal
 from bursar.approvals.watch import Watcher
 from bursar.stores.owners import Owner
-from bursar.tracing.ledger import failures
+from bursar.tracing.failures import failures
 from bursar.words.clock import CLOCK
 from bursar.words.errors import BursarWarning, ConfigError
 from bursar.words.money import show_usd

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from bursar.db import open_ledger
-from bursar.tracing.ledger import failures
+from bursar.tracing.failures import failures
 
 if TYPE_CHECKING:
     from collections.abc import Callable

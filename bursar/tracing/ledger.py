@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, TypeVar
 from bursar.db import Database, open_ledger
 from bursar.intake import MANY, Intake
 from bursar.leftovers import gather
+from bursar.tracing.failures import apsw_error, busy, failures, unfit
 from bursar.tracing.inserts import Inserts
 from bursar.tracing.spool import Spool, from_spool, spooled
 from bursar.tracing.users import load_user_keys
 from bursar.tracing.values import clean
-from bursar.words.errors import BursarWarning, ConfigError, LedgerError, StoreError
+from bursar.words.errors import BursarWarning, StoreError
 from bursar.words.records import ModelCall, Verdict
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class Ledger:
                 self._leave(database)
                 database = self._open()
                 self._commit(database, record, posting, wait=wait)
-        except _busy():
+        except busy():
             if not wait:
                 return False
             self._keep_aside(record, posting, "another process holds it")
@@ -185,7 +186,7 @@ class Ledger:
             return
         try:
             database.transact(_nothing_more, wait=wait)
-        except _busy():
+        except busy():
             # It is safe where it is, and comes with the next transaction.
             return
         except failures() as error:
@@ -266,13 +267,13 @@ class Ledger:
             try:
                 record, posting = from_spool(line)
                 database.transact(lambda run: self._insert(run, record, posting))
-            except _unfit():
+            except unfit():
                 # Torn by the death of its writer, or no record of ours: for a person to look at.
                 self._spool.reject(line)
 
         # What goes wrong here is left for the next start: it is no reason not to write what comes now.
         with contextlib.nullcontext() if locked else self._lock:
-            self._spool.take(insert, _apsw_error())
+            self._spool.take(insert, apsw_error())
 
     def _say(self, what: str) -> None:
         if not self._warned:
@@ -305,29 +306,3 @@ class _Transactions:
 
 def _nothing_more(_: Run) -> None:
     """For a transaction that is there for what waits."""
-
-
-def _busy() -> tuple[type[Exception], ...]:
-    import apsw
-
-    return (apsw.BusyError,)
-
-
-def _apsw_error() -> type[Exception]:
-    import apsw
-
-    return apsw.Error
-
-
-def _unfit() -> tuple[type[Exception], ...]:
-    import apsw
-
-    return (apsw.ConstraintError, TypeError, ValueError, KeyError, OverflowError, AttributeError)
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """What may go wrong with a ledger."""
-    import apsw
-
-    # The last three are of values that neither SQLite nor JSON can hold; the spool holds them made to fit.
-    return (apsw.Error, LedgerError, ConfigError, OSError, TypeError, ValueError, OverflowError)
