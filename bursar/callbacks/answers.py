@@ -82,9 +82,9 @@ def of_failure(error: BaseException, *, output_seen: int | None = None) -> Answe
     return ended._replace(output_seen=output_seen, charge="seen", retry_reason=ended.retry_reason or lost)
 
 
-def abandoned() -> Answer:
-    """A call whose end nobody will tell: what it was waiting for is gone. Charged at its bound."""
-    return Answer(Status.ABANDONED, error_type="Abandoned", charge="bound")
+def abandoned(*, output_seen: int | None = None) -> Answer:
+    """A call whose end nobody will tell: what it was waiting for is gone. Charged at its bound; see `of_failure`."""
+    return Answer(Status.ABANDONED, error_type="Abandoned", output_seen=output_seen or 0, charge="bound")
 
 
 def counted_usage(told: Mapping[str, Any] | None) -> tuple[Reading, str | None]:

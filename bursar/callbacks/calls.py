@@ -123,7 +123,7 @@ class ModelCalling:
 
     def abandoned(self) -> None:
         """Close it though nobody has said how it ended."""
-        self.end(abandoned())
+        self.end(abandoned(output_seen=self._seen()))
 
     def withdraw(self) -> None:
         """Free it, of which nothing was sent and nothing will be."""

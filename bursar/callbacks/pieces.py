@@ -10,7 +10,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from bursar.clients.watch import UNREAD_TOKENS_S
-from bursar.flow.charge import CHUNK_TOKENS
+from bursar.flow.unmeasured import CHUNK_TOKENS
 from bursar.pricing.estimate import COLD_FACTOR
 from bursar.pricing.tokens import COUNTER
 

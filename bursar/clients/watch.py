@@ -10,7 +10,7 @@ from bursar.clients.answers import USAGES, not_nothing, of_message
 from bursar.clients.asked import Streamed
 from bursar.clients.failures import of_error
 from bursar.clients.usage import fields, get, word
-from bursar.flow.charge import CHUNK_TOKENS
+from bursar.flow.unmeasured import CHUNK_TOKENS
 from bursar.pricing.estimate import COLD_FACTOR
 from bursar.pricing.tokens import COUNTER
 from bursar.words.clock import monotonic_ns

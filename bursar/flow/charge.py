@@ -8,7 +8,7 @@
     stream cut                                            input, output seen and one chunk, unmeasured
                                                           (bound="hard": input and the output held, all of it)
 
-Whatever is not measured is flagged, and never free.
+Whatever is not measured is flagged, and never free: `flow/unmeasured.py` says how much it is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from bursar.flow.unmeasured import dearest, presumed
 from bursar.pricing.price import Cost, add, as_stated, price, weaker
 from bursar.pricing.rates import PriceContext
 from bursar.words.events import (
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
 
     from bursar.flow.call import Attempt, Call, World
     from bursar.pricing.rates import RateCard
-
-CHUNK_TOKENS: Final = 64
-"""Tokens that a provider may have generated beyond the last chunk that arrived: one chunk, generously."""
 
 _SHAPES: Final = frozenset({"lowered", "clamped"})
 """What may have been made of an output cap, for the flags of a row."""
@@ -102,7 +100,7 @@ def charge(call: Call, attempt: Attempt, answer: Answer, world: World) -> Charge
     if answer.charge == "usage" and answer.usage is not None:
         usage, source = answer.usage, _PROVIDER
     else:
-        usage, source = _presumed(call, attempt, answer)
+        usage, source = presumed(call, attempt, answer)
     cost, card, flags = _cost(call, attempt, answer, usage, world, measured=source is _PROVIDER)
     side: tuple[Beside, ...] = ()
     if answer.side or answer.flags:
@@ -212,23 +210,6 @@ def _with_tools(amounts: Amounts, answer: Answer) -> Amounts:
     return amounts._replace(nusd=min(MAX_AMOUNT, amounts.nusd + fees), tool_calls=max(0, answer.tool_calls - later))
 
 
-def _presumed(call: Call, attempt: Attempt, answer: Answer) -> tuple[Usage, UsageSource]:
-    """The usage of an attempt whose answer does not say it."""
-    hold = attempt.hold
-    if answer.charge == "input" and not call.frame.hard:
-        return Usage(input_tokens=attempt.estimate.demand.input_practical), UsageSource.ESTIMATED
-    if answer.charge == "seen":
-        seen = answer.output_seen + CHUNK_TOKENS
-        if call.frame.hard:
-            # Nobody can say how far the provider was ahead of its reader: only the cap is sure to cover that.
-            seen = max(seen if attempt.outgrown else 0, hold.output_tokens)
-        elif not attempt.outgrown:
-            seen = min(hold.output_tokens, seen)
-        known = answer.usage or Usage(input_tokens=hold.input_tokens)
-        return known._replace(output_tokens=max(seen, known.output_tokens)), UsageSource.STREAM_PARTIAL
-    return Usage(input_tokens=hold.input_tokens, output_tokens=hold.output_tokens), UsageSource.ESTIMATED
-
-
 def _cost(
     call: Call, attempt: Attempt, answer: Answer, usage: Usage, world: World, *, measured: bool
 ) -> tuple[Cost, RateCard | None, tuple[str, ...]]:
@@ -258,11 +239,10 @@ def _cost(
                 cost, card = dearer, second
     if measured:
         return cost, card, flags
-    told = answer.charge == "seen" and (answer.usage is not None or not call.frame.hard)
+    told = answer.charge == "seen" and answer.usage is not None
     if cost.nusd is not None and not told and (answer.charge != "input" or call.frame.hard):
-        # The hold is the stated bound: an unknown end is charged at it, in its dearest bucket.
-        held = attempt.hold.nusd
-        cost = Cost(held, CostStatus.ESTIMATED, held, 0, 0, 0, 0) if held > cost.nusd else cost
+        least = dearest(call, attempt, answer, usage)
+        cost = Cost(least, CostStatus.ESTIMATED, least, 0, 0, 0, 0) if least > cost.nusd else cost
     return cost, card, flags
 
 
