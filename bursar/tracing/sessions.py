@@ -45,7 +45,7 @@ class SessionReader(Reader):
         return sorted(sessions, key=lambda session: -session.turns[-1].ts_us)
 
     def session(self, prefix: str) -> Session:
-        """The session whose id begins so, all of it. Raises `LedgerError` for none, and for several."""
+        """The session whose id begins so, all of it. Raises `LedgerError` for none, several, and one without a turn."""
         names = self._ask(
             "SELECT DISTINCT session_id FROM model_call WHERE substr(session_id, 1, ?) = ? ORDER BY 1 LIMIT 6",
             (len(prefix), prefix),
@@ -53,9 +53,14 @@ class SessionReader(Reader):
         exact = [name for (name,) in names if name == prefix] or [name for (name,) in names]
         if len(exact) > 1:
             raise LedgerError(f"several sessions begin with {prefix[:40]!r}: {', '.join(exact[:5])}")
-        rows = self._ask(f"{_TURNS} AND c.session_id = ? ORDER BY c.call_id", ("", exact[0])) if exact else []
-        if not rows:
+        if not exact:
             raise LedgerError(f"no session's id begins with {prefix[:40]!r}; `bursar sessions --since 30d` lists them")
+        rows = self._ask(f"{_TURNS} AND c.session_id = ? ORDER BY c.call_id", ("", exact[0]))
+        if not rows:
+            raise LedgerError(
+                f"no call of session {exact[0][:40]!r} was answered, so it has no turn to show; "
+                "`bursar report --by session` says what its calls have cost"
+            )
         return _session(exact[0], [row[1:] for row in rows])
 
 

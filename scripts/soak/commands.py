@@ -32,6 +32,10 @@ _IDS: Final = (
     "response_id FROM model_call",
     "request_id FROM model_call",
 )
+_ANSWERED: Final = """
+    SELECT c.session_id FROM model_call c JOIN ending e ON e.id = c.ending WHERE e.status = 'ok' AND c.input_tokens > 0
+"""
+"""Of a session whose calls have all failed there is no turn to show."""
 
 
 class Command(NamedTuple):
@@ -102,7 +106,7 @@ class Desk:
 
     def sessions(self) -> list[Command]:
         """All, or one."""
-        name = self.one("session_id FROM model_call")
+        name = self.one(f"session_id FROM ({_ANSWERED})")
         return [Command(("sessions", *([] if name is None or self.dice.random() < 0.5 else [name]), "--json"), "json")]
 
     def statusline(self) -> list[Command]:

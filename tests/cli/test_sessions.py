@@ -6,12 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import openai
+import pytest
 from typer.testing import CliRunner
 
 import bursar
 from bursar import Budget, LedgerError
 from bursar.cli.app import app
-from bursar.testing import Provider
+from bursar.testing import Provider, Reply
 from tests.importers.transcripts import Transcript, usage
 
 if TYPE_CHECKING:
@@ -81,3 +82,18 @@ def test_calls_of_our_own_name_their_session() -> None:
     assert (found["session"], found["workflow"], found["turns"]) == ("talk-1", "chat", 3)
     assert found["growth"] > 100
     assert found["next_nusd"] > 0
+
+
+def test_a_session_of_which_no_call_was_answered_is_not_said_to_be_missing() -> None:
+    """All of its calls failed: it has no turn to show, and what they cost is said elsewhere."""
+    with (
+        Provider(latency_s=0.0, replies=lambda _: Reply(status=500)) as provider,
+        openai.OpenAI(base_url=provider.openai_url, api_key="x", max_retries=0) as gpt,
+        bursar.run("chat", Budget(usd="1"), session="talk-2"),
+        pytest.raises(openai.InternalServerError),
+    ):
+        bursar.wrap(gpt).chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hi"}])
+    done = cli("talk-2")
+    assert done.exit_code == 1
+    assert "no call of session 'talk-2' was answered" in str(done.exception)
+    assert "talk-2" in CliRunner().invoke(app, ["report", "--by", "session"]).stdout
