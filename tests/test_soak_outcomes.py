@@ -6,15 +6,17 @@ import contextlib
 import queue
 from typing import TYPE_CHECKING, Any
 
+import anthropic
 import apsw
 import pytest
 
 import bursar
+from bursar import Budget
 from scripts.soak.books import read_bill, read_ledger
 from scripts.soak.diary import KILLED
 from scripts.soak.house import USER_NUSD, House
 from scripts.soak.judge import Judgement
-from scripts.soak.marks import new_mark
+from scripts.soak.marks import Mark, new_mark
 from scripts.soak.outcomes import Outcomes
 from scripts.soak.provider import provider
 from scripts.soak.threads import Left, Threads
@@ -91,3 +93,40 @@ def test_what_comes_out_wrong_is_named(house: House, served: Provider) -> None:
     bill.by_mark[ended[-1].mark] += 1
     judged = Judgement(ended, bill, kept, user_limit_nusd=USER_NUSD)
     assert any("what was killed is in the books" in fault for fault in judged.faults)
+
+
+def test_a_thread_whose_next_run_was_killed_is_not_judged_as_if_that_had_not_been(
+    house: House, served: Provider
+) -> None:
+    """What a killed run has in the ledger counts with the others of its mark; what it has not, with the dead."""
+    threads, mark = Threads(house, 1, queue.Queue()), Mark("0" * 32, "u1")
+    assert mark.spared
+    with anthropic.Anthropic(base_url=served.anthropic_url, api_key="x") as claude:
+        wrapped = bursar.wrap(claude)
+        ask: Any = {
+            "model": "claude-haiku-5-5",
+            "max_tokens": 100,
+            "messages": [{"role": "user", "content": str(mark)}],
+        }
+        with threads.run("interrupted", Budget(usd="0.01"), mark=mark):
+            wrapped.messages.create(**ask)
+        # The next process is killed before it has told the end of its run.
+        with bursar.run("soak interrupted", Budget(usd="0.01")) as run:
+            house.diary.begun(mark, "interrupted", run.id, 10_000_000)
+            wrapped.messages.create(**ask)
+        first, second = house.diary.read()
+        assert (first.stopped, second.run_id, second.stopped) == ("finished", run.id, KILLED)
+        books = read_bill(served), read_ledger(house.ledger)
+        assert Judgement([first, second], *books, user_limit_nusd=USER_NUSD).faults == []
+        assert any("is in the ledger at" in fault for fault in Judgement([first], *books, user_limit_nusd=1).faults)
+        claude.messages.create(**ask)
+    (fault,) = Judgement(house.diary.read(), read_bill(served), books[1], user_limit_nusd=USER_NUSD).faults
+    assert "what was killed is in the books at 0, billed at" in fault
+
+
+def test_a_diary_that_may_not_grow_is_written_later(house: House) -> None:
+    """What is noted where no file may grow is in it afterwards."""
+    with house.diary.later():
+        house.diary.note(new_mark(), "full", "r", 1, 0, None)
+        assert house.diary.read() == []
+    assert [each.feature for each in house.diary.read()] == ["full"]

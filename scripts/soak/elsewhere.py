@@ -83,27 +83,27 @@ def ahead() -> None:
 
 def full() -> None:
     """A run without shared limits where the ledger cannot grow: its calls are served, its records wait or are there."""
-    from scripts.soak.house import House
+    from scripts.soak.place import here
 
-    house = House.here()
-    bare = house.place / "bare.toml"
+    bare = here() / "bare.toml"
     bare.write_text('[bursar]\nledger = "ledger.db"\nenv = "bare"\n')
     os.environ["BURSAR_CONFIG"] = str(bare)
     from bursar import Budget
     from bursar.runs.process import process
     from bursar.tracing.spool import spools
     from scripts.soak.claims import claim
-    from scripts.soak.runs import several
+    from scripts.soak.runs import house, several
     from scripts.soak.tenants import asked, tenant
 
     limit, spent = Budget(usd="0.03"), 0
     process().ledger.database()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (_BYTES, resource.RLIM_INFINITY))
-    with tenant("full", limit) as (run, mark):
-        several(mark, 4)
-        spent = run.spend.settled.model_calls
-    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    with house.diary.later():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (_BYTES, resource.RLIM_INFINITY))
+        with tenant("full", limit) as (run, mark):
+            several(mark, 4)
+            spent = run.spend.settled.model_calls
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     sql = "SELECT count(*) FROM model_call c JOIN run r ON r.number = c.run WHERE r.run_id = ?"
     waiting = b"".join(
         path.read_bytes() for first in spools(house.ledger) for path in first.parent.glob(f"{first.name}*")

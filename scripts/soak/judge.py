@@ -53,7 +53,8 @@ class Judgement:
         self._lost(marks)
         self._shared(marks, user_limit_nusd)
         if asks is not None:
-            self.faults += judge_asks(asks, made, {each.run_id for each in ended})
+            # Who was killed could not take his question back.
+            self.faults += judge_asks(asks, made, {each.run_id for each in ended if each.stopped != KILLED})
 
     def _loop(self, runs: list[Ended]) -> None:
         first = runs[0]

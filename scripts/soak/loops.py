@@ -73,6 +73,7 @@ class Loops:
         try:
             said = lineage.tags(mark)
             with bursar.run(f"soak {feature}", limit, *guards, user=mark.user, feature=feature, **said) as run:
+                self.house.diary.begun(mark, feature, run.id, limit.limits().get("usd"))
                 yield run, mark
                 lineage.report(run, mark)
         except (bursar.Stopped, *FAILURES) as error:
