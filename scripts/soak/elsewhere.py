@@ -98,6 +98,8 @@ def full() -> None:
     limit, spent = Budget(usd="0.03"), 0
     process().ledger.database()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    # What is imported meanwhile is not to be kept: half of it would be, for everybody who comes after.
+    sys.dont_write_bytecode = True
     with house.diary.later():
         resource.setrlimit(resource.RLIMIT_FSIZE, (_BYTES, resource.RLIM_INFINITY))
         with tenant("full", limit) as (run, mark):
