@@ -119,7 +119,7 @@ class ModelCalling:
 
     def failed(self, error: BaseException) -> None:
         """Close it after an exception."""
-        self.end(of_failure(error, output_seen=self._seen()))
+        self.end(of_failure(error, output_seen=self._seen())._replace(output_read=self._read()))
 
     def abandoned(self) -> None:
         """Close it though nobody has said how it ended."""
@@ -186,6 +186,9 @@ class ModelCalling:
         frame = self.call.frame
         assert isinstance(frame, ScopedFrame)
         return frame
+
+    def _read(self) -> int:
+        return 0 if self._pieces is None else self._pieces.read()
 
     def _seen(self) -> int | None:
         # Hidden thinking is billed and never seen: only the bound is sure to cover it.

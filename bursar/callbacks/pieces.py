@@ -38,10 +38,13 @@ class Pieces(list[str]):
         self.length += len(text)
         super().append(text)
 
+    def read(self) -> int:
+        """Output tokens that have come, by our own count."""
+        return COUNTER.measure("".join(self)).tokens
+
     def tokens(self, provider: str) -> int:
         """Output tokens that the provider may have counted by now: what was seen, and what it wrote ahead meanwhile."""
-        factor = COLD_FACTOR.get(provider, 2.0)
-        seen = COUNTER.measure("".join(self)).tokens
+        factor, seen = COLD_FACTOR.get(provider, 2.0), self.read()
         # Behind the last piece comes one that may be as large as the largest so far.
         largest = COUNTER.measure(max(self, key=len, default="")).tokens
         unread = (self._waited_us + self._pause_us()) * UNREAD_TOKENS_S // 1_000_000

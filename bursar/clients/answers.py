@@ -89,7 +89,7 @@ def of_reading(
     made: Answer = filled(
         Answer,
         (
-            *(_OK, usage, _PROVIDER, 0, True),
+            *(_OK, usage, _PROVIDER, 0, 0, True),
             *(model, response_id, request_id, 200, None, None, finish, cut, tool_calls, tier, speed, None),
             *(flags, "bound" if usage is None else "usage", side, billed, region, said, False, None, stated_nusd),
             asked,

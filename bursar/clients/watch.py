@@ -136,6 +136,7 @@ class Watch:
         else:
             ended = ended._replace(retry_reason=ended.retry_reason or RetryReason.CONNECTION)
         partial = USAGES[self._request.api](self._usage)
+        read = COUNTER.measure("".join(self._pieces)).tokens
         return ended._replace(
             usage=partial.usage,
             side=partial.side,
@@ -143,7 +144,8 @@ class Watch:
             tier_served=word(get(self._usage, "service_tier")) or word(get(self._body, "service_tier")),
             speed=word(get(self._usage, "speed")),
             usage_source=UsageSource.STREAM_PARTIAL,
-            output_seen=self._output_seen(),
+            output_read=read,
+            output_seen=self._output_seen(read),
             # Hidden thinking and a summary of the context are billed and never seen, an unread answer may be written in
             # full: only the bound is sure to cover them.
             charge="bound" if self._request.reasoning or self._request.summed or not self._seen else "seen",
@@ -156,14 +158,13 @@ class Watch:
             retryable=False,
         )
 
-    def _output_seen(self) -> int:
-        seen = COUNTER.measure("".join(self._pieces)).tokens
+    def _output_seen(self, read: int) -> int:
         # Behind the last chunk comes one that may be as large as the largest so far.
         largest = COUNTER.measure(max(self._pieces, key=len, default="")).tokens
         factor = COLD_FACTOR.get(self._request.provider, 2.0)
         # And while the caller was busy with what he had, the provider went on writing.
         unread = self.callers_ns * UNREAD_TOKENS_S // 1_000_000_000
-        return ceil(seen * factor) + max(0, ceil(largest * factor) - CHUNK_TOKENS) + unread
+        return ceil(read * factor) + max(0, ceil(largest * factor) - CHUNK_TOKENS) + unread
 
     def _say(self, text: Any, *, words: bool = True) -> None:
         if isinstance(text, str) and text:

@@ -1,4 +1,4 @@
-"""What an attempt is taken to have used whose answer does not say it: the most that it may have been, where it is known.
+"""What an attempt is taken to have used whose answer does not say it: the most that it may have been, where known.
 
 The hold is the bound that its row states. Where nobody could put a cap into the request the hold is what such calls are
 seen to use, and keeps no provider from writing more: there the cap that the caller has set himself is the bound.
@@ -28,8 +28,9 @@ def presumed(call: Call, attempt: Attempt, answer: Answer) -> tuple[Usage, Usage
         if call.frame.hard:
             # Nobody can say how far the provider was ahead of its reader: only the cap is sure to cover that.
             seen = max(seen if attempt.outgrown else 0, hold.output_tokens)
-        elif not attempt.outgrown:
-            seen = min(_most(call, attempt, seen), seen)
+        elif not attempt.outgrown and answer.output_read <= (most := _most(call, attempt, seen)):
+            # Beyond it a server has not kept its cap, and was left before that was noticed.
+            seen = min(most, seen)
         known = answer.usage or Usage(input_tokens=hold.input_tokens)
         return known._replace(output_tokens=max(seen, known.output_tokens)), UsageSource.STREAM_PARTIAL
     seen = answer.output_seen and answer.output_seen + CHUNK_TOKENS

@@ -236,8 +236,9 @@ class ModelRequest(NamedTuple):
 class Answer(NamedTuple):
     """How an attempt ended, in neutral words. `usage` is None where the provider gave none that can be believed.
 
-    `side` is what is billed on top of `usage`. `billed_model` is what `usage` is billed as where the provider says that
-    another model answered than was asked; `region` where it says it was processed.
+    `output_seen`: of a stream that was cut, the tokens that the provider may have counted by then; `output_read`: those
+    of what came, by our own count. `side` is what is billed on top of `usage`. `billed_model` is what `usage` is billed
+    as where the provider says that another model answered than was asked; `region` where it says it was processed.
     `said` is the answer itself as the adapter has it, for whoever was told to keep content; nobody else looks at it.
     `retryable`: an SDK sends such a request again, where it has retries left. `retry_after_us` is how long the provider
     asks it to wait before that, None where it does not say. `stated_nusd` is what the usage says that it costs,
@@ -249,6 +250,7 @@ class Answer(NamedTuple):
     usage: Usage | None = None
     usage_source: UsageSource = UsageSource.NONE
     output_seen: int = 0
+    output_read: int = 0
     sent: bool = True
     response_model: str | None = None
     response_id: str | None = None

@@ -268,6 +268,20 @@ def test_large_chunks_are_seen_as_such() -> None:
         assert run.spend.settled.nusd >= provider.billed_nusd > 0
 
 
+@pytest.mark.parametrize("take", [15, 18])
+def test_what_has_come_beyond_a_cap_is_paid_for(take: int) -> None:
+    """A server that ignores its cap, left a little past it: more has been read than could have been written."""
+    reply = Reply(output_tokens=400, ignores_cap=True, chunk_delay_s=0.01)
+    with Provider(latency_s=0.0, replies=lambda _: reply) as provider:
+        with gpt_on(provider) as client, bursar.run("past", Budget(usd="1")) as run:
+            with client.chat.completions.create(**(ASKED | {"max_completion_tokens": 100}), stream=True) as stream:
+                for _ in range(take):
+                    next(stream)
+        provider.wait_idle()
+        assert provider.charges[0].output_tokens > 100
+        assert run.spend.settled.nusd >= provider.billed_nusd
+
+
 def test_a_running_count_is_not_the_whole() -> None:
     """Servers that write a usage into every chunk: a stream that is left early is not charged its first count only."""
 
