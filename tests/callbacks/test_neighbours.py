@@ -287,7 +287,7 @@ def test_a_node_that_a_cache_answers_is_free(door: str, how: str) -> None:
     """LangGraph's node cache answers in place of the node, be it an agent: no call is begun, none is charged."""
     with Provider(latency_s=0.0, replies=lambda _: Reply(output_tokens=9)) as provider:
         model, ours = door_of(claude(provider), door)
-        agent = create_agent(model, middleware=ours)
+        agent: Any = create_agent(model, middleware=ours)
 
         def ask(state: Any) -> Any:
             return {"messages": [agent.invoke({"messages": [("user", "hi")]})["messages"][-1]]}

@@ -157,8 +157,12 @@ def check_all(world: World, entry: Entry, way: str, subtests: Any) -> None:
 
 
 def check(world: World, entry: Entry, way: str, ending: Ending) -> None:
-    world.provider.reset()
-    run, outcome = world.run(entry, way, ending)
+    for _ in range(5):
+        world.provider.reset()
+        run, outcome = world.run(entry, way, ending)
+        if ending.timeout_s is None or isinstance(outcome, BaseException):
+            break
+        # A machine that is too busy to look in time finds the answer there.
     rows = rows_of(run)
     assert len(rows) == 1, (outcome, rows)
     (row,) = rows
