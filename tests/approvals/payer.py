@@ -14,12 +14,13 @@ from langchain_anthropic import ChatAnthropic
 from langchain_core.tools import tool
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.types import Command
+from pydantic import SecretStr
 
 import bursar
 from bursar import Budget, CostGate
 from bursar.callbacks import BursarCallbackHandler, BursarMiddleware
-from tests.callbacks.models import KEY
 
+KEY = SecretStr("x")
 GATES = {
     "tool": CostGate(tool="pay", ask="always", approver="interrupt"),
     "model": CostGate(model="*", ask="always", approver="interrupt"),

@@ -11,12 +11,13 @@ from langchain_anthropic import ChatAnthropic
 from langchain_core.tools import tool
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.types import Command, interrupt
+from pydantic import SecretStr
 
 import bursar
 from bursar import Budget
 from bursar.callbacks import BursarMiddleware
-from tests.callbacks.models import KEY
 
+KEY = SecretStr("x")
 THREAD: Any = {"configurable": {"thread_id": "1"}}
 FIRST: Any = {"messages": [("user", "pay")]}
 

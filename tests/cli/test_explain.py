@@ -130,6 +130,8 @@ def test_what_hardly_matters_is_shown_and_not_advised_on(history: History) -> No
     assert shown.count("would stop it") == shown.count("shown best by") == 1
 
 
+# What so many repetitions go through is covered without them: counting it each time takes longer than they do.
+@pytest.mark.no_cover
 def test_the_story_from_its_calls(history: History) -> None:
     """50 users become 5,000, 600 tokens 1,800, three calls eight: 40,150 rows, three causes, and their product is 800."""
     history.later = []

@@ -302,16 +302,18 @@ def test_two_batches_may_use_the_same_custom_ids(provider: Provider, opened: Ope
 
 
 READ_RESULTS = """
-import sys, bursar, anthropic, openai
+import sys, bursar
 from bursar.clients import unmetered
 unmetered._said |= {"batches", "files"}
 vendor, url, batch, take = sys.argv[1:]
 with bursar.run("elsewhere", bursar.Budget(usd="1")):
     if vendor == "openai":
+        import openai
         client = bursar.wrap(openai.OpenAI(base_url=url, api_key="x"))
         found = client.batches.retrieve(batch)
         client.files.content(found.output_file_id)
     else:
+        import anthropic
         client = bursar.wrap(anthropic.Anthropic(base_url=url, api_key="x"))
         for n, _ in enumerate(client.messages.batches.results(batch), 1):
             if n == int(take):

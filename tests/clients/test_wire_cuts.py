@@ -133,6 +133,8 @@ def usage_of(row: CallRow) -> tuple[Any, ...]:
     return row.status, row.usage_source, row.input_tokens, row.output_tokens, row.tool_calls, row.nusd
 
 
+# What so many repetitions go through is covered without them: counting it each time takes longer than they do.
+@pytest.mark.no_cover
 @pytest.mark.parametrize("api", PATHS)
 def test_a_split_at_any_byte_changes_nothing(recorded: dict[str, bytes], api: str) -> None:
     """However the network cuts the bytes into pieces, the usage is the same, and so is what the caller gets."""
@@ -153,6 +155,8 @@ def cuts(body: bytes) -> list[int]:
     return sorted((near | set(range(0, len(body), 13))) & set(range(len(body))))
 
 
+# What so many repetitions go through is covered without them: counting it each time takes longer than they do.
+@pytest.mark.no_cover
 @pytest.mark.parametrize("api", PATHS)
 @pytest.mark.parametrize("breaks", [True, False], ids=["broken", "ended"])
 def test_a_cut_anywhere_is_charged_and_flagged(recorded: dict[str, bytes], api: str, breaks: bool) -> None:

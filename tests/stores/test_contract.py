@@ -36,10 +36,12 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     return sqlite
 
 
-def test_random_histories(make: Make) -> None:
-    """Two hundred and fifty random histories of every verb, compared with a plain model after each step."""
-    # Of six rules that were broken on purpose each was found within 240, three times of three.
-    store_contract.check_random(make, examples=250, steps=30)
+# Of six rules that were broken on purpose each was found within 240, three times of three. What is covered is counted
+# in a few of them.
+@pytest.mark.parametrize("examples", [10, pytest.param(250, marks=pytest.mark.no_cover)])
+def test_random_histories(make: Make, examples: int) -> None:
+    """Random histories of every verb, compared with a plain model after each step."""
+    store_contract.check_random(make, examples=examples, steps=30)
 
 
 def test_bad_input(make: Make) -> None:
