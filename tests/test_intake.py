@@ -173,12 +173,14 @@ def test_whoever_is_killed_and_whoever_looks_every_row_that_was_acknowledged_is_
     db.open_ledger(ledger).close()
     for _ in range(3):
         writers = [subprocess.Popen([sys.executable, "-c", MORTAL, str(ledger), str(path)]) for path in said]
-        until = time.monotonic() + 20
-        while time.monotonic() < until and not all(path.exists() and path.stat().st_size > 9_000 for path in said):
-            count(ledger)
-        for writer in writers:
-            writer.kill()
-            writer.wait()
+        try:
+            until = time.monotonic() + 20
+            while time.monotonic() < until and not all(path.exists() and path.stat().st_size > 9_000 for path in said):
+                count(ledger)
+        finally:
+            for writer in writers:
+                writer.kill()
+                writer.wait()
         count(ledger)
     # The last line may be torn: the process was killed while it wrote it.
     wanted = [line for path in said for line in path.read_text().splitlines() if len(line) == 28]
