@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from itertools import count as counter
 from typing import TYPE_CHECKING, Any
 
+import apsw
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,8 +57,11 @@ ledger.close()
 
 def in_table(path: Path) -> int:
     """What is in the table just now, whatever is on the way."""
-    with sqlite3.connect(path) as connection:
-        return int(connection.execute("SELECT count(*) FROM attempt").fetchone()[0])
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        return int(next(connection.execute("SELECT count(*) FROM attempt"))[0])
+    finally:
+        connection.close()
 
 
 def numbered(ledger: Path) -> tuple[Ledger, ModelCall]:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def test_tags_are_kept_once(ledger: Path) -> None:
     for _ in range(1_500):
         writer.write(call())
     writer.close()
-    with sqlite3.connect(ledger) as connection:
+    with closing(sqlite3.connect(ledger)) as connection:
         assert connection.execute("SELECT count(*) FROM dimension").fetchone()[0] == 1
         assert connection.execute("SELECT count(*) FROM ending").fetchone()[0] == 1
     assert count(ledger) == 1_500
@@ -277,7 +278,7 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path, kind: str) -> None:
         (tmp_path / "file").write_text("")
         path = tmp_path / "file" / "x.db"
     else:
-        with sqlite3.connect(path) as connection:
+        with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("CREATE TABLE t (x)")
             if kind == "newer":
                 connection.execute(f"PRAGMA application_id={ledger_file.APPLICATION_ID}")
