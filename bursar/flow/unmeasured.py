@@ -32,7 +32,10 @@ def presumed(call: Call, attempt: Attempt, answer: Answer) -> tuple[Usage, Usage
             # Beyond it a server has not kept its cap, and was left before that was noticed.
             seen = min(most, seen)
         known = answer.usage or Usage(input_tokens=hold.input_tokens)
-        return known._replace(output_tokens=max(seen, known.output_tokens)), UsageSource.STREAM_PARTIAL
+        output_tokens = max(seen, known.output_tokens)
+        # How often was searched is said at the very end.
+        searches = max(call.request.searches, known.web_searches)
+        return known._replace(output_tokens=output_tokens, web_searches=searches), UsageSource.STREAM_PARTIAL
     seen = answer.output_seen and answer.output_seen + CHUNK_TOKENS
     most = max(hold.output_tokens, _most(call, attempt, seen))
     return Usage(input_tokens=hold.input_tokens, output_tokens=most), UsageSource.ESTIMATED

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import anthropic
+import httpx2
 import openai
 import pytest
 from typer.testing import CliRunner
@@ -85,6 +87,31 @@ def test_claude_s_bill_is_the_ledger_s(name: str, stream: bool) -> None:
     assert (row.nusd, row.cost_status) == (billed, "list_price")
     assert (row.web_searches, row.region) == (extras.web_searches, extras.inference_geo or "global")
     assert [side["kind"] for side in row.side_usage] == [entry.kind for entry in extras.iterations]
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["dropped", "left"])
+def test_searches_of_a_stream_that_was_cut_are_charged(left: bool) -> None:
+    """How often it has searched is said at the very end: as often as it was allowed to."""
+    search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 2}
+    asked: Any = {"model": "claude-sonnet-5-5", "max_tokens": 400, "messages": [{"role": "user", "content": "hi"}]}
+    reply = Reply(
+        output_tokens=200, chunk_delay_s=0.01, extras=Extras(web_searches=2), fault=None if left else "drop_mid_stream"
+    )
+    with Provider(latency_s=0.0, replies=lambda _: reply) as provider:
+        with anthropic.Anthropic(base_url=provider.anthropic_url, api_key="x", max_retries=0) as bare:
+            messages: Any = bursar.wrap(bare).messages
+            with (
+                bursar.run("extras", Budget(usd="5")) as run,
+                messages.create(**asked, tools=[search], stream=True) as stream,
+                contextlib.suppress(anthropic.APIError, httpx2.HTTPError),
+            ):
+                for number, _ in enumerate(stream):
+                    if left and number == 9:
+                        break
+            provider.wait_idle()
+        (row,) = rows_of(run)
+        assert (row.usage_source, row.web_searches, row.cost_status) == ("stream_partial", 2, "estimated")
+        assert 20_000_000 < provider.billed_nusd <= run.spend.settled.nusd <= (row.held_nusd or 0)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
