@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 CHECKPOINT_EVERY: Final = 1_000
 """Transactions of this process between two checkpoints."""
+_LONG_LOG: Final = 16 << 20
+"""Bytes of SQLite's log that whoever opens a ledger does not leave as it is."""
 _PATIENCE_S: Final = 0.002
 """How long one who must not wait waits for another thread of this process."""
 _CLOSE_WAIT_S: Final = 0.25
@@ -135,6 +137,13 @@ class Database:
             watcher.done(moved=self._has_moved())
         return result
 
+    def shorten(self) -> None:
+        """Ask for a checkpoint where the log has grown: processes that are killed have never come to theirs."""
+        with contextlib.suppress(OSError):
+            if os.stat(f"{self._name}-wal").st_size > _LONG_LOG:  # noqa: PTH116 - as in `identity`
+                with self.lock:
+                    self._keeper.want()
+
     def displaced(self) -> bool:
         """Whether another file, or none, is now where this one was: its rows are found by nobody who looks there."""
         # SQLite's own look at the file costs half as much as ours. It is not asked while another thread is at it.
@@ -214,6 +223,7 @@ def open_ledger(path: Path, *, read_only: bool = False, durable: bool = False) -
     try:
         if not read_only:
             gather(database)
+            database.shorten()
         elif on_the_way(path):
             _gather_for_a_reader(path)
     except BaseException:

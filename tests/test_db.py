@@ -126,6 +126,28 @@ def test_every_so_many_rows_the_log_is_checkpointed(ledger: Path, monkeypatch: p
     database.close()
 
 
+def test_a_long_log_of_processes_that_were_killed_is_shortened_by_the_next(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody of them lived long enough to come to a checkpoint."""
+    monkeypatch.setattr(db, "_LONG_LOG", 1 << 20)
+    code = (
+        "import os, sys; from bursar import db; d = db.open_ledger(__import__('pathlib').Path(sys.argv[1])); "
+        "d.transact(lambda run: [run('INSERT OR REPLACE INTO calibration VALUES (?, ?, 1)', (n, 'v' * 3000)) "
+        "for n in range(600)]); os.kill(os.getpid(), 9)"
+    )
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code, str(ledger)], check=False)
+    log = ledger.with_name("ledger.db-wal")
+    assert log.stat().st_size > 1 << 20
+    database = db.open_ledger(ledger)
+    until = time.monotonic() + 10
+    while ledger.stat().st_size < 1 << 20 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert ledger.stat().st_size > 1 << 20
+    database.close()
+
+
 def test_close_does_not_wait_for_a_checkpoint(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint that takes long goes on by itself; close returns within half a second."""
     began, release = threading.Event(), threading.Event()
