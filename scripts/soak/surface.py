@@ -33,6 +33,10 @@ ledger = "ledger.db"
 content = "full"
 keep_content = "1h"
 
+# What a killed worker had in flight is in nobody's books without a limit that outlives it.
+[env.development]
+usd_per_day = "1000"
+
 [[price]]
 model = "*"
 provider = "azure.ai.openai"
