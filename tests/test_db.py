@@ -149,21 +149,21 @@ def test_a_long_log_of_processes_that_were_killed_is_shortened_by_the_next(
 
 
 def test_close_does_not_wait_for_a_checkpoint(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint that takes long goes on by itself; close returns within half a second."""
+    """A checkpoint that takes long goes on by itself; close does not wait for its end."""
     began, release = threading.Event(), threading.Event()
 
     def slow(path: Path) -> None:
         began.set()
-        release.wait(10)
+        release.wait(30)
 
     monkeypatch.setattr(db, "CHECKPOINT_EVERY", 1)
     monkeypatch.setattr(checkpoints, "checkpoint", slow)
     database = db.open_ledger(ledger)
     database.transact(partial(add, "k"))
-    assert began.wait(5)
+    assert began.wait(30)
     start = time.monotonic()
     database.close()
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 15
     release.set()
 
 
@@ -286,12 +286,12 @@ def test_writers_take_turns(tmp_path: Path) -> None:
 
     def slow(run: db.Run) -> None:
         inside.set()
-        go.wait(5)
+        go.wait(30)
         run(ADD, ("slow",))
 
     thread = threading.Thread(target=lambda: one.transact(slow))
     thread.start()
-    inside.wait(5)
+    assert inside.wait(30)
     with pytest.raises(apsw.BusyError):
         other.transact(lambda run: run(ADD, ("hurried",)), wait=False)
     threading.Timer(0.1, go.set).start()

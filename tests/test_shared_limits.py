@@ -459,7 +459,8 @@ def test_waiting_for_another_process_ends_when_it_does(tmp_path: Path, provider:
     timer.start()
     began = time.monotonic()
     assert ask(client)
-    assert 0.25 < time.monotonic() - began < 2
+    # It would otherwise be refused after `max_wait`, a minute.
+    assert 0.25 < time.monotonic() - began < 30
     timer.join()
     other.close()
 

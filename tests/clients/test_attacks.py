@@ -621,7 +621,7 @@ def test_waiting_is_over_when_it_is_over() -> None:
 
         began = time.monotonic()
         asyncio.run(all_at_once())
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])

@@ -204,13 +204,13 @@ def test_a_run_in_another_thread_does_not_make_the_main_one_lost(provider: Provi
     def other() -> None:
         with bursar.run("other", Budget(usd="1")) as run:
             opened.set()
-            done.wait(5)
+            done.wait(30)
             sync_chat(provider)
             assert run.spend.settled.model_calls == 1
 
     thread = threading.Thread(target=other)
     thread.start()
-    opened.wait(5)
+    assert opened.wait(30)
     sync_chat(provider)
     done.set()
     thread.join()

@@ -11,7 +11,7 @@ import pytest
 
 import bursar
 from bursar import Budget, BudgetExceeded
-from bursar.testing import Provider, Reply
+from bursar.testing import Provider, ReceivedRequest, Reply
 from bursar.words.events import NOTHING
 from tests.clients.books import rows_of, verdicts_of
 from tests.clients.callers import CALLERS, Ask, achat, sync_chat
@@ -77,13 +77,18 @@ def test_the_nearest_deadline_counts(provider: Provider) -> None:
 
 
 def test_a_thread_waits_in_a_queue_until_the_deadline_at_most() -> None:
-    """Behind a call that takes longer, the wait ends with the deadline, long before max_wait."""
-    with Provider(latency_s=2.0) as slow, bursar.run("queue", Budget(tokens=500, seconds=1)) as run:
+    """Behind a call that takes longer, the wait ends with the deadline, while the other is still under way."""
+    go_on = threading.Event()
+
+    def late(_: ReceivedRequest) -> Reply:
+        assert go_on.wait(30)
+        return Reply()
+
+    with Provider(latency_s=0.0, replies=late) as slow, bursar.run("queue", Budget(tokens=500, seconds=3)) as run:
         first = threading.Thread(target=run.bind(sync_chat), args=(slow,))
         first.start()
         while not run.spend.held.tokens:
             time.sleep(0.005)
-        began = time.monotonic()
         errors: list[BudgetExceeded] = []
 
         def second() -> None:
@@ -94,7 +99,7 @@ def test_a_thread_waits_in_a_queue_until_the_deadline_at_most() -> None:
         other = threading.Thread(target=run.bind(second))
         other.start()
         other.join()
-        assert time.monotonic() - began < 1.8
+        go_on.set()
         first.join()
         assert [error.why for error in errors] == ["deadline"]
         assert len(slow.charges) == 1

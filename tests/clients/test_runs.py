@@ -18,7 +18,7 @@ import pytest
 import bursar
 from bursar import Budget, BudgetExceeded
 from bursar.runs.process import process
-from bursar.testing import Provider, Reply
+from bursar.testing import Provider, ReceivedRequest, Reply
 from bursar.tracing.queries import Reader
 from bursar.words.events import NOTHING
 from tests.clients.books import rows_of, verdicts_of
@@ -155,18 +155,23 @@ def test_an_inner_run_cannot_switch_enforcing_on_or_off_for_others(gpt: openai.O
 
 
 def test_no_patience_is_an_answer_at_once(provider: Provider) -> None:
-    """max_wait=0: who would have to wait is refused, quickly, and what was held is served."""
-    with Provider(latency_s=0.3) as slow, openai.OpenAI(base_url=slow.openai_url, api_key="x") as bare:
+    """max_wait=0: who would have to wait is refused while the other is still under way, which is served."""
+    go_on = threading.Event()
+
+    def late(_: ReceivedRequest) -> Reply:
+        assert go_on.wait(30)
+        return Reply()
+
+    with Provider(latency_s=0.0, replies=late) as slow, openai.OpenAI(base_url=slow.openai_url, api_key="x") as bare:
         client = bursar.wrap(bare)
         with bursar.run("impatient", Budget(tokens=400, max_wait=0)) as run:
             thread = threading.Thread(target=run.bind(call), args=(client,))
             thread.start()
             while run.spend.held == NOTHING:
                 time.sleep(0.001)
-            began = time.monotonic()
             with pytest.raises(BudgetExceeded) as refused:
                 call(client)
-            assert time.monotonic() - began < 0.2
+            go_on.set()
             thread.join()
     assert refused.value.why in {"waited", "would_deadlock"}
     assert run.spend.settled.model_calls == 1

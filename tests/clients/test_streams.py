@@ -94,7 +94,9 @@ def test_the_time_to_the_first_token_is_measured() -> None:
         openai.OpenAI(base_url=provider.openai_url, api_key="x") as bare,
     ):
         with bursar.run("ttft", Budget(usd="1")) as run:
-            list(bursar.wrap(bare).chat.completions.create(**ASKED, stream=True))
+            for chunk in bursar.wrap(bare).chat.completions.create(**ASKED, stream=True):
+                if chunk.choices and chunk.choices[0].finish_reason:
+                    time.sleep(0.1)
     (row,) = rows_of(run)
     assert row.ttft_us is not None
     assert 90_000 < row.ttft_us < row.latency_us - 90_000
@@ -170,7 +172,8 @@ def test_a_call_beside_ones_own_stream_is_clamped_or_refused_at_once(
                 with pytest.raises(bursar.BudgetExceeded):
                     client.chat.completions.create(**(ASKED | {"max_completion_tokens": 2_000}))
                 list(stream)
-    assert time.monotonic() - began < 2
+    # Who waited for himself would do so for `max_wait`, a minute.
+    assert time.monotonic() - began < 30
     first, second = rows_of(run)
     assert "clamped" in second.flags
     assert first.flags == ()

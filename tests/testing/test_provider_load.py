@@ -46,7 +46,7 @@ def test_a_body_of_twenty_megabytes_is_served(bench: Bench) -> None:
     counted = client.responses.input_tokens.count(model="gpt-4.1", input=text)
     # Runs of letters break after seven; 3 tokens per request and 4 per item.
     assert counted.input_tokens == 20_000_000 // 7 + 1 + 7
-    assert time.perf_counter() - started < 6
+    assert time.perf_counter() - started < 30
 
 
 def test_the_command_serves_until_interrupted() -> None:
