@@ -65,6 +65,15 @@ ENDINGS = (
     ("ok", None, None, "provider", "", "unknown"),
 )
 
+RUNS = """
+    INSERT INTO run (
+        number, run_id, dimension, started_us, ended_us, stop_reason, steps, tool_calls, tokens, cost_nusd, unpriced,
+        unmeasured_nusd
+    )
+    SELECT run, ? || printf('%016d', run), min(dimension), min(ts_us), max(ts_us + latency_us), 'finished',
+        max(step) + 1, 0, sum(input_tokens + output_tokens), ifnull(sum(cost_nusd), 0), sum(cost_nusd IS NULL), 0
+    FROM attempt GROUP BY run"""
+
 
 def dimensions() -> list[tuple[Any, ...]]:
     """1,152 tuples of tags: twelve features of eight workflows, three models, two environments, four releases, ..."""
@@ -135,10 +144,7 @@ def make(path: Path, rows: int, now_us: int) -> None:
         progress("rows", min(rows, start + BATCH), rows)
     runs = rows // CALLS_PER_RUN + 2
     connection.executemany("INSERT INTO caller VALUES (?, ?, ?)", callers(runs // RUNS_PER_SESSION + 2))
-    connection.executemany(
-        "INSERT OR IGNORE INTO run (number, run_id, dimension) VALUES (?, ?, 1)",
-        ((number, f"{first_id(now_us)[:10]}{number:016}") for number in range(1, runs)),
-    )
+    connection.execute(RUNS, (first_id(now_us)[:10],))
     connection.execute("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
