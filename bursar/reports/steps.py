@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from bursar.words.events import UsageSource
 from bursar.words.money import usd
 from bursar.words.rows import CallRow, ToolRow
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
     from bursar.words.rows import RunRow, VerdictRow
+
+_MEASURED: Final = (UsageSource.PROVIDER, UsageSource.NONE)
 
 
 @dataclass(slots=True)
@@ -65,7 +68,30 @@ def run_tree(
             found.verdicts.append(row)
     for tree in trees.values():
         tree.operations = _in_step(tree.operations)
+    _sum_up(trees[runs[0].run_id])
     return trees[runs[0].run_id]
+
+
+def _sum_up(tree: RunTree) -> None:
+    """Let a run that has not ended say what its rows do: its own was written when it began, and knows of none."""
+    for child in tree.children:
+        _sum_up(child)
+    if tree.run.ended_us is not None:
+        return
+    calls = [call for each in tree.operations for call in each.attempts]
+    tools = [tool for each in tree.operations for tool in each.tools]
+    costs = [call.nusd for call in calls] + [tool.nusd for tool in tools]
+    steps = [call.step or 0 for call in calls] + [tool.step for tool in tools]
+    inner = [child.run for child in tree.children]
+    guessed = [call for call in calls if call.usage_source not in _MEASURED]
+    tree.run = tree.run._replace(
+        steps=max(steps, default=0),
+        tool_calls=len(tools) + sum(run.tool_calls for run in inner),
+        tokens=sum(call.input_tokens + call.output_tokens for call in calls) + sum(run.tokens for run in inner),
+        nusd=sum(nusd or 0 for nusd in costs) + sum(run.nusd for run in inner),
+        unpriced=costs[: len(calls)].count(None) + sum(run.unpriced for run in inner),
+        unmeasured_nusd=sum(call.nusd or 0 for call in guessed) + sum(run.unmeasured_nusd for run in inner),
+    )
 
 
 def _in_step(operations: list[Operation]) -> list[Operation]:

@@ -115,3 +115,17 @@ def test_as_json_the_tree_is_plain_data() -> None:
     assert child["limits"] == {}
     (unpriced,) = child["operations"][0]["attempts"]
     assert (unpriced["usd"], unpriced["nusd"], unpriced["flags"]) == (None, None, ["clamped"])
+
+
+def test_a_run_that_has_not_ended_is_the_sum_of_its_rows() -> None:
+    """Its own row was written when it began: what it and those nested in it have spent is in the rows of the calls."""
+    began: dict[str, Any] = {"ended_us": None, "stop_reason": None, "steps": 0, "tokens": 0, "nusd": 0}
+    rows = [
+        call("x", 0, 1, step=1),
+        call("y", 0, 2, step=2, usage_source="estimated", nusd=70),
+        call("z", 0, 3, run_id="B", nusd=None),
+        call("u", 0, 4, run_id="C"),
+    ]
+    tree = run_tree([run("A", **began), run("B", "A", **began), run("C", "A")], rows, [])
+    assert tree.run == run("A", **began | {"steps": 2, "tokens": 66, "nusd": 820, "unpriced": 1, "unmeasured_nusd": 70})
+    assert [child.run.nusd for child in tree.children] == [0, 500]
