@@ -7,6 +7,8 @@ wherever a run is open, so that there is nothing to set and nothing to take back
 
 from __future__ import annotations
 
+import logging
+import sys
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.runnables.retry import RunnableRetry
@@ -20,6 +22,7 @@ from bursar.words.errors import Stopped
 
 if TYPE_CHECKING:
     from contextvars import ContextVar
+    from logging import LogRecord
 
 HANDLER: Final = BursarCallbackHandler(per="scope")
 """The handler of every run that is open. It opens none itself."""
@@ -48,6 +51,15 @@ def _let_stops_pass() -> None:
     RunnableRetry._kwargs_retrying = property(_kwargs_retrying)  # type: ignore[assignment,method-assign]  # noqa: SLF001
 
 
+def _say_nothing_of_stops() -> None:
+    # LangChain warns of an error in a handler before it raises it. A stop is none: it is what the caller shall get.
+    def is_no_stop(_: LogRecord) -> bool:
+        return not isinstance(sys.exception(), Stopped)
+
+    logging.getLogger("langchain_core.callbacks.manager").addFilter(is_no_stop)
+
+
 if not late.attached:
     register_configure_hook(cast("ContextVar[Any]", _Scope()), inheritable=True)
 _let_stops_pass()
+_say_nothing_of_stops()

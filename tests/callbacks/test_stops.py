@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langgraph.errors import GraphBubbleUp
 
 import bursar
 from bursar import Budget
+from bursar.callbacks import BursarCallbackHandler
 from bursar.testing import Provider
 from tests.callbacks.models import claude
 
@@ -41,3 +45,31 @@ def test_a_stop_crosses_a_process_boundary(provider: Provider) -> None:
     there = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=True).stdout.decode()
     assert "GraphBubbleUp" not in there
     assert there.strip().endswith(" 1")
+
+
+class _Broken(BaseCallbackHandler):
+    """Somebody else's handler, with a fault."""
+
+    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+        raise ValueError("mine")
+
+
+@pytest.mark.parametrize("way", ["in a run", "handler", "awaited"])
+def test_a_stop_is_no_error_in_the_log(provider: Provider, caplog: pytest.LogCaptureFixture, way: str) -> None:
+    """LangChain warns of what handlers raise; of a stop, which goes to the caller, it does not. Of others it does."""
+    model = claude(provider)
+    own: Any = [BursarCallbackHandler("x", Budget(tokens=1))] if way == "handler" else []
+    config: Any = {"callbacks": [_Broken(), *own]}
+    with pytest.raises(bursar.BudgetExceeded):
+        if way == "handler":
+            model.invoke("hi", config)
+        else:
+            with bursar.run("x", Budget(tokens=1)):
+                if way == "awaited":
+                    asyncio.run(model.ainvoke("hi", config))
+                else:
+                    model.invoke("hi", config)
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("langchain_core")]
+    # Awaited, the stop is raised before others are called back.
+    others = [] if way == "awaited" else ["Error in _Broken.on_chat_model_start callback: ValueError('mine')"]
+    assert said == others
