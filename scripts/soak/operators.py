@@ -13,8 +13,10 @@ import multiprocessing
 import random
 import statistics
 import subprocess
+import sys
 import time
 from collections import Counter, defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bursar.stores.base import State
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from bursar.testing import Provider
     from scripts.soak.judge import Judgement
 
+_BURSAR: Final = str(Path(sys.executable).with_name("bursar"))
+"""The command of this environment, wherever the path leads."""
 _LONGEST_S: Final = 120.0
 _EVERY: Final = 25
 """Commands between two copies of the ledger."""
@@ -75,7 +79,7 @@ class Operators:
 
     def type(self, command: Command) -> str:
         """Type one, and write down how it went; what it printed."""
-        words = ["bursar", *command.words]
+        words = [_BURSAR, *command.words]
         if command.ledger is not None:
             words += ["--ledger", str(command.ledger)]
         began_s = time.monotonic()
