@@ -150,10 +150,11 @@ class Intake:
             try:
                 if side.handle < 0:
                     side.open(self._ledger, self._ending)
-                whole = os.write(side.handle, line) == len(line)
+                written = os.write(side.handle, line)
+                whole = written == len(line)
                 if not whole:
-                    # What is there of it is no row, and the next line must not go on with it.
-                    os.write(side.handle, b"\n")
+                    # A full disk: the next line must not go on with what is there of this one.
+                    os.ftruncate(side.handle, os.fstat(side.handle).st_size - written)
             except OSError:
                 whole = False
             if not whole:
