@@ -101,7 +101,7 @@ class BursarCallbackHandler(BaseCallbackHandler):
         """Note a part of an invocation, or open a run for a new one."""
         name = kwargs.get("name")
         root = self._part(run_id, parent_run_id, metadata, name, "on_chain_error")
-        if root is not None and falls_back(name):
+        if root is not None and falls_back(run_id):
             root.falls_back(run_id.int)
         if kwargs.get("run_type") == "llm":
             self._decision_start(inputs, run_id, parent_run_id, metadata or {})

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import subprocess
+import sys
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -149,6 +151,47 @@ def test_fallbacks_that_have_a_name_of_their_own(provider: Provider, streamed: b
             assert list(chained.stream("hi")) if streamed else chained.invoke("hi")
     assert [verdict.action for verdict in verdicts_of(run)] == ["deny"]
     assert provider.requests == []
+
+
+@DOORS
+@HOW
+@pytest.mark.parametrize("exceptions", [False, True], ids=["raised", "returned"])
+def test_fallbacks_of_a_batch_that_have_a_name(provider: Provider, wrapped: bool, how: str, exceptions: bool) -> None:
+    """The same where several are asked at once, and where the chain is itself a part of one with fallbacks."""
+    cheap = claude(provider, max_tokens=1)
+    inner: Any = make(provider, wrapped).with_fallbacks([cheap]).with_config(run_name="inner")
+    chained: Any = inner.with_fallbacks([cheap]).with_config(run_name="mine")
+    with bursar.run("x", Budget(tokens=40)) as run:
+        try:
+            if how == "async":
+                found = asyncio.run(chained.abatch(["a", "b"], return_exceptions=exceptions))
+            else:
+                found = chained.batch(["a", "b"], return_exceptions=exceptions)
+        except bursar.BudgetExceeded as stop:
+            found = [stop, stop]
+    assert [isinstance(each, bursar.BudgetExceeded) for each in found] == [True, True]
+    assert {verdict.action for verdict in verdicts_of(run)} == {"deny"}
+    assert provider.requests == []
+
+
+FIRST = """
+import asyncio, bursar
+from bursar import Budget
+from bursar.callbacks import BursarCallbackHandler
+from bursar.testing import Provider
+from tests.callbacks.models import claude
+with Provider(latency_s=0.0) as provider:
+    chained = claude(provider).with_fallbacks([claude(provider, max_tokens=1)]).with_config(run_name="mine")
+    handler = BursarCallbackHandler("x", Budget(tokens=40))
+    found = asyncio.run(chained.abatch(["a"], {"callbacks": [handler]}, return_exceptions=True))
+    print(type(found[0]).__name__, len(provider.requests))
+"""
+
+
+def test_the_first_call_of_a_process_is_no_exception() -> None:
+    """With a handler and nothing else that could have been made ready before."""
+    done = subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True, check=True)
+    assert done.stdout == "BudgetExceeded 0\n"
 
 
 @DOORS
