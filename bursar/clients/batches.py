@@ -15,6 +15,7 @@ from bursar.clients.usage import get
 from bursar.clients.wire import parsed
 from bursar.flow.call import Bulk
 from bursar.flow.charge import context_of, place_of
+from bursar.flow.helpers import unpriced, with_helpers
 from bursar.guards.budget import amounts
 from bursar.pricing.estimate import Estimate
 from bursar.pricing.rates import RateCard, Rates
@@ -112,6 +113,9 @@ def bulk_of(call: Call, asked: Sequence[Asked] | None, world: World) -> Bulk:
         context = context_of("batch", request.speed, place)
         card = world.prices.card(request.provider, request.model, context=context, day=day)
         estimate = world.estimator.estimate(request, workflow, hash((call.op_id, each.name)), card)
+        if request.helpers:
+            estimate = with_helpers(estimate, request, world, hard=call.frame.hard)
+            card = card if unpriced(request, world) is None else None
         demand = estimate.demand
         bound = amounts(demand, demand.input_practical, demand.cap, hard=False)
         items.append(Item(each.name, f"{new_id()}/0", request.model, bound))

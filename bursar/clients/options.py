@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from bursar.clients.helpers import helpers_of
 from bursar.clients.sellers import residence
 from bursar.clients.transcript import offered
 from bursar.clients.usage import word
@@ -62,6 +63,7 @@ def of_messages(told: Mapping[str, Any], host: str | None) -> ModelRequest:
         searches=_searches(tools),
         tools_offered=len(tools),
         region=word(told.get("inference_geo")),
+        helpers=helpers_of(told, tools),
     )
 
 

@@ -63,7 +63,7 @@ _APIS: Final = {
         options.of_messages,
         frozenset(
             {"model", "max_tokens", "stream", "tools", "tool_choice", "thinking", "output_format", "output_config"}
-            | {"cache_control", "service_tier", "speed", "inference_geo"}
+            | {"cache_control", "service_tier", "speed", "inference_geo", "fallbacks"}
         ),
     ),
     "chat": _Api(

@@ -137,6 +137,7 @@ class Watch:
             ended = ended._replace(retry_reason=ended.retry_reason or RetryReason.CONNECTION)
         partial = USAGES[self._request.api](self._usage)
         read = COUNTER.measure("".join(self._pieces)).tokens
+        hidden = self._request.reasoning or self._request.summed or self._request.helpers
         return ended._replace(
             usage=partial.usage,
             side=partial.side,
@@ -146,9 +147,9 @@ class Watch:
             usage_source=UsageSource.STREAM_PARTIAL,
             output_read=read,
             output_seen=self._output_seen(read),
-            # Hidden thinking and a summary of the context are billed and never seen, an unread answer may be written in
-            # full: only the bound is sure to cover them.
-            charge="bound" if self._request.reasoning or self._request.summed or not self._seen else "seen",
+            # Hidden thinking, a summary of the context and other models are billed and never seen, an unread answer may
+            # be written in full: only the bound is sure to cover them.
+            charge="bound" if hidden or not self._seen else "seen",
             response_id=get(self._body, "id"),
             response_model=get(self._body, "model"),
             request_id=self._request_id,

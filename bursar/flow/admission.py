@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from bursar.flow.helpers import with_helpers
 from bursar.flow.refusals import refuse_late
 from bursar.flow.terms import RESERVED, shown
 from bursar.guards.budget import PLENTY, alone, amounts, decide
@@ -131,6 +132,8 @@ def estimate_of(call: Call, card: RateCard | None, world: World) -> Estimate:
     workflow = call.frame.who.tags.workflow
     if call.bulk is None:
         estimate = world.estimator.estimate(call.request, workflow, call.conversation(), card)
+        if call.request.helpers:
+            estimate = with_helpers(estimate, call.request, world, hard=call.frame.hard)
     else:
         estimate = call.bulk.estimate
     if call.attempts:
@@ -141,8 +144,13 @@ def estimate_of(call: Call, card: RateCard | None, world: World) -> Estimate:
     return estimate
 
 
-def refuse_unpriced(call: Call, card: RateCard | None, world: World) -> Generator[Effect, Any, None]:
-    """A limit in dollars cannot be kept without a price that is trusted: refuse, or note what would have been."""
+def refuse_unpriced(
+    call: Call, card: RateCard | None, world: World, model: str | None = None
+) -> Generator[Effect, Any, None]:
+    """A limit in dollars cannot be kept without a price that is trusted: refuse, or note what would have been.
+
+    `model` is what has none, where that is another than the one that is asked.
+    """
     if card is not None and not world.prices.is_outdated(card):
         return
     request, frame = call.request, call.frame
@@ -151,7 +159,7 @@ def refuse_unpriced(call: Call, card: RateCard | None, world: World) -> Generato
         return
     if frame.run is not None:
         frame.run.stop_reason = PriceUnknown.reason
-    shown = request.model[:80].encode("unicode_escape").decode()
+    shown = (model or request.model)[:80].encode("unicode_escape").decode()
     if card is None:
         what = f"no price is known for {shown!r} of {request.provider}"
         mend = "Name a model that `bursar prices` knows, or limit tokens or model_calls instead of usd."
@@ -161,7 +169,7 @@ def refuse_unpriced(call: Call, card: RateCard | None, world: World) -> Generato
     raise PriceUnknown(
         f"{what}, and a limit in dollars applies; nothing was sent. {mend}",
         provider=request.provider,
-        model=request.model,
+        model=model or request.model,
         run=frame.run,
     )
 
@@ -197,6 +205,9 @@ def _counted(wish: Admission, rooms: tuple[Room, ...]) -> Generator[Effect, Any,
     # A cold bound alone never denies: where the likely size fits, the provider is asked once, for free.
     call = wish.call
     if wish.exact is not None or not call.countable or call.frame.hard:
+        return False
+    if call.request.summed or call.request.helpers:
+        # The count is of one reading of the context, and there may be more.
         return False
     likely = wish.estimate.demand._replace(input_practical=wish.estimate.input_likely)
     if not isinstance(alone(likely, rooms, hard=False), Grant):

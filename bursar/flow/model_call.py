@@ -17,6 +17,7 @@ from bursar.flow.call import Attempt
 from bursar.flow.charge import charge, context_of, place_of, record_of
 from bursar.flow.gating import pass_full, pass_gates
 from bursar.flow.growth import beyond
+from bursar.flow.helpers import unpriced
 from bursar.flow.notices import pass_soft_limits, speak
 from bursar.flow.refusals import claim_last, give_back, refuse_growth, refuse_late, refuse_loop, refuse_unattributed
 from bursar.flow.retries import follow, refuse_retry, refuse_wait, remarks, remember
@@ -98,6 +99,8 @@ def _wish(call: Call, world: World) -> Generator[Effect, Any, Admission]:
         context, card = price_of(call, world)
         if (card is None or world.prices.outdated) and needs_price(call):
             yield from refuse_unpriced(call, card, world)
+        if call.request.helpers and needs_price(call) and (other := unpriced(call.request, world)) is not None:
+            yield from refuse_unpriced(call, None, world, other)
         call_id, estimate = f"{call.op_id}/{call.attempts}", estimate_of(call, card, world)
         wish = Admission(call, call_id, context, card, world, began_us, estimate)
         if frame.retries is None and frame.gates is None and frame.deadline is None and not frame.reserves:

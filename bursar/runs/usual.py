@@ -71,7 +71,7 @@ def open_usual(call: Call, world: World, store: Store) -> Attempt | None:
         return None
     if frame.retries is not None or frame.gates is not None or frame.deadline is not None:
         return None
-    if frame.terms or frame.reserves or frame.final:
+    if frame.terms or frame.reserves or frame.final or call.request.helpers:
         return None
     context, card = price_of(call, world)
     if (card is None or world.prices.outdated) and needs_price(call):

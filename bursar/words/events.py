@@ -201,6 +201,21 @@ class Transcript(NamedTuple):
     tools_hash: str | None = None
 
 
+class Helper(NamedTuple):
+    """Another model that the provider may ask within a call.
+
+    `uses`: an advisor, and how often it may be asked; 0 for a fallback, which answers in the place of the model that
+    was asked. `cap` is what it may write each time, None where the request does not say. `cache_write`: how long an
+    advisor's own prompt is to be cached, None for not at all. `speed` as in the request.
+    """
+
+    model: str
+    uses: int = 0
+    cap: int | None = None
+    cache_write: str | None = None
+    speed: str | None = None
+
+
 class ModelRequest(NamedTuple):
     """One request to a model in neutral words; adapters make it from their own wire format.
 
@@ -211,7 +226,8 @@ class ModelRequest(NamedTuple):
     lifetime of cache write that the request allows ("5m", "1h", ...), None where none is asked for. region: where it
     is to be processed, None where the request does not say. deferred: "batch" or "background" for what is ordered now
     and counted when its results are fetched. heard, spoken: whether sound goes in, or may come out. summed: whether
-    the provider may read the whole context once more, to sum it up, which it says at the very end.
+    the provider may read the whole context once more, to sum it up, which it says at the very end. helpers: other
+    models that it may ask within the call.
     """
 
     provider: str
@@ -237,6 +253,7 @@ class ModelRequest(NamedTuple):
     heard: bool = False
     spoken: bool = False
     summed: bool = False
+    helpers: tuple[Helper, ...] = ()
 
 
 class Answer(NamedTuple):

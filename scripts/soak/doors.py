@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 CLAUDE: Final = "claude-sonnet-5-5"
 _CACHED: Final = "These are the rules of the house, which are the same for everybody. " * 120
 _SEARCH: Final = {"type": "web_search_20250305", "name": "web_search", "max_uses": 2}
+_ADVISOR: Final = {
+    "type": "advisor_20260301", "name": "advisor", "model": "claude-opus-5-5", "max_tokens": 200, "max_uses": 2,
+}  # fmt: skip
 _COMPACT: Final = {"edits": [{"type": "compact_20260112", "trigger": {"type": "input_tokens", "value": 50_000}}]}
 _OWN: Final = (RuntimeError, AttributeError, ValueError, pydantic.ValidationError, openai.LengthFinishReasonError)
 """What helpers and parsers of the SDKs raise for an answer that was cut, or whose usage is missing."""
@@ -144,8 +147,9 @@ class Doors:
             list(self.claude.messages.create(**self.messages(mark, system=system, stream=self.dice.random() < 0.5)))
 
     def written(self, mark: Mark) -> None:
-        """A prefix that OpenAI writes for half an hour."""
-        self.gpt.responses.create(**self.responses(mark, model="gpt-6.1-terra", prompt_cache_key="house"))
+        """A prefix that OpenAI writes for half an hour, or for half a day."""
+        kept = self.dice.choice([{}, {"prompt_cache_retention": "24h"}])
+        self.gpt.responses.create(**self.responses(mark, model="gpt-6.1-terra", prompt_cache_key="house", **kept))
 
     def tiers(self, mark: Mark) -> None:
         """Flex, priority, fast mode and the United States, each at its own price."""
@@ -161,6 +165,11 @@ class Doors:
     def searched(self, mark: Mark) -> None:
         """Claude looks something up, at a fee."""
         list(self.claude.messages.create(**self.messages(mark, tools=[_SEARCH], stream=self.dice.random() < 0.5)))
+
+    def advised(self, mark: Mark) -> None:
+        """Claude asks a dearer model, at that one's price."""
+        asked = self.messages(mark, tools=[_ADVISOR], stream=self.dice.random() < 0.5)
+        list(self.claude.beta.messages.create(**asked))
 
     def compacted(self, mark: Mark) -> None:
         """A context that the provider sums up, which is in no total."""
@@ -189,7 +198,7 @@ class Doors:
 
 ROUTES: Final[tuple[Callable[[Doors, Mark], None], ...]] = (
     Doors.parsed, Doors.helped, Doors.module, Doors.azure, Doors.vertex, Doors.bedrock, Doors.foundry, Doors.cached,
-    Doors.written, Doors.tiers, Doors.searched, Doors.compacted, Doors.spoken, Doors.refused,
+    Doors.written, Doors.tiers, Doors.searched, Doors.advised, Doors.compacted, Doors.spoken, Doors.refused,
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 RIVERS: Final = '{"rivers": "Elbe, Oder"}'
 """What a caller who has a parser can read."""
 
+_BYTES_A_TOKEN: Final = 5
 _SUMMED_BYTES: Final = 250_000
 """More than 50,000 tokens: what a context has to have before it is summed up."""
 
@@ -47,10 +48,21 @@ def _extras(body: dict[str, Any], dice: random.Random) -> Extras:
     kinds = {str(tool.get("type")) for tool in body.get("tools") or () if isinstance(tool, dict)}
     if any(kind.startswith("web_search") for kind in kinds):
         return Extras(web_searches=dice.randint(0, 2))
+    if any(kind.startswith("advisor") for kind in kinds):
+        turns = (_advice(body, dice) for _ in range(dice.randint(0, 2)))
+        return Extras(iterations=tuple(turns))
     if "context_management" in body and len(json.dumps(body)) > _SUMMED_BYTES:
         return Extras(iterations=(Iteration("compaction", dice.randint(40_000, 50_000), dice.randint(500, 3_000)),))
     if "audio" in (body.get("modalities") or ()):
         return Extras(audio_output_tokens=dice.randint(1, 20))
     if body.get("prompt_cache_key"):
-        return Extras(cache_write_30m=dice.randint(1, 20))
+        longer = dice.randint(1, 10) if body.get("prompt_cache_retention") else 0
+        return Extras(cache_write_12h=longer, cache_write_30m=dice.randint(1, 10))
     return Extras()
+
+
+def _advice(body: dict[str, Any], dice: random.Random) -> Iteration:
+    """Another model reads what was said, and writes up to its cap."""
+    said = len(json.dumps(body["messages"])) // _BYTES_A_TOKEN
+    (advisor,) = body["tools"]
+    return Iteration("advisor_message", said, dice.randint(50, advisor["max_tokens"]), model=advisor["model"])
