@@ -64,8 +64,8 @@ class Desk:
         self._deck: list[Callable[[], list[Command]]] = []
         self._made: tuple[Callable[[], list[Command]], ...] = (
             self.first_screen, self.report, self.report, self.explain, self.trace, self.trace, self.sessions,
-            self.statusline, self.ready, self.whatif, self.prices, self.limits, self.change, self.freeze, self.suggest,
-            self.approvals, self.doctor, self.forget, self.bring, self.replay,
+            self.statusline, self.ready, self.whatif, self.prices, self.newer, self.limits, self.change, self.freeze,
+            self.suggest, self.approvals, self.doctor, self.forget, self.bring, self.replay,
         )  # fmt: skip
 
     def learn(self, *more: Callable[[], list[Command]]) -> None:
@@ -133,6 +133,16 @@ class Desk:
                 Command(("prices", "set", "nobodys-model", "--input", str(self.dice.randint(1, 9)), "--output", "10")),
             ])
         ]  # fmt: skip
+
+    def newer(self) -> list[Command]:
+        """Newer lists for another ledger, looked at there, and back; the one that is written to keeps its own."""
+        (elsewhere := self.folder / "elsewhere").mkdir(exist_ok=True)
+        ledger, path = elsewhere / "ledger.db", papers.prices(self.folder, self.dice.randint(1, 9))
+        return [
+            Command(("prices", "update", str(path), "--force"), ledger=ledger),
+            Command(("prices", "claude-sonnet-5-5", "--json"), "json", ledger=ledger),
+            Command(("prices", "update", "--undo"), ledger=ledger),
+        ]
 
     def limits(self) -> list[Command]:
         """All that stand, and who holds what of them."""

@@ -92,3 +92,18 @@ def _day() -> int:
 
 def _stamp(at: datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")
+
+
+def prices(folder: Path, sonnet: int) -> Path:
+    """A short list of both vendors, as genai-prices publishes its own."""
+    models = {"anthropic": ("claude-sonnet-5-5", sonnet, 10), "openai": ("gpt-4o", 2.5, 10)}
+    listed = [
+        {
+            "id": vendor, "name": vendor, "api_pattern": vendor,
+            "models": [{"id": name, "match": {"equals": name}, "prices": {"input_mtok": into, "output_mtok": out}}],
+        }
+        for vendor, (name, into, out) in models.items()
+    ]  # fmt: skip
+    path = folder / "prices.json"
+    path.write_text(json.dumps(listed))
+    return path
