@@ -1,8 +1,8 @@
 """Requests within which the provider may ask other models: what those add to the estimate.
 
-An advisor reads the context, and what it writes is read by the model that asked. A fallback reads it in the place of a
-model that has declined, which is billed for its own reading. So the input is read once more for every time that one of
-them may be asked, and a token of it costs at most what the dearest of them takes.
+An advisor reads the context; the model that asked then reads it again, with the advice. A fallback reads it in the place
+of a model that has declined, which is billed for its own reading. A token that is read costs at most what the dearest of
+them takes.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ def unpriced(request: ModelRequest, world: World) -> str | None:
 def with_helpers(estimate: Estimate, request: ModelRequest, world: World, *, hard: bool) -> Estimate:
     """The estimate of a request with those whom it may ask; `hard`: with whatever they may write."""
     demand = estimate.demand
-    reads = 1 + sum(helper.uses or 1 for helper in request.helpers)
+    reads = 1 + sum(2 * helper.uses or 1 for helper in request.helpers)
     advice = sum(helper.uses * _advice(helper, hard=hard) for helper in request.helpers)
     price = demand.price
     if price is not None:
         cards = cards_of(request, world)
         price = _dearest(price[0], request, cards, hard=hard), _dearest(price[1], request, cards, hard=hard)
     demand = demand._replace(
-        input_practical=reads * demand.input_practical + advice,
-        input_hard=reads * demand.input_hard + advice,
+        input_practical=reads * demand.input_practical + 2 * advice,
+        input_hard=reads * demand.input_hard + 2 * advice,
         # The cap of a fallback is its own, and would stay.
         clampable=demand.clampable and not any(helper.cap for helper in request.helpers if not helper.uses),
         price=price,
