@@ -13,7 +13,7 @@ from bursar.words.events import Helper
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-USES: Final = 5
+USES: Final = 3
 """How often an advisor is taken to be asked where the request does not say."""
 _MOST: Final = 10**6
 _LISTS: Final = (list, tuple)

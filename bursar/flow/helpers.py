@@ -1,8 +1,8 @@
 """Requests within which the provider may ask other models: what those add to the estimate.
 
-An advisor reads the context; the model that asked then reads it again, with the advice. A fallback reads it in the place
-of a model that has declined, which is billed for its own reading. A token that is read costs at most what the dearest of
-them takes.
+An advisor reads the context; the model that asked then reads it again, with the advice. A fallback reads it in the
+place of a model that has declined, which is billed for its own reading. A token that is read costs at most what the
+dearest of them takes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bursar.pricing.rates import RateCard, Rates
     from bursar.words.events import Helper, ModelRequest
 
-ADVICE_TOKENS: Final = 4_096
+ADVICE_TOKENS: Final = 2_048
 """What an advisor without a cap is taken to write each time: nobody publishes the cap that it has then."""
 MOST_ADVICE: Final = 64_000
 """The same where bounds are hard: the largest answer of a model that advises."""
