@@ -112,7 +112,7 @@ def of_responses(told: Mapping[str, Any], host: str | None) -> ModelRequest:
         clampable=not structured and meant(asked),
         cache_write="30m",
         service_tier=word(told.get("service_tier")),
-        searches=_searches(tools),
+        searches=_searches(tools, told.get("max_tool_calls")),
         tools_offered=len(tools),
         region=residence(host),
         deferred="background" if told.get("background") is True else None,
@@ -163,15 +163,16 @@ def cache_life(*parts: Any) -> str | None:
     return life
 
 
-def _searches(tools: Any) -> int:
-    # A search tool may be used as often as it says, else a few times: the fee is part of the bound.
+def _searches(tools: Any, most: Any = None) -> int:
+    # A search tool may be used as often as it says, or the request of all its tools, else a few times: the fee is part
+    # of the bound.
     allowed = 0
     for tool in _list(tools):
         kind = _dict(tool).get("type")
         if isinstance(kind, str) and kind.startswith("web_search"):
             uses = _dict(tool).get("max_uses")
             allowed += uses if isinstance(uses, int) and not isinstance(uses, bool) and uses > 0 else 5
-    return allowed
+    return min(most, _MOST_CHOICES) if allowed and most.__class__ is int and most >= 0 else allowed
 
 
 def _field(body: Mapping[str, Any], outer: str, inner: str) -> Any:

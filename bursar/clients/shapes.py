@@ -75,7 +75,9 @@ _APIS: Final = {
     ),
     "responses": _Api(
         options.of_responses,
-        frozenset({"model", "max_output_tokens", "stream", "tools", "text", "service_tier", "background"}),
+        frozenset(
+            {"model", "max_output_tokens", "stream", "tools", "text", "service_tier", "background", "max_tool_calls"}
+        ),
     ),
 }
 CONVERSATIONS: Final = _APIS.keys()

@@ -34,10 +34,13 @@ ASKED: dict[str, list[dict[str, Any]]] = {
         {"messages": [HI], "max_tokens": 9, "system": [{"type": "text", "text": "be brief", **KEPT}]},
         {"messages": [HI], "tools": [CLAUDES | KEPT], "thinking": {"type": "enabled", "budget_tokens": 1_024}},
         {"messages": [HI], "tools": [{"type": "web_search_20250305", "name": "w", "max_uses": 2}], "speed": "fast"},
+        {"messages": [HI], "max_tokens": 9, "fallbacks": [{"model": "claude-opus-5-5"}]},
+        {"messages": [HI], "max_tokens": 9, "tools": [{"type": "advisor_20260301", "model": "claude-opus-5-5"}]},
     ],
     "responses": [
         {"input": "hi"},
         {"input": [HI, LONG], "instructions": "be brief", "tools": [{"type": "web_search"}]},
+        {"input": [HI, LONG], "tools": [{"type": "web_search"}], "max_tool_calls": 20},
         {"input": "hi", "previous_response_id": "resp_1"},
         {"input": "hi", "conversation": {"id": "conv_1"}, "background": True},
         {"input": "hi", "text": {"format": {"type": "json_schema"}}, "prompt": {"id": "pmpt_1"}},
@@ -131,3 +134,21 @@ def test_what_cannot_be_written_as_json_is_read_each_time() -> None:
     body = {"model": "gpt-4o", "messages": [HI], "n": 2, "service_tier": object()}
     assert [read("chat", body, None).choices for _ in range(2)] == [2, 2]
     assert not shapes._shapes._known
+
+
+@pytest.mark.parametrize(
+    ("most", "tools", "searches"),
+    [
+        (None, ["web_search"], 5),
+        (20, ["web_search"], 20),
+        (1, ["web_search", "file_search"], 1),
+        (0, ["web_search"], 0),
+        (True, ["web_search"], 5),
+        (10**30, ["web_search"], 10**6),
+        (20, ["file_search"], 0),
+    ],
+)
+def test_searches_are_as_many_as_the_request_allows(most: Any, tools: list[str], searches: int) -> None:
+    """OpenAI is told how many calls of all built-in tools there may be; where it is not, a few are taken."""
+    body = {"model": "gpt-5", "input": "hi", "tools": [{"type": kind} for kind in tools], "max_tool_calls": most}
+    assert first_time("responses", body).searches == searches
