@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bursar.callbacks.answers import CACHED, abandoned, of_failure
@@ -25,7 +26,7 @@ from bursar.words.errors import BursarWarning
 from bursar.words.ports import Release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Generator, Mapping, Sequence
     from uuid import UUID
 
     from bursar.callbacks.requests import Asking
@@ -62,9 +63,15 @@ class ModelCalling:
     _growth: Growth | None = None
     _echo: Echo | None = None
     _pieces: Pieces | None = None
+    life: weakref.ref[UUID] | None = None
 
     def __init__(
-        self, asking: Asking, frame: ScopedFrame, root: Root | None, parent: int | None, *, open_ended: bool | None
+        self,
+        asking: Asking,
+        frame: ScopedFrame,
+        root: Root | None,
+        parent: int | None,
+        open_ended: bool | None,  # noqa: FBT001 - by position, as `Call`
     ) -> None:
         self._asking, self.frame, self.root, self.parent, self._open_ended = asking, frame, root, parent, open_ended
         self._guard = guard()
@@ -210,12 +217,13 @@ def begin(run_id: UUID, calling: ModelCalling) -> None:
     """Keep an open call until somebody ends it."""
     key = run_id.int
     calls[key] = calling
-    frame = calling.frame
+    frame, forgotten = calling.frame, partial(abandon, key)
     orphans, run = frame.owner.orphans, frame.run
-    watch(run_id, lambda: orphans.append(lambda: abandon(key)))
+    # Called back inside any lock, by the collector; not at all where somebody has ended the call before.
+    calling.life = weakref.ref(run_id, lambda _: orphans.append(forgotten))
     if run is not None:
         run.seen = True
-        run.unfinished[key] = lambda: abandon(key)
+        run.unfinished[key] = forgotten
     if calling.root is not None:
         calling.root.open[key] = calling
 
@@ -224,7 +232,7 @@ def pop(key: int) -> ModelCalling | None:
     """Take an open call for ending it: whoever gets it is the only one."""
     calling = calls.pop(key, None)
     if calling is not None:
-        _watched.pop(key, None)
+        calling.life = None
         run, root = calling.frame.run, calling.root
         if root is not None:
             root.open.pop(key, None)
@@ -250,25 +258,6 @@ def abandon(key: int) -> None:
     calling.abandoned()
     if calling.root is not None:
         calling.root.ended(key, GeneratorExit())
-
-
-_watched: dict[int, weakref.ref[UUID]] = {}
-
-
-def watch(run_id: UUID, gone: Callable[[], Any]) -> None:
-    """Call back when LangChain has let go of a run. It may be called inside any lock, by the collector."""
-    key = run_id.int
-
-    def collected(_: object) -> None:
-        if _watched.pop(key, None) is not None:
-            gone()
-
-    _watched[key] = weakref.ref(run_id, collected)
-
-
-def unwatch(key: int) -> None:
-    """Do not call back any more."""
-    _watched.pop(key, None)
 
 
 def _released(call_id: str) -> Generator[Any, Any, None]:

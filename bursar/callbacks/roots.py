@@ -6,9 +6,10 @@ Each part knows its parent by id, so a part that runs on a thread without a cont
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import TYPE_CHECKING, Final
 
-from bursar.callbacks.calls import pop, unwatch, watch
+from bursar.callbacks.calls import pop
 from bursar.callbacks.tags import tagged
 from bursar.runs.lent import Loan
 from bursar.runs.scoped import ScopedFrame, opened_frame
@@ -41,7 +42,8 @@ class Root:
         self._loans: list[Loan] = []
         roots[self.key] = self
         orphans = frame.owner.orphans
-        watch(run_id, lambda: orphans.append(self._abandon))
+        # As of a call: LangChain has let go of the run, and nobody has ended it.
+        self._life: weakref.ref[UUID] | None = weakref.ref(run_id, lambda _: orphans.append(self._abandon))
 
     def lend(self, frame: ScopedFrame) -> None:
         """Let what runs inside find this frame, until the invocation is over."""
@@ -87,7 +89,7 @@ class Root:
         self.sweep(None, error or GeneratorExit())
         for key in self._parts:
             roots.pop(key, None)
-        unwatch(self.key)
+        self._life = None
         for loan in self._loans:
             loan.close()
         run, self.opened = self.opened, None

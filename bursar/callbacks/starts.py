@@ -39,7 +39,7 @@ def admitted(
     parent = None if parent_run_id is None else parent_run_id.int
     # Where it can neither cap the request nor wait for others, it holds what such calls are seen to use.
     on_loop = asyncio._get_running_loop() is not None  # noqa: SLF001 - as in _drive
-    calling = ModelCalling(asking, frame, root, parent, open_ended=False if frame.hard else on_loop or None)
+    calling = ModelCalling(asking, frame, root, parent, False if frame.hard else on_loop or None)
     offer = take(model)
     if offer is not None:
         calling.take(offer.guard, offer.call, offer.attempt)

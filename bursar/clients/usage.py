@@ -113,7 +113,8 @@ def counted(
     try:
         given, made = _count(into), _count(out)
         read, written = _count(read) if read is not None else 0, _count(written) if written else 0
-        reasoned, heard, spoken = [0 if each is None else _count(each) for each in (reasoned, heard, spoken)]
+        reasoned = _count(reasoned) if reasoned is not None else 0
+        heard, spoken = _count(heard) if heard is not None else 0, _count(spoken) if spoken is not None else 0
     except _InvalidError:
         return _INVALID
     if given == 0:
@@ -129,7 +130,8 @@ def counted(
         made, flags = whole, _INCONSISTENT
     # In the order of `Usage`'s fields.
     counts = (given, made, read, 0, written - half_day, 0, half_day, reasoned, 0, 0, 0, 0, 0, heard, spoken)
-    return Reading(filled(Usage, counts), flags)
+    reading: Reading = filled(Reading, (filled(Usage, counts), flags, (), None, None))
+    return reading
 
 
 def believable(value: Any) -> int | None:

@@ -14,7 +14,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from bursar import Budget
 from bursar.callbacks import BursarCallbackHandler
-from bursar.callbacks.calls import _watched, calls
+from bursar.callbacks.calls import calls
 from bursar.callbacks.roots import roots
 from bursar.db import open_ledger
 from bursar.runs.process import process
@@ -77,7 +77,6 @@ def test_many_runs_leave_nothing_behind() -> None:
     gc.collect()
     assert calls == {}
     assert roots == {}
-    assert _watched == {}
     assert process().memory._books._held == {}
     database = open_ledger(Path(process().ledger.path), read_only=True)
     counted = dict(database.execute("SELECT stop_reason, count(*) FROM run GROUP BY stop_reason"))
