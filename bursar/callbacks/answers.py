@@ -31,8 +31,9 @@ def of_result(result: Any, *, words: bool = False) -> Answer:
 
 
 def _of_result(result: Any, *, words: bool) -> Answer:
-    batch = result.generations[0] if result.generations else []
-    messages = [found for each in batch if (found := fields(each).get("message")) is not None]
+    generations = result.generations
+    batch = generations[0] if generations else []
+    messages = [found for each in batch if (found := getattr(each, "message", None)) is not None]
     if not messages:
         return _of_text(batch, result.llm_output or {})
     # From the dictionary: what a message of LangChain's lacks takes it long to miss.

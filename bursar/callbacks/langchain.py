@@ -55,6 +55,8 @@ class BursarCallbackHandler(BaseCallbackHandler):
 
     raise_error = True
     run_inline = True
+    # Asked for at each event: LangChain's own are properties.
+    ignore_llm = ignore_chat_model = ignore_chain = False
 
     def __init__(
         self,

@@ -64,9 +64,9 @@ def request_of(
 def _told(messages: Iterable[Any]) -> list[dict[str, Any]]:
     said: list[dict[str, Any]] = []
     for message in messages:
-        told = fields(message)
-        calls = told.get("tool_calls")
-        one = {"role": told.get("type"), "content": told.get("content")}
+        told = fields(message).get
+        calls = told("tool_calls")
+        one = {"role": told("type"), "content": told("content")}
         if calls:
             one["tool_calls"] = calls
         said.append(one)

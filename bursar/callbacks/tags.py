@@ -46,6 +46,8 @@ def tags_of(metadata: Mapping[str, Any] | None) -> Tags:
     wanted = _known.get(keys)
     if wanted is None:
         wanted = _known[keys] = _wanted(keys)
+    if not wanted:
+        return ()
     found: dict[str, str] = {}
     for name, ours, theirs in wanted:
         value = metadata[name]

@@ -85,16 +85,11 @@ def of_reading(
     `finish` is why it ended, `cut` whether that was its output cap; `tier` is the service tier that served it.
     """
     usage, flags, side, billed, stated_nusd = reading
+    charge = "bound" if usage is None else "usage"
     # In the order of `Answer`'s fields.
-    made: Answer = filled(
-        Answer,
-        (
-            *(_OK, usage, _PROVIDER, 0, 0, True),
-            *(model, response_id, request_id, 200, None, None, finish, cut, tool_calls, tier, speed, None),
-            *(flags, "bound" if usage is None else "usage", side, billed, region, said, False, None, stated_nusd),
-            asked,
-        ),
-    )
+    ended = (_OK, usage, _PROVIDER, 0, 0, True, model, response_id, request_id, 200, None, None, finish, cut)
+    served = (tool_calls, tier, speed, None, flags, charge, side, billed, region, said, False, None, stated_nusd, asked)
+    made: Answer = filled(Answer, ended + served)
     return made
 
 

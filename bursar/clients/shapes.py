@@ -129,7 +129,9 @@ def with_said(
     api = shape.api
     meter = Meter("anthropic" if api == "messages" else "openai", shape.model)
     script, blocks = weigh(shape.transcript, messages, always, meter, first=first, unbounded=unbounded)
-    request: ModelRequest = filled(ModelRequest, (*shape[:_SCRIPT], script, *shape[_SCRIPT + 1 :]))
+    values = list(shape)
+    values[_SCRIPT] = script
+    request: ModelRequest = filled(ModelRequest, values)
     if api == "messages":
         life = None if shape.cache_write == "1h" else options.cache_life(*always, *blocks)
         return request if life is None else request._replace(cache_write=life)
