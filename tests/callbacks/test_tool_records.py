@@ -155,7 +155,7 @@ def test_arguments_and_results_are_measured_and_not_kept(tmp_path: Path, argumen
 def test_the_event_has_the_fields_of_the_row(tmp_path: Path) -> None:
     """`bursar.tool_call` in the trace log, user hashed, under the same names."""
     bursar.configure(trace=tmp_path / "trace.jsonl")
-    with bursar.run("w", Budget(usd="1"), user="ada", team="blue") as run:
+    with bursar.run("w", Budget(usd="1"), user="sylvie", team="blue") as run:
         bursar.tool(usd="0.02", effect="read")(search)("x")
     (row,) = tools_of(run)
     (event,) = [each for each in read_trace(tmp_path / "trace.jsonl").records if each["event"] == "bursar.tool_call"]
@@ -163,7 +163,7 @@ def test_the_event_has_the_fields_of_the_row(tmp_path: Path) -> None:
         assert event["fee_nusd" if name == "nusd" else name] == (list(value) if isinstance(value, tuple) else value)
     assert (event["workflow"], event["extra"]) == ("w", {"team": "blue"})
     assert event["user_hash"].startswith("k1:")
-    assert b"ada" not in (tmp_path / "trace.jsonl").read_bytes()
+    assert b"sylvie" not in (tmp_path / "trace.jsonl").read_bytes()
 
 
 def test_what_cannot_be_written_is_spooled_and_taken_back(ledger: Path) -> None:
