@@ -49,6 +49,9 @@ def beside_nusd(prices: PriceList, price: ModelPrice, body: dict[str, Any], extr
     """The price of what an answer caused beside it, each entry by the list of the model that did it."""
     nusd = 0
     for entry in extras.iterations:
+        if entry.kind == "message" and not entry.output_tokens:
+            # Anthropic's release notes: a refusal before any output is not billed.
+            continue
         found = (prices.find(entry.model) if entry.model else price) or price
         prompt = InputTokens(entry.input_tokens, entry.cache_read, entry.cache_write_5m)
         rates = found.rates_for("standard", prompt.total, speed(found, body, extras))

@@ -4,6 +4,7 @@ from typing import Any
 
 from bursar.testing.dialect import Answer
 from bursar.testing.generation import Section
+from bursar.testing.openrouter import accounts
 
 
 def head(answer: Answer, kind: str) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def usage(answer: Answer) -> dict[str, Any]:
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
         },
+        **({} if answer.told_nusd is None else accounts(answer.told_nusd)),
     }
 
 

@@ -14,7 +14,8 @@ class ChatStream:
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         options = answer.request.body.get("stream_options")
-        wanted = isinstance(options, dict) and bool(options.get("include_usage"))
+        # OpenRouter's last event has it whatever was asked.
+        wanted = (isinstance(options, dict) and bool(options.get("include_usage"))) or answer.told_nusd is not None
         self._tells_usage = wanted and answer.reply.fault != "no_usage"
 
     def opening(self) -> bytes:

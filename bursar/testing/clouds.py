@@ -1,4 +1,4 @@
-"""Clouds: the paths under which Azure, Google and Amazon sell the vendors' models, and what is theirs in an answer."""
+"""Clouds: the paths under which others sell the vendors' models, and what is theirs in an answer."""
 
 import re
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ _VERTEX_OPENAI = re.compile(r".*/publishers/openai(?P<rest>/v1/.+)")
 _GOOGLE_CLOUD = re.compile(r"/v1/projects/.+/invoke(?P<rest>/v1/.+)")
 _BEDROCK = re.compile(r"/model/(?P<model>[^/]+)/invoke(?P<stream>-with-response-stream)?")
 _FOUNDRY = re.compile(r"/anthropic(?P<rest>/v1/.+)")
+_OPENROUTER = re.compile(r"/api(?P<rest>/v1/.+)")
 
 
 class Place(NamedTuple):
@@ -29,7 +30,7 @@ def place(path: str) -> Place:
         return Place("/v1/messages", {"model": found["model"]})
     if found := _BEDROCK.fullmatch(path):
         return Place("/v1/messages", {"model": unquote(found["model"]), "stream": found["stream"] is not None})
-    for cloud in (_FOUNDRY, _GOOGLE_CLOUD, _VERTEX_OPENAI):
+    for cloud in (_FOUNDRY, _GOOGLE_CLOUD, _VERTEX_OPENAI, _OPENROUTER):
         if found := cloud.fullmatch(path):
             return Place(found["rest"])
     return Place(path)

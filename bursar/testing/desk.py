@@ -4,11 +4,11 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bursar.testing import bedrock, clouds, embeddings_api, messages_api, responses_api
-from bursar.testing.bill import speed, with_extras
+from bursar.testing import bedrock, clouds, embeddings_api, messages_api, openrouter, responses_api
+from bursar.testing.bill import answer_nusd, speed, with_extras
 from bursar.testing.billing import InputTokens, ModelPrice, Vendor
 from bursar.testing.books import COUNTING, Api, Books, ReceivedRequest
 from bursar.testing.cache import PromptCache, Segment
@@ -85,6 +85,7 @@ class Desk:
                 raise unreadable_body(vendor)
             price = self._admit(request, vendor)
             reply = self._reply(request)
+            price = self._serving(reply, price)
             await self._answer(
                 Delivery(request, reply, price, self.prices, self.books, self.cache, connection, self.latency_s)
             )
@@ -102,8 +103,12 @@ class Desk:
             raise unauthorised(vendor)
         if not request.model:
             raise missing_model(vendor)
-        price = self.prices.find(request.model)
-        if price is None or price.vendor != vendor:
+        if openrouter.is_openrouter(request.path):
+            price = openrouter.price_of(self.prices, request.model)
+        else:
+            price = self.prices.find(request.model)
+            price = price if price is not None and price.vendor == vendor else None
+        if price is None:
             raise unknown_model(vendor, request.model)
         if request.api == "count_tokens":
             messages_api.check_prompt(request.body)
@@ -114,6 +119,11 @@ class Desk:
         else:
             _DIALECTS[request.api].check(request, price)
         return price
+
+    def _serving(self, reply: Reply, price: ModelPrice) -> ModelPrice:
+        """The price of the model that answers: `price`, that of the one that was asked, but where it has declined."""
+        served_by = reply.extras.served_by
+        return price if served_by is None else self.prices.find(served_by) or price
 
     def _reply(self, request: ReceivedRequest) -> Reply:
         try:
@@ -150,7 +160,7 @@ class Desk:
         reply = self._reply(request)
         if reply.status >= 400:
             raise RefusalError(reply.status, kind=reply.error_type)
-        written = self._write(request, reply, price)
+        written = self._write(request, reply, self._serving(reply, price))
         if reply.fault != "expire":
             self.cache.keep(written.reading)
         return written
@@ -169,7 +179,7 @@ class Desk:
     def _write(self, request: ReceivedRequest, reply: Reply, price: ModelPrice) -> Written:
         dialect = _DIALECTS[request.api]
         segments = self._prompt(request)
-        reading = dialect.read(self.cache, request.model, segments)
+        reading = dialect.read(self.cache, reply.extras.served_by or request.model, segments)
         asked = None if reply.ignores_cap else request.max_output_tokens
         ident = uuid.uuid4().hex[:24]
         answer = Answer(
@@ -183,6 +193,9 @@ class Desk:
             ident=ident,
             created_s=int(time.time()),
         )
+        if openrouter.is_openrouter(request.path):
+            told = answer_nusd(price, answer.tier, answer.prompt, answer.output_tokens, request.body, reply.extras)
+            answer = replace(answer, told_nusd=told)
         if request.api == "responses":
             self.conversations.keep(segments, answer)
             if request.body.get("background") is not True:

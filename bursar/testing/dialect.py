@@ -14,7 +14,11 @@ from bursar.testing.reply import Reply
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer, ready to be worded. `ident` is unique among the provider's answers."""
+    """One answer, ready to be worded.
+
+    `ident` is unique among the provider's answers. `told_nusd` is what it says itself that it costs, None where the
+    seller does not.
+    """
 
     request: ReceivedRequest
     reply: Reply
@@ -25,11 +29,12 @@ class Answer:
     speed: str
     ident: str
     created_s: int
+    told_nusd: int | None = None
 
     @property
     def model(self) -> str:
         """The model name that the answer gives."""
-        return self.reply.response_model or self.request.model
+        return self.reply.response_model or self.reply.extras.served_by or self.request.model
 
     @property
     def output_tokens(self) -> int:

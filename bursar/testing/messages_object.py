@@ -1,5 +1,6 @@
 """The objects of Anthropic's Messages API: the message, its blocks, its usage."""
 
+from itertools import pairwise
 from typing import Any
 
 from bursar.testing.bill import geo
@@ -33,7 +34,7 @@ def head(answer: Answer) -> dict[str, Any]:
 def message(answer: Answer) -> dict[str, Any]:
     """The finished message."""
     blocks = [_block(section) for section in answer.generation.sections]
-    body = {**head(answer), "content": blocks, "stop_reason": stop_reason(answer)}
+    body = {**head(answer), "content": [*handovers(answer), *blocks], "stop_reason": stop_reason(answer)}
     return answer.reply.with_usage(body, usage(answer, answer.output_tokens) | at_the_end(answer))
 
 
@@ -63,11 +64,28 @@ def at_the_end(answer: Answer) -> dict[str, Any]:
     if extras.web_searches or extras.web_fetches:
         tools = {"web_search_requests": extras.web_searches, "web_fetch_requests": extras.web_fetches}
         found["server_tool_use"] = tools
-    if extras.iterations:
-        own = usage(answer, answer.output_tokens)
-        found["iterations"] = [{"type": "message", **{name: own[name] for name in _ENTRY}}]
-        found["iterations"] += [_entry(iteration) for iteration in extras.iterations]
+    if extras.iterations or extras.served_by:
+        beside = [_entry(iteration) for iteration in extras.iterations if iteration.kind != "message"]
+        found["iterations"] = [*map(_entry, extras.declined()), _own(answer), *beside]
     return found
+
+
+def handovers(answer: Answer) -> list[dict[str, Any]]:
+    """A block for each model that has declined, before what the next one writes."""
+    extras = answer.reply.extras
+    hops = [*(str(entry.model) for entry in extras.declined()), str(extras.served_by)]
+    trigger = {"type": "refusal", "category": "general_harms"}
+    return [
+        {"type": "fallback", "from": {"model": before}, "to": {"model": after}, "trigger": trigger}
+        for before, after in pairwise(hops)
+    ]
+
+
+def _own(answer: Answer) -> dict[str, Any]:
+    used = usage(answer, answer.output_tokens)
+    served_by = answer.reply.extras.served_by
+    named = {"type": "message"} if served_by is None else {"type": "fallback_message", "model": served_by}
+    return {**named, **{name: used[name] for name in _ENTRY}}
 
 
 def _entry(iteration: Iteration) -> dict[str, Any]:

@@ -26,18 +26,24 @@ class MessageStream:
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
+        self._handovers = objects.handovers(answer)
 
     def opening(self) -> bytes:
         """`message_start`, whose usage has the prompt and a first output token, and a ping."""
         usage = objects.usage(self._answer, min(1, self._answer.output_tokens))
         message = self._answer.reply.with_usage(objects.head(self._answer), usage)
-        return _event({"type": "message_start", "message": message}) + _event({"type": "ping"})
+        begun = [_event({"type": "message_start", "message": message}), _event({"type": "ping"})]
+        for index, block in enumerate(self._handovers):
+            begun.append(_event({"type": "content_block_start", "index": index, "content_block": block}))
+            begun.append(_event({"type": "content_block_stop", "index": index}))
+        return b"".join(begun)
 
     def frames(self) -> Iterator[Frame]:
         """Content blocks, each started, filled by deltas, and stopped."""
         for chunk in self._answer.generation.chunks(self._answer.reply.chunk_tokens):
             section = self._answer.generation.sections[chunk.section]
-            yield Frame(b"".join(_chunk_events(chunk, section)), chunk.tokens)
+            index = len(self._handovers) + chunk.section
+            yield Frame(b"".join(_chunk_events(index, chunk, section)), chunk.tokens)
 
     def closing(self) -> bytes:
         """`message_delta` with the cumulative usage, then `message_stop`."""
@@ -58,8 +64,7 @@ def _event(data: dict[str, Any]) -> bytes:
     return event(data, data["type"])
 
 
-def _chunk_events(chunk: Chunk, section: Section) -> Iterator[bytes]:
-    index = chunk.section
+def _chunk_events(index: int, chunk: Chunk, section: Section) -> Iterator[bytes]:
     if chunk.first:
         block = objects.empty_block(section)
         yield _event({"type": "content_block_start", "index": index, "content_block": block})

@@ -40,8 +40,10 @@ GPT = {
 }
 
 
-def claude(extras: Extras, *, stream: bool, beta: bool = True, **options: Any) -> tuple[CallRow, int]:
-    """The row of one call to Claude, and its bill."""
+def claude(
+    extras: Extras, *, stream: bool, beta: bool = True, free_nusd: int = 0, **options: Any
+) -> tuple[CallRow, int]:
+    """The row of one call to Claude, and its bill; `free_nusd` of what was charged is on none."""
     asked: dict[str, Any] = {"max_tokens": 400, "messages": [{"role": "user", "content": "hi"}], **options}
     with Provider(latency_s=0.0, replies=lambda _: Reply(output_tokens=90, extras=extras)) as provider:
         with anthropic.Anthropic(base_url=provider.anthropic_url, api_key="x", max_retries=0) as bare:
@@ -51,7 +53,7 @@ def claude(extras: Extras, *, stream: bool, beta: bool = True, **options: Any) -
                 answer = messages.create(**asked, stream=stream)
                 if stream:
                     list(answer)
-        assert run.spend.settled.nusd == provider.billed_nusd
+        assert run.spend.settled.nusd == provider.billed_nusd + free_nusd
     (row,) = rows_of(run)
     return row, provider.billed_nusd
 
@@ -87,6 +89,18 @@ def test_claude_s_bill_is_the_ledger_s(name: str, stream: bool) -> None:
     assert (row.nusd, row.cost_status) == (billed, "list_price")
     assert (row.web_searches, row.region) == (extras.web_searches, extras.inference_geo or "global")
     assert [side["kind"] for side in row.side_usage] == [entry.kind for entry in extras.iterations]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("wrote", [0, 40])
+def test_a_fallback_s_bill_is_never_above_the_ledger_s(wrote: int, stream: bool) -> None:
+    """Both models at their own prices; one that has declined without a word is free at the vendor alone."""
+    asked, answers, free_nusd = "claude-sonnet-5-5", "claude-opus-5-5", 0 if wrote else 8 * 2_000
+    extras = Extras(iterations=(Iteration("message", 8, wrote, model=asked),), served_by=answers)
+    more: Any = {"model": asked, "fallbacks": [{"model": answers}]}
+    row, billed = claude(extras, stream=stream, free_nusd=free_nusd, **more)
+    assert (row.nusd, row.cost_status, row.response_model) == (billed + free_nusd, "upper_bound", answers)
+    assert row.flags == ("declined_hop",)
 
 
 @pytest.mark.parametrize("left", [False, True], ids=["dropped", "left"])

@@ -1,4 +1,6 @@
 import asyncio
+from decimal import Decimal
+from typing import Any
 
 import openai
 import pytest
@@ -25,6 +27,19 @@ def test_a_plain_completion_is_billed(bench: Bench) -> None:
     assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (7, 200)
     assert completion.usage.total_tokens == 207
     assert provider.billed_nusd == 7 * 2_500 + 200 * 10_000
+
+
+@pytest.mark.parametrize(
+    ("model", "nusd"), [("openai/gpt-4o", 7 * 2_500 + 9 * 10_000), ("anthropic/claude-haiku-5.5", 7 * 100 + 9 * 500)]
+)
+def test_openrouter_says_what_it_takes(bench: Bench, model: str, nusd: int) -> None:
+    """The vendor's price, in dollars beside the tokens; a stream's last event has it without being asked."""
+    provider = bench.provider(Reply(output_tokens=9))
+    chat: Any = bench.openai(provider).with_options(base_url=f"{provider.anthropic_url}/api/v1").chat.completions
+    asked = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+    usages = [chat.create(**asked).usage, list(chat.create(**asked, stream=True))[-1].usage]
+    assert [Decimal(repr(usage.cost)) * 10**9 for usage in usages] == [nusd, nusd]
+    assert provider.billed_nusd == 2 * nusd
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])

@@ -1,10 +1,11 @@
 import asyncio
+from typing import Any
 
 import anthropic
 import pytest
 from anthropic.types import TextBlock, ThinkingBlock, ToolUseBlock
 
-from bursar.testing import Provider, Reply, ToolUse, tokenizer
+from bursar.testing import Extras, Iteration, Provider, Reply, ToolUse, tokenizer
 from tests.testing.provider_bench import Bench
 
 MODEL = "claude-sonnet-5-5"
@@ -34,6 +35,30 @@ def test_a_plain_answer_is_a_message_and_is_billed(bench: Bench) -> None:
         500,
     )
     assert request.headers["authorization"] == "Bearer x"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+@pytest.mark.parametrize("wrote", [0, 40])
+def test_a_model_that_declined_is_billed_for_what_it_wrote(bench: Bench, wrote: int, stream: bool) -> None:
+    """Reading and 40 tokens at $2 and $10 a million, nothing without any; the answer at $4 and $20; a block between."""
+    declined = Iteration("message", 8, wrote, model=MODEL)
+    provider = bench.provider(
+        Reply(output_tokens=10, extras=Extras(iterations=(declined,), served_by="claude-opus-5-5"))
+    )
+    messages = bench.anthropic(provider).beta.messages
+    asked: Any = {"model": MODEL, "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
+    if stream:
+        with messages.stream(**asked) as events:
+            message = events.get_final_message()
+    else:
+        message = messages.create(**asked)
+    assert message.model == "claude-opus-5-5"
+    assert [block.type for block in message.content] == ["fallback", "text"]
+    assert [(entry.type, entry.output_tokens) for entry in message.usage.iterations or ()] == [
+        ("message", wrote),
+        ("fallback_message", 10),
+    ]
+    assert provider.billed_nusd == 8 * 4_000 + 10 * 20_000 + (8 * 2_000 + 40 * 10_000 if wrote else 0)
 
 
 def test_the_cap_cuts_the_answer(bench: Bench) -> None:
