@@ -1,8 +1,8 @@
 """Requests within which the provider may ask other models: what those add to the estimate.
 
 An advisor reads the context; the model that asked then reads it again, with the advice. A fallback reads it in the
-place of a model that has declined, which is billed for its own reading. A token that is read costs at most what the
-dearest of them takes.
+place of a model that has declined, with what that one had written by then; both are billed. A token that is read costs
+at most what the dearest of them takes.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def with_helpers(estimate: Estimate, request: ModelRequest, world: World, *, har
     """The estimate of a request with those whom it may ask; `hard`: with whatever they may write."""
     demand = estimate.demand
     reads = 1 + sum(2 * helper.uses or 1 for helper in request.helpers)
-    advice = sum(helper.uses * _advice(helper, hard=hard) for helper in request.helpers)
+    written = sum(helper.uses * _advice(helper, hard=hard) or _answer(helper, request) for helper in request.helpers)
     price = demand.price
     if price is not None:
         cards = cards_of(request, world)
         price = _dearest(price[0], request, cards, hard=hard), _dearest(price[1], request, cards, hard=hard)
     demand = demand._replace(
-        input_practical=reads * demand.input_practical + 2 * advice,
-        input_hard=reads * demand.input_hard + 2 * advice,
+        input_practical=reads * demand.input_practical + 2 * written,
+        input_hard=reads * demand.input_hard + 2 * written,
         # The cap of a fallback is its own, and would stay.
         clampable=demand.clampable and not any(helper.cap for helper in request.helpers if not helper.uses),
         price=price,
@@ -77,8 +77,8 @@ def _dearest(own: Rate, request: ModelRequest, cards: Mapping[Helper, RateCard |
             fixed_nusd += Rate(0, 0, output).bound(0, helper.uses * _advice(helper, hard=hard))
             life = helper.cache_write
         else:
-            # It may write more than the model in whose place it answers.
-            output_pico = max(output_pico, -(-output * max(cap, helper.cap or 0) // cap))
+            # Each may have written all that it may before it declines; the one after it begins anew.
+            output_pico += -(-output * _answer(helper, request) // cap)
             life = request.cache_write
         input_pico = max(input_pico, *(_read(tier, life) for tier in rates))
     return Rate(fixed_nusd, input_pico, output_pico)
@@ -87,6 +87,10 @@ def _dearest(own: Rate, request: ModelRequest, cards: Mapping[Helper, RateCard |
 def _read(rates: Rates, life: str | None) -> int:
     written: int = rates.input if life is None else getattr(rates, f"cache_write_{life}")
     return max(rates.input, written)
+
+
+def _answer(helper: Helper, request: ModelRequest) -> int:
+    return max(helper.cap or 0, request.cap or request.cap_default)
 
 
 def _advice(helper: Helper, *, hard: bool) -> int:

@@ -70,6 +70,22 @@ def test_a_fallback_is_held_for() -> None:
     assert cost == charged
 
 
+def test_a_model_that_declines_in_the_middle_is_held_for() -> None:
+    """It may write up to the cap before, and so may the one that answers: no call goes beyond its hold, or the limit."""
+    declined = Iteration("message", 200, 400, model="claude-opus-5-5")
+    reply = Reply(output_tokens=400, extras=Extras(iterations=(declined,), served_by="claude-haiku-5-5"))
+    asked = ASKED | {"model": "claude-opus-5-5", "max_tokens": 400, "fallbacks": [{"model": "claude-haiku-5-5"}]}
+    with Provider(latency_s=0.0, replies=lambda _: reply) as provider:
+        with anthropic.Anthropic(base_url=provider.anthropic_url, api_key="x", max_retries=0) as bare:
+            with bursar.run("declined", Budget(usd="0.05")) as run, contextlib.suppress(BudgetExceeded):
+                for _ in range(20):
+                    bursar.wrap(bare).beta.messages.create(**asked)
+        assert 0 < provider.billed_nusd <= run.spend.settled.nusd <= 50_000_000
+    served = [row for row in rows_of(run) if row.status == "ok"]
+    assert len(served) > 1
+    assert [row.flags for row in served if "overrun" in row.flags] == []
+
+
 def test_fifty_advised_calls_stay_within_the_budget() -> None:
     """All advised, at once, under a budget for ten or so: the bill is within it, and no call is an overrun."""
     with Provider(latency_s=0.05, replies=lambda _: Reply(output_tokens=200, extras=ADVICE)) as provider:
