@@ -28,6 +28,8 @@ JOIN dimension d ON d.id = c.dimension
 WHERE json_extract(d.extra, '$.source') IS NULL
 """
 """What operators import beside the program is no call of it."""
+_SURE: Final = frozenset({"list_price", "provider"})
+"""Costs that are the bill, if the provider's counts are."""
 
 
 class Row(NamedTuple):
@@ -51,8 +53,8 @@ class Row(NamedTuple):
 
     @property
     def measured(self) -> bool:
-        """Whether it is what the provider counted, at its list price, or was never billed."""
-        return self.source == "none" or (self.source == "provider" and self.cost_status == "list_price")
+        """Whether it is what the provider counted, at its list price or at what it says, or was never billed."""
+        return self.source == "none" or (self.source == "provider" and self.cost_status in _SURE)
 
     @property
     def excess_nusd(self) -> int:

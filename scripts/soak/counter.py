@@ -31,6 +31,16 @@ _CALL: Final = "bursar.model_call"
 _BOUNDED: Final = frozenset({"upper_bound"})
 _ENOUGH: Final = 2
 """Runs for each door, after which every door has to have been gone through."""
+_SPECIAL: Final = {
+    "advice": ("advised", "c.side_usage LIKE '%advisor_message%'"),
+    "a model that declined": ("declined", "e.flags LIKE '%declined_hop%'"),
+    "a summary": ("compacted", "c.side_usage LIKE '%compaction%'"),
+    "writes for half a day": ("written", "c.cache_write_12h_tokens > 0"),
+    "a cost that was said": ("router", "e.cost_status = 'provider'"),
+}
+"""What it is, the door behind which it is found, and its sign in the ledger."""
+_SURELY: Final = 20
+"""Runs for each door, after which what only some answers say has been said."""
 _NO_LIMIT: Final = 2**62
 
 
@@ -49,11 +59,14 @@ class Counter:
         self._long = len(self._ended) >= _ENOUGH * len(self._through)
         self.judgement = Judgement(self._ended, read_bill(served), kept, user_limit_nusd=_NO_LIMIT)
         self.counted: Tally[str] = Tally()
-        self.faults = [*self.judgement.faults, *drift, *self._billed(kept), *self._doors(kept), *self._logs()]
+        self.special: dict[str, int] = {}
+        found = (drift, self._billed(kept), self._doors(kept), self._specials(), self._logs())
+        self.faults = [*self.judgement.faults, *(fault for each in found for fault in each)]
 
     def figures(self) -> dict[str, Any]:
         """What to show."""
-        return {**self.judgement.figures(), "rows as billed by door": dict(sorted(self.counted.items())), **self.logs}
+        counted = {"rows as billed by door": dict(sorted(self.counted.items())), "special rows": self.special}
+        return {**self.judgement.figures(), **counted, **self.logs}
 
     def _billed(self, kept: Kept) -> list[str]:
         faults = []
@@ -70,6 +83,20 @@ class Counter:
             self.counted[each.feature] += sum(row.measured for row in kept.rows.get(each.run_id, ()))
         absent = [door for door in sorted(self._through) if not self.counted[door]]
         return [f"no call through {', '.join(absent)} was measured"] if absent and self._long else []
+
+    def _specials(self) -> list[str]:
+        """Count rows with what only some answers say, through the doors behind which it is said."""
+        database = open_ledger(self.place / "ledger.db", read_only=True)
+        for name, (_, sign) in _SPECIAL.items():
+            counted = database.execute(
+                f"SELECT count(*) FROM model_call c JOIN ending e ON e.id = c.ending "
+                f"WHERE e.usage_source = 'provider' AND {sign}"
+            )
+            self.special[name] = counted[0][0]
+        database.close()
+        absent = [name for name, (door, _) in _SPECIAL.items() if door in self._through and not self.special[name]]
+        long = len(self._ended) >= _SURELY * len(self._through)
+        return [f"no row has {', '.join(absent)}"] if absent and long else []
 
     def _logs(self) -> list[str]:
         """Lay the two logs beside the ledger's rows, by worker."""

@@ -21,9 +21,10 @@ import bursar
 from bursar import Budget
 from bursar.runs.process import process
 from scripts.soak.calls import FAILURES, PROMPT
-from scripts.soak.clouds import azure, bedrock, foundry, vertex
+from scripts.soak.clouds import azure, bedrock, foundry, openrouter, vertex
 from scripts.soak.diary import Diary
 from scripts.soak.marks import Mark, new_mark
+from scripts.soak.specials import CHEAPER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,7 @@ _ADVISOR: Final = {
     "type": "advisor_20260301", "name": "advisor", "model": "claude-opus-5-5", "max_tokens": 200, "max_uses": 2,
 }  # fmt: skip
 _COMPACT: Final = {"edits": [{"type": "compact_20260112", "trigger": {"type": "input_tokens", "value": 50_000}}]}
+_ROUTED: Final = ("openai/gpt-4o", "anthropic/claude-haiku-5.5", CHEAPER)
 _OWN: Final = (RuntimeError, AttributeError, ValueError, pydantic.ValidationError, openai.LengthFinishReasonError)
 """What helpers and parsers of the SDKs raise for an answer that was cut, or whose usage is missing."""
 
@@ -61,6 +63,7 @@ class Doors:
         self.clouds = {
             "azure": bursar.wrap(azure(here)), "vertex": bursar.wrap(vertex(here)),
             "bedrock": bursar.wrap(bedrock(here)), "foundry": bursar.wrap(foundry(here)),
+            "router": bursar.wrap(openrouter(here, max_retries=1)),
         }  # fmt: skip
         openai.api_key, openai.base_url, openai.max_retries = "x", f"{here.openai_url}/", 1
         bursar.wrap(openai)
@@ -138,6 +141,11 @@ class Doors:
         """Microsoft's."""
         list(self.clouds["foundry"].messages.create(**self.messages(mark, stream=self.dice.random() < 0.5)))
 
+    def router(self, mark: Mark) -> None:
+        """OpenRouter's, which says what it takes: the vendors' prices, or less."""
+        asked = self.chat(mark, model=self.dice.choice(_ROUTED), stream=self.dice.random() < 0.5)
+        list(self.clouds["router"].chat.completions.create(**asked))
+
     def cached(self, mark: Mark) -> None:
         """A prefix that is written for five minutes or an hour, then read."""
         life = self.dice.choice(["5m", "1h"])
@@ -171,6 +179,12 @@ class Doors:
         asked = self.messages(mark, tools=[_ADVISOR], stream=self.dice.random() < 0.5)
         list(self.claude.beta.messages.create(**asked))
 
+    def declined(self, mark: Mark) -> None:
+        """Claude declines now and then, and a dearer model answers in its place."""
+        asked = self.messages(mark, max_tokens=self.dice.choice([100, 400]), stream=self.dice.random() < 0.5)
+        asked["fallbacks"] = [{"model": "claude-opus-5-5"}]
+        list(self.claude.beta.messages.create(**asked, betas=["server-side-fallback-2026-07-01"]))
+
     def compacted(self, mark: Mark) -> None:
         """A context that the provider sums up, which is in no total."""
         said = [{"role": "user", "content": f"{mark} {self.dice.random()} {PROMPT * 4_800}"}]
@@ -198,7 +212,8 @@ class Doors:
 
 ROUTES: Final[tuple[Callable[[Doors, Mark], None], ...]] = (
     Doors.parsed, Doors.helped, Doors.module, Doors.azure, Doors.vertex, Doors.bedrock, Doors.foundry, Doors.cached,
-    Doors.written, Doors.tiers, Doors.searched, Doors.advised, Doors.compacted, Doors.spoken, Doors.refused,
+    Doors.router, Doors.written, Doors.tiers, Doors.searched, Doors.advised, Doors.declined, Doors.compacted,
+    Doors.spoken, Doors.refused,
 )  # fmt: skip
 
 
