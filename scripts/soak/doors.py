@@ -102,13 +102,14 @@ class Doors:
         asyncio.run(self._helped(mark))
 
     async def _helped(self, mark: Mark) -> None:
-        managers: list[Any] = [
-            self.aclaude.messages.stream(**self.messages(mark)),
-            self.agpt.chat.completions.stream(**self.chat(mark)),
-            self.agpt.responses.stream(**self.responses(mark)),
+        # One that is made and not entered leaves a coroutine behind that nobody awaits.
+        managers: list[Callable[[], Any]] = [
+            lambda: self.aclaude.messages.stream(**self.messages(mark)),
+            lambda: self.agpt.chat.completions.stream(**self.chat(mark)),
+            lambda: self.agpt.responses.stream(**self.responses(mark)),
         ]
         for manager in self.dice.sample(managers, 2):
-            async with manager as events:
+            async with manager() as events:
                 async for _ in events:
                     if self.dice.random() < 0.01:
                         break
