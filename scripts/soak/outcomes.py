@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from scripts.soak.diary import Ended
 
 ENDED_BY_A_STOP: Final = frozenset(
-    {"awaited", "cached", "events", "formed", "neighbours", "returned", "team", "thrice"}
+    {"awaited", "cached", "events", "formed", "neighbours", "remembered", "returned", "selected", "team", "thrice"}
 )
 """Features whose runs end with the first call that is refused."""
 _IDENT: Final = 24

@@ -27,6 +27,8 @@ OWN_MODEL: Final = "claude-house-1"
 OWN_PRICE: Final = {"input": "1.50", "output": "6"}
 OWN_BATCH: Final = {"input": "0.75", "output": "3"}
 _MOST_ROUNDS: Final = 3
+_SELECTION: Final = "ToolSelectionResponse"
+"""The form in which LangChain asks which tools are wanted."""
 _TEAM: Final = re.compile(r"<research (\d+)>")
 
 
@@ -45,6 +47,8 @@ def reply(request: ReceivedRequest) -> Reply:
         "chunk_delay_s": CHUNK_S if request.stream else 0.0,
         "tool_calls": _tool_calls(request.body, mark, dice),
     }
+    if _SELECTION in json.dumps(request.body.get("response_format")):
+        asked["text"] = json.dumps(_selection(dice))
     if asked["tool_calls"]:
         asked["output_tokens"] = dice.randint(5, 40)
     point = 1.0 if mark is None or mark.spared else dice.random()
@@ -61,8 +65,9 @@ def _tool_calls(body: dict[str, Any], mark: Mark | None, dice: random.Random) ->
     choice = body.get("tool_choice")
     if not names or choice == "none" or (isinstance(choice, dict) and choice.get("type") == "none"):
         return ()
-    if "Order" in names:
-        return (ToolUse("Order", {"number": dice.randint(1, 50)}),)
+    forms = {"Order": {"number": dice.randint(1, 50)}, _SELECTION: _selection(dice)}
+    if asked := next((form for form in forms if form in names), None):
+        return (ToolUse(asked, forms[asked]),)
     said = json.dumps(body)
     if "research" in names:
         return _research(said, mark, dice)
@@ -82,6 +87,11 @@ def _tool_calls(body: dict[str, Any], mark: Mark | None, dice: random.Random) ->
     if "look_up" in names:
         calls.append(ToolUse("look_up", {"order": dice.randint(1, 50)}))
     return tuple(calls[: dice.randint(1, 2)])
+
+
+def _selection(dice: random.Random) -> dict[str, Any]:
+    """Which tools are wanted; now and then in a form that nobody can read."""
+    return {"tools": dice.choice([["look_up"], ["weigh", "look_up"], ["weigh"], [], "look_up"])}
 
 
 def _research(said: str, mark: Mark | None, dice: random.Random) -> tuple[ToolUse, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from langchain.agents import create_agent
 from langchain.agents import middleware as shipped
@@ -15,12 +15,15 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import StructuredTool, tool
 from langchain_core.tracers.run_collector import RunCollectorCallbackHandler
+from langgraph.cache.memory import InMemoryCache as NodeCache
+from langgraph.graph import START, StateGraph
+from langgraph.types import CachePolicy
 from pydantic import BaseModel
 
 import bursar
 from bursar import Budget
 from bursar.callbacks import BursarCallbackHandler, BursarMiddleware
-from scripts.soak.loops import FAILURES, Loops, look_up
+from scripts.soak.loops import FAILURES, Loops, look_up, weigh
 from scripts.soak.models import claude, embeddings, gpt
 from scripts.soak.outcomes import Outcomes
 
@@ -35,6 +38,13 @@ class Order(BaseModel):
     """An order, as a form to be filled in."""
 
     number: int
+
+
+class Question(TypedDict):
+    """What is asked, and the answer."""
+
+    asked: str
+    said: str
 
 
 class Ways(Loops):
@@ -116,6 +126,36 @@ class Ways(Loops):
             tools, said = [look_up, scales], f"{mark} You keep a shop."
             agent: Any = create_agent(model, tools, middleware=[*others, *ours], system_prompt=said)
             agent.invoke(self.ask(mark))
+
+    def selected(self) -> None:
+        """An agent whose model first says which tools it wants: that is a call too, and a stop in it ends the agent."""
+        model = self.model(wrapped=self.dice.random() < 0.5)
+        chosen: list[Any] = [shipped.LLMToolSelectorMiddleware(max_tools=2, on_parsing_failure="all")]
+        if self.dice.random() < 0.5:
+            chosen.insert(self.dice.randint(0, 1), BursarMiddleware(on_stop="raise"))
+        with self.run("selected", self.budget()) as (run, mark):
+            agent: Any = create_agent(model, [look_up, weigh], middleware=chosen)
+            said = agent.invoke(self.ask(mark))["messages"]
+            answers, counted = sum(isinstance(each, AIMessage) for each in said), run.spend.settled.model_calls
+            self.check(counted >= 2 * answers, f"selected {run.id}: {answers} answers, {counted} calls counted")
+
+    def remembered(self) -> None:
+        """A graph that caches what its node has made: the same question is paid for once, another one again."""
+        model = self.model(wrapped=self.dice.random() < 0.5)
+        graph: Any = StateGraph(Question)
+        ask: Any = RunnableLambda(lambda state: {"said": str(model.invoke(state["asked"]).text)})
+        graph.add_node("ask", ask, cache_policy=CachePolicy())
+        graph.add_edge(START, "ask")
+        asker = graph.compile(cache=NodeCache())
+        with self.run("remembered", self.budget()) as (run, mark):
+            asked = {"asked": f"{mark} {_SAID}"}
+            said, paid = asker.invoke(asked), run.spend.settled
+            again = asker.batch([asked] * 3)
+            self.check(run.spend.settled == paid, f"remembered {run.id} has paid {run.spend.settled} after {paid}")
+            self.check(all(each == said for each in again), f"remembered {run.id} has come to {again} after {said}")
+            asker.invoke({"asked": f"{mark} And the one of customer 18?"})
+            counted = run.spend.settled.model_calls
+            self.check(counted == paid.model_calls + 1, f"remembered {run.id} has made {counted} calls")
 
     def team(self) -> None:
         """One turn asks for many sub-agents, fifty now and then; those that do not fit end the turn."""

@@ -104,6 +104,7 @@ def main(seconds: float, seed: int, asks: Any, gates: Any) -> None:
         first.deep, first.finishing, first.window, first.crew, first.hard_crew, first.streamed, first.paused,
         first.interrupted, first.gated, first.raised, first.resumed, first.resumed, threads.returned, threads.returned,
         ways.batched, ways.cached, ways.formed, ways.neighbours, ways.team, ways.instance, ways.thrice, ways.embedded,
+        ways.selected, ways.remembered,
     )  # fmt: skip
     awaited = (
         second.deep_awaited, second.finishing_awaited, second.batches, second.gated_awaited,
