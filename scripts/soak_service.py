@@ -4,9 +4,9 @@
     uv run --with fastapi --with uvicorn python -m scripts.soak_service --minutes 1 --json
 
 The endpoints are those of `scripts/soak/service.py` and `extras.py`, one for each feature; `surface.py` has the rest of
-both SDKs beside them. The workers share a daily
-limit for the environment and one for each user, which most users reach. They are killed now and then, and so are those
-who answer what gates ask, while `scripts/soak/operators.py` types every command (`--no-operators` leaves it out). Exit
+both SDKs beside them, `market.py` prices that change while calls run. The workers share a daily limit for the
+environment and one for each user, which most users reach. They are killed now and then, and so are those who answer
+what gates ask, while `scripts/soak/operators.py` types every command (`--no-operators` leaves it out). Exit
 code 0 means that all of `scripts/soak/judge.py` holds.
 """
 
@@ -30,6 +30,7 @@ import httpx
 
 from scripts.soak.approvers import Desks
 from scripts.soak.house import USER_NUSD, House
+from scripts.soak.market import Market
 from scripts.soak.operators import beside
 from scripts.soak.provider import provider
 from scripts.soak.show import arguments, conclude, until
@@ -96,6 +97,7 @@ def main() -> None:
             with (
                 Desks(2, given.kill) as desks,
                 Surface(Path(directory) / "surface") as surface,
+                Market(Path(directory) / "market") as market,
                 beside(house, traffic.ends_s, absent=given.no_operators) as findings,
             ):
                 for each in work:
@@ -106,10 +108,11 @@ def main() -> None:
             "processes at the inbox killed": desks.kills,
             "answers": dict(traffic.answers),
             "surface": [f"{name}: {value}" for name, value in surface.figures.items()],
+            "market": [f"{name}: {value}" for name, value in market.figures.items()],
             "workers killed": traffic.kills,
             "what workers wrote": _last_lines(Path(directory) / "server.log"),
         }
-        wrong = [*surface.faults]
+        wrong = [*surface.faults, *market.faults]
         wrong += [f"{count} answers were {status}" for status, count in traffic.answers.items() if status == "500"]
         conclude(house, served, wrong, user_limit_nusd=USER_NUSD, more=more, as_json=given.json, findings=findings)
 

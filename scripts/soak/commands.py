@@ -137,7 +137,9 @@ class Desk:
     def newer(self) -> list[Command]:
         """Newer lists for another ledger, looked at there, and back; the one that is written to keeps its own."""
         (elsewhere := self.folder / "elsewhere").mkdir(exist_ok=True)
-        ledger, path = elsewhere / "ledger.db", papers.prices(self.folder, self.dice.randint(1, 9))
+        sonnet, gpt = ("claude-sonnet-5-5", self.dice.randint(1, 9), 10, 0.1), ("gpt-4o", 2.5, 10, 1.25)
+        listed = {"anthropic": (sonnet,), "openai": (gpt,)}
+        ledger, path = elsewhere / "ledger.db", papers.prices(self.folder, listed, "prices.json")
         return [
             Command(("prices", "update", str(path), "--force"), ledger=ledger),
             Command(("prices", "claude-sonnet-5-5", "--json"), "json", ledger=ledger),

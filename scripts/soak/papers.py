@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 MODEL: Final = "claude-haiku-5-5"
@@ -94,16 +95,21 @@ def _stamp(at: datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")
 
 
-def prices(folder: Path, sonnet: int) -> Path:
-    """A short list of both vendors, as genai-prices publishes its own."""
-    models = {"anthropic": ("claude-sonnet-5-5", sonnet, 10), "openai": ("gpt-4o", 2.5, 10)}
-    listed = [
+def prices(folder: Path, listed: Mapping[str, Sequence[tuple[str, float, float, float]]], name: str) -> Path:
+    """A short list as genai-prices publishes its own: of each vendor models, with input, output and cache reads."""
+    content = [
         {
             "id": vendor, "name": vendor, "api_pattern": vendor,
-            "models": [{"id": name, "match": {"equals": name}, "prices": {"input_mtok": into, "output_mtok": out}}],
+            "models": [
+                {
+                    "id": model, "match": {"equals": model},
+                    "prices": {"input_mtok": into, "output_mtok": out, "cache_read_mtok": read},
+                }
+                for model, into, out, read in models
+            ],
         }
-        for vendor, (name, into, out) in models.items()
+        for vendor, models in listed.items()
     ]  # fmt: skip
-    path = folder / "prices.json"
-    path.write_text(json.dumps(listed))
+    path = folder / name
+    path.write_text(json.dumps(content))
     return path
